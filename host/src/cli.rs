@@ -1,0 +1,111 @@
+//! The command line, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::accelerator::Accelerator;
+use crate::image::{MachineKind, Memory, Processors};
+
+/// Tessera, an operating system made of capabilities and components.
+///
+/// This command builds images of it, boots them in QEMU, tests and measures them.
+#[derive(Debug, Parser)]
+#[command(name = "tessera", version, after_help = EXAMPLES, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+First steps:
+  ./tessera doctor                              what this machine has and lacks; changes nothing
+  ./tessera run images/hello.toml               build the smallest image and boot it
+  ./tessera run images/hello.toml --processors 4 --machine microvm";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image and boot it, with its console on this terminal
+    #[command(after_help = "\
+The guest's exit code becomes the command's, up to 124. The command's own codes are 124 (time-out), 125 (the guest
+could not be booted, or its code was larger than 124), 126 (the kernel crashed) and 130 (Ctrl-C).
+
+Examples:
+  ./tessera run images/hello.toml
+  ./tessera run images/test.toml -- handles     words after `--` are appended to the first process's arguments
+  ./tessera run hello.elf --timeout 10          boot a file that `tessera build` made")]
+    Run(Run),
+    /// Build an image into one ELF file, the same to the byte from the same sources
+    #[command(after_help = "\
+Any machine monitor with the PVH boot protocol takes the file: QEMU (-kernel), Firecracker, cloud-hypervisor.
+
+Example:
+  ./tessera build images/hello.toml -o hello.elf && ./tessera run hello.elf")]
+    Build(Build),
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The image: an image.toml, or the ELF file that `tessera build` made from one
+    pub image: PathBuf,
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Kill the guest after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Words appended to the arguments of the first process
+    #[arg(last = true)]
+    pub words: Vec<String>,
+}
+
+/// The virtual machine. What is not given is taken from the image.toml.
+#[derive(Debug, Args)]
+pub struct Machine {
+    /// The kind of machine [default: the image's, else q35]
+    #[arg(long, value_enum)]
+    pub machine: Option<MachineKind>,
+    /// Memory, such as 64M or 1G; at least 16M [default: the image's, else 64M]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Memory>,
+    /// Processors, 1 to 8 [default: the image's, else 1]
+    #[arg(long, value_name = "N")]
+    pub processors: Option<Processors>,
+    /// What executes the guest
+    #[arg(long, value_enum, default_value_t)]
+    pub accel: Accelerator,
+    /// Count instructions: one tick of the clock is one instruction, runs repeat exactly (one processor, TCG)
+    #[arg(long)]
+    pub icount: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The image.toml
+    pub image: PathBuf,
+    /// Where the ELF file goes [default: under target/tessera/images]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn words_come_after_two_dashes() {
+        let cli = Cli::try_parse_from(["tessera", "run", "a.toml", "--icount", "--", "x", "--y"]).unwrap();
+        let Command::Run(run) = cli.command else {
+            panic!("`run` is another command")
+        };
+        assert!(run.machine.icount);
+        assert_eq!(run.words, ["x", "--y"]);
+        assert!(Cli::try_parse_from(["tessera", "run", "a.toml", "x"]).is_err());
+        assert!(Cli::try_parse_from(["tessera", "run", "a.toml", "--processors", "9"]).is_err());
+    }
+}

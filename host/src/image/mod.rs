@@ -1,0 +1,99 @@
+//! Images: one ELF file that holds the kernel and the archive of the first programs.
+//!
+//! [`description`] reads and checks an `image.toml`, [`archive`] packs the programs, [`elf`] puts kernel and archive
+//! together. An image depends on the sources and the tool chain alone: built twice, it is the same to the byte.
+
+mod archive;
+mod description;
+mod elf;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+
+pub use description::{Description, MachineKind, Memory, Processors};
+pub use elf::is_image;
+
+use crate::bare::{self, Executable};
+use crate::symbols::Symbols;
+use crate::workspace;
+
+/// The package and the program that is the kernel.
+const KERNEL: (&str, &str) = ("tessera-kernel", "kernel");
+
+/// An image that was built.
+pub struct Image {
+    /// The ELF file that QEMU boots.
+    pub file: Vec<u8>,
+    /// Where crash reports find names and lines.
+    pub symbols: Symbols,
+}
+
+/// Builds the image that `description` describes.
+pub fn build(description: &Description) -> Result<Image> {
+    let packages = bare::packages()?;
+    description.check_packages(&packages)?;
+    let mut names: BTreeSet<String> = description
+        .programs()
+        .map(|program| program.package.to_owned())
+        .collect();
+    names.insert(KERNEL.0.to_owned());
+    let executables = bare::build(&names)?;
+
+    let kernel = find(&executables, KERNEL.0, Some(KERNEL.1))?;
+    let mut symbols = BTreeMap::from([("kernel".to_owned(), kernel.path.clone())]);
+    let mut members = BTreeMap::new();
+    for program in description.programs() {
+        let executable = find(&executables, program.package, program.bin)?;
+        members.insert(program.member(), elf::loadable_part(&read(&executable.path)?)?);
+        symbols.insert(program.name.to_owned(), executable.path.clone());
+    }
+    if let Some(arguments) = description.packed_arguments() {
+        members.insert("arguments".to_owned(), arguments);
+    }
+    let file = elf::with_archive(&read(&kernel.path)?, &archive::pack(&members)?)
+        .wrap_err_with(|| format!("{} cannot carry an archive", kernel.path.display()))?;
+    Ok(Image {
+        file,
+        symbols: Symbols::new(symbols),
+    })
+}
+
+/// Builds `description` and writes the image where `run`, `test` and `bench` look for it.
+pub fn build_to_target(description: &Description) -> Result<(PathBuf, Symbols)> {
+    let image = build(description)?;
+    let path = workspace::built_images().join(format!("{}.elf", description.name()));
+    write(&path, &image.file)?;
+    Ok((path, image.symbols))
+}
+
+/// Writes `file` whole or not at all; an unchanged file is left alone.
+pub fn write(path: &Path, file: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == file) {
+        return Ok(());
+    }
+    let cannot = || format!("cannot write {}", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).into_diagnostic().wrap_err_with(cannot)?;
+    }
+    // Another command may boot the old file at this moment: it keeps that one.
+    let partial = path.with_extension(format!("partial-{}", std::process::id()));
+    fs::write(&partial, file).into_diagnostic().wrap_err_with(cannot)?;
+    fs::rename(&partial, path).into_diagnostic().wrap_err_with(cannot)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot read {}", path.display()))
+}
+
+/// The program `bin` of `package`, or its only one.
+fn find<'a>(executables: &'a [Executable], package: &str, bin: Option<&str>) -> Result<&'a Executable> {
+    executables
+        .iter()
+        .find(|executable| executable.package == package && bin.is_none_or(|bin| executable.bin == bin))
+        .ok_or_else(|| miette!("cargo built no program of the package `{package}`"))
+}

@@ -1,0 +1,99 @@
+//! `tessera run` and `tessera build`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+
+use crate::accelerator;
+use crate::cli::{Build, Machine, Run};
+use crate::image::{self, Description, MachineKind, Memory, Processors};
+use crate::qemu::{Boot, Ending};
+use crate::symbols::Symbols;
+use crate::workspace;
+
+/// Builds the image if it is a description, boots it, and answers with the command's exit code.
+pub fn run(run: &Run) -> Result<u8> {
+    let (boot, symbols) = prepare(
+        &run.image,
+        &run.machine,
+        run.timeout.map(Duration::from_secs),
+        &run.words,
+    )?;
+    let ending = boot.run(symbols, true, &mut io::stdout().lock())?;
+    match ending {
+        Ending::Guest(_) | Ending::Interrupted => {}
+        Ending::TimedOut => eprintln!("tessera: killed the guest after {} s", run.timeout.unwrap_or_default()),
+        other => eprintln!("tessera: the guest ended with {other}"),
+    }
+    Ok(ending.exit_code())
+}
+
+/// Makes `image` ready to boot: from its description, or as the file that it is.
+pub fn prepare(image: &Path, machine: &Machine, limit: Option<Duration>, words: &[String]) -> Result<(Boot, Symbols)> {
+    let (path, symbols, defaults) = if is_description(image) {
+        let description = Description::read(image)?;
+        let (path, symbols) = image::build_to_target(&description)?;
+        (
+            path,
+            symbols,
+            (description.machine(), description.memory(), description.processors()),
+        )
+    } else {
+        let file = fs::read(image)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("cannot read the image {}", image.display()))?;
+        if !image::is_image(&file) {
+            return Err(miette!(
+                help = "give an image.toml, or a file that `tessera build` made from one",
+                "{} is not an image of Tessera",
+                image.display()
+            ));
+        }
+        let symbols = Symbols::recall(&file).unwrap_or_default();
+        (
+            image.to_owned(),
+            symbols,
+            (MachineKind::default(), Memory::default(), Processors::default()),
+        )
+    };
+    let boot = Boot {
+        image: path,
+        machine: machine.machine.unwrap_or(defaults.0),
+        memory: machine.memory.unwrap_or(defaults.1),
+        processors: machine.processors.unwrap_or(if machine.icount {
+            Processors::default()
+        } else {
+            defaults.2
+        }),
+        engine: accelerator::choose(machine.accel, machine.icount)?,
+        limit,
+        words: words.to_vec(),
+    };
+    Ok((boot, symbols))
+}
+
+fn is_description(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
+/// Builds an image and says where it is.
+pub fn build(build: &Build) -> Result<u8> {
+    let description = Description::read(&build.image)?;
+    let image = image::build(&description)?;
+    let path = match &build.output {
+        Some(path) => path.clone(),
+        None => workspace::built_images().join(format!("{}.elf", description.name())),
+    };
+    image::write(&path, &image.file)?;
+    image.symbols.remember(&image.file)?;
+    let size = image.file.len().div_ceil(1024);
+    println!(
+        "{} ({size} KiB, BLAKE3 {})",
+        workspace::shown(&path),
+        blake3::hash(&image.file)
+    );
+    Ok(0)
+}
