@@ -4,7 +4,7 @@
 //! probe, the hello image, has run correctly under it. The answer is remembered for this processor, kernel and QEMU.
 
 use std::fs::{self, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use miette::Result;
@@ -162,7 +162,7 @@ fn recall(path: &Path, key: &str) -> Option<Answer> {
 }
 
 /// Remembers an answer. Where that fails, the next command probes again, which is slow but right.
-fn remember(path: &PathBuf, answer: &Answer) {
+fn remember(path: &Path, answer: &Answer) {
     let written = serde_json::to_string_pretty(answer)
         .map_err(|error| error.to_string())
         .and_then(|text| image::write(path, text.as_bytes()).map_err(|error| error.to_string()));

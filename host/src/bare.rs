@@ -49,12 +49,16 @@ struct Target {
     name: String,
 }
 
-/// A package of the workspace: its name, its manifest and the names of its programs.
+/// A package of the workspace.
 #[derive(Debug)]
 pub struct Package {
     pub name: String,
     pub manifest: PathBuf,
+    /// The names of its programs.
     pub bins: Vec<String>,
+    pub has_library: bool,
+    /// Whether it is built for bare metal: the kernel, the runtime, and what is built on the runtime.
+    pub is_bare: bool,
 }
 
 /// The packages of the workspace.
@@ -68,6 +72,11 @@ pub fn packages() -> Result<Vec<Package>> {
         name: String,
         manifest_path: PathBuf,
         targets: Vec<ListedTarget>,
+        dependencies: Vec<Dependency>,
+    }
+    #[derive(Deserialize)]
+    struct Dependency {
+        name: String,
     }
     #[derive(Deserialize)]
     struct ListedTarget {
@@ -88,16 +97,23 @@ pub fn packages() -> Result<Vec<Package>> {
     let metadata: Metadata = serde_json::from_slice(&output.stdout)
         .into_diagnostic()
         .wrap_err("cannot read cargo's metadata")?;
-    let bins = |targets: Vec<ListedTarget>| {
-        targets
-            .into_iter()
-            .filter(|target| target.kind.iter().any(|kind| kind == "bin"))
-            .map(|target| target.name)
-    };
-    let packages = metadata.packages.into_iter().map(|listed| Package {
-        name: listed.name,
-        manifest: listed.manifest_path,
-        bins: bins(listed.targets).collect(),
+    const BARE: [&str; 2] = ["tessera-kernel", "tessera-runtime"];
+    let is_kind = |target: &ListedTarget, wanted: &str| target.kind.iter().any(|kind| kind == wanted);
+    let packages = metadata.packages.into_iter().map(|listed| {
+        let is_one = |name: &str| BARE.contains(&name);
+        let is_bare = is_one(&listed.name) || listed.dependencies.iter().any(|other| is_one(&other.name));
+        Package {
+            is_bare,
+            has_library: listed.targets.iter().any(|target| is_kind(target, "lib")),
+            bins: listed
+                .targets
+                .iter()
+                .filter(|target| is_kind(target, "bin"))
+                .map(|bin| bin.name.clone())
+                .collect(),
+            name: listed.name,
+            manifest: listed.manifest_path,
+        }
     });
     Ok(packages.collect())
 }
@@ -171,9 +187,12 @@ pub fn build_arguments() -> Vec<OsString> {
     arguments
 }
 
-/// The cargo of the bare-metal tool chain, in the workspace, with an environment that this command decides.
-pub fn cargo(tool_chain: &BareToolChain) -> Command {
-    let mut command = Command::new(&tool_chain.cargo);
+fn cargo(tool_chain: &BareToolChain) -> Command {
+    with_environment(Command::new(&tool_chain.cargo), tool_chain)
+}
+
+/// `command` in the workspace, with what the bare-metal tool chain needs in its environment.
+pub fn with_environment(mut command: Command, tool_chain: &BareToolChain) -> Command {
     command.current_dir(workspace::root());
     for variable in [
         "RUSTUP_TOOLCHAIN",
@@ -301,6 +320,8 @@ mod tests {
             name: "tessera-kernel".into(),
             manifest: "/b".into(),
             bins: vec!["kernel".into()],
+            has_library: false,
+            is_bare: true,
         }];
         let found = executables(read_messages(text.as_bytes()), &packages);
         let expected = Executable {

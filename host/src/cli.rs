@@ -21,7 +21,10 @@ const EXAMPLES: &str = "\
 First steps:
   ./tessera doctor                              what this machine has and lacks; changes nothing
   ./tessera run images/hello.toml               build the smallest image and boot it
-  ./tessera run images/hello.toml --processors 4 --machine microvm";
+  ./tessera run images/hello.toml --processors 4 --machine microvm
+  ./tessera test                                all that a change must pass
+  ./tessera test system                         one part of it
+  ./tessera bench ipc                           what calls cost, beside other kernels";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -42,6 +45,15 @@ Any machine monitor with the PVH boot protocol takes the file: QEMU (-kernel), F
 Example:
   ./tessera build images/hello.toml -o hello.elf && ./tessera run hello.elf")]
     Build(Build),
+    /// Run the tests that a change must pass, or a part of them
+    #[command(after_help = "\
+`./tessera test --list` names the suites. WHAT is a suite, or a part of the names of its cases:
+  ./tessera test                all suites, in order
+  ./tessera test host           one suite
+  ./tessera test system hello   the cases of a suite whose names contain `hello`")]
+    Test(Test),
+    /// Measure the system beside its peers
+    Bench(Bench),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +97,31 @@ pub struct Build {
     /// Where the ELF file goes [default: under target/tessera/images]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Test {
+    /// A suite, and parts of the names of its cases; all suites if none is given
+    pub what: Vec<String>,
+    /// List suites and cases, and run none
+    #[arg(long)]
+    pub list: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// What to measure
+    #[arg(value_enum, default_value = "ipc")]
+    pub what: Benchmark,
+    /// Print one JSON object in place of the tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Benchmark {
+    /// Calls between processes and the kernel's basic operations
+    Ipc,
 }
 
 #[cfg(test)]

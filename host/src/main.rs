@@ -8,6 +8,7 @@
 
 mod accelerator;
 mod bare;
+mod bench;
 mod cli;
 mod image;
 mod process;
@@ -15,6 +16,7 @@ mod progress;
 mod qemu;
 mod run;
 mod symbols;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
     let (result, failure) = match &cli.command {
         Command::Run(arguments) => (run::run(arguments), qemu::exit::HOST),
         Command::Build(arguments) => (run::build(arguments), 1),
+        Command::Test(arguments) => (test::test(arguments), 1),
+        Command::Bench(arguments) => (bench::bench(arguments), 1),
     };
     let code = match result {
         _ if process::interrupted() => qemu::exit::INTERRUPT,

@@ -38,6 +38,8 @@ fn packages() -> Vec<Package> {
         name: name.to_owned(),
         manifest: "Cargo.toml".into(),
         bins: bins.iter().map(|bin| (*bin).to_owned()).collect(),
+        has_library: false,
+        is_bare: true,
     };
     vec![
         package("tessera-hello", &["tessera-hello"]),

@@ -139,6 +139,5 @@ pub fn is_image(file: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-}
+#[path = "elf_tests.rs"]
+mod tests;

@@ -1,0 +1,325 @@
+//! `tessera bench`: measures the system and prints its figures beside its peers'.
+//!
+//! The guest of a benchmark prints lines `bench NAME VALUE UNIT`. It is booted twice: counting instructions, where
+//! figures are exact and the peers' apply, and plain, where they are times. The peers' figures and the goals are data,
+//! in `bench/ipc.toml`; nothing here knows a figure.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use console::style;
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{Bench, Benchmark};
+use crate::image::{self, Description, Processors};
+use crate::progress::Step;
+use crate::qemu::{self, Boot, Ending, Engine};
+use crate::workspace;
+
+/// A guest that measures takes less than this, even counting.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// A file of peers and goals.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    #[serde(rename = "row")]
+    rows: Vec<Goal>,
+}
+
+/// One line of the table: what is measured, what others need for it, and what Tessera wants to need.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Goal {
+    name: String,
+    about: String,
+    #[serde(default)]
+    peers: BTreeMap<String, f64>,
+    goal: Option<f64>,
+}
+
+/// A figure that the guest printed.
+#[derive(Debug, PartialEq)]
+struct Figure {
+    name: String,
+    value: f64,
+    unit: String,
+}
+
+/// What every benchmark answers with `--json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Machine {
+    processor: String,
+    emulator: String,
+}
+
+/// One figure beside its peers'. Lower is better.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    unit: String,
+    tessera: f64,
+    peers: BTreeMap<String, f64>,
+    goal: Option<f64>,
+    #[serde(skip)]
+    about: String,
+}
+
+impl Row {
+    fn reaches_goal(&self) -> Option<bool> {
+        self.goal.map(|goal| self.tessera <= goal)
+    }
+}
+
+/// Measures what `arguments` name. The exit code says whether it could be measured, not whether goals are reached.
+pub fn bench(arguments: &Bench) -> Result<u8> {
+    let (image, table) = match arguments.what {
+        Benchmark::Ipc => ("images/bench.toml", "bench/ipc.toml"),
+    };
+    let table = read_table(&workspace::root().join(table))?;
+    let description = Description::read(&workspace::root().join(image))?;
+    let counted = measure(&description, Engine::Counting)?;
+    let timed = measure(&description, Engine::Tcg)?;
+    let mut rows = with_peers(&table, counted)?;
+    rows.extend(plain(&table, timed));
+    let report = Report {
+        machine: this_machine(),
+        rows,
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
+    } else {
+        print(&report);
+    }
+    Ok(0)
+}
+
+fn read_table(path: &Path) -> Result<Table> {
+    let text = fs::read_to_string(path)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("{} is not a table of peers", path.display()))
+}
+
+fn measure(description: &Description, engine: Engine) -> Result<Vec<Figure>> {
+    let (image, symbols) = image::build_to_target(description)?;
+    let mut step = Step::start("measuring");
+    let boot = Boot {
+        image,
+        machine: description.machine(),
+        memory: description.memory(),
+        processors: Processors::default(),
+        engine,
+        limit: Some(LIMIT),
+        words: Vec::new(),
+    };
+    step.note(if engine == Engine::Counting {
+        "counting instructions"
+    } else {
+        "plain"
+    });
+    let mut console = Vec::new();
+    let ending = boot.run(symbols, false, &mut console)?;
+    let console = String::from_utf8_lossy(&console).into_owned();
+    if ending != Ending::Guest(0) {
+        return Err(miette!(
+            help = console,
+            "the measuring guest ended with {ending}, not with exit code 0"
+        ));
+    }
+    let figures: Vec<Figure> = console.lines().filter_map(figure).collect();
+    if figures.is_empty() {
+        return Err(miette!(
+            help = console,
+            "the measuring guest printed no line `bench NAME VALUE UNIT`"
+        ));
+    }
+    Ok(figures)
+}
+
+/// Reads a line `bench NAME VALUE UNIT`.
+fn figure(line: &str) -> Option<Figure> {
+    let mut words = line.strip_prefix("bench ")?.split_whitespace();
+    let figure = Figure {
+        name: words.next()?.to_owned(),
+        value: words.next()?.parse().ok()?,
+        unit: words.next()?.to_owned(),
+    };
+    words.next().is_none().then_some(figure)
+}
+
+/// Puts each counted figure beside its peers. A line of the table that was not measured is an error: a goal must not
+/// get lost.
+fn with_peers(table: &Table, figures: Vec<Figure>) -> Result<Vec<Row>> {
+    let measured = |goal: &Goal| figures.iter().any(|figure| figure.name == goal.name);
+    if let Some(goal) = table.rows.iter().find(|goal| !measured(goal)) {
+        let names: Vec<&str> = figures.iter().map(|figure| figure.name.as_str()).collect();
+        let printed = format!("it printed: {}", names.join(", "));
+        return Err(miette!(
+            help = printed,
+            "the measuring guest did not print the line `{}` of the table",
+            goal.name
+        ));
+    }
+    Ok(figures.into_iter().map(|figure| row(table, figure, true)).collect())
+}
+
+/// The figures of the plain run, which are times: the peers' do not apply.
+fn plain(table: &Table, figures: Vec<Figure>) -> Vec<Row> {
+    let renamed = figures.into_iter().map(|figure| row(table, figure, false));
+    renamed
+        .map(|row| Row {
+            name: format!("{}-plain", row.name),
+            ..row
+        })
+        .collect()
+}
+
+fn row(table: &Table, figure: Figure, with_peers: bool) -> Row {
+    let goal = table.rows.iter().find(|goal| goal.name == figure.name);
+    let beside = goal.filter(|_| with_peers);
+    Row {
+        peers: beside.map(|goal| goal.peers.clone()).unwrap_or_default(),
+        goal: beside.and_then(|goal| goal.goal),
+        about: goal.map(|goal| goal.about.clone()).unwrap_or_default(),
+        name: figure.name,
+        unit: figure.unit,
+        tessera: figure.value,
+    }
+}
+
+fn this_machine() -> Machine {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let version = qemu::emulator().and_then(|path| Command::new(path).arg("--version").output().ok());
+    let version = version
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    let unknown = || "unknown".to_owned();
+    Machine {
+        processor: model.map_or_else(unknown, |(_, name)| name.trim().to_owned()),
+        emulator: version.lines().next().map_or_else(unknown, str::to_owned),
+    }
+}
+
+fn print(report: &Report) {
+    println!("{}; {}", report.machine.processor, report.machine.emulator);
+    println!("\n{:<30} {:>12} {:<14} {:>9}  peers", "", "Tessera", "unit", "goal");
+    for row in &report.rows {
+        let goal = row.goal.map_or_else(String::new, |goal| goal.to_string());
+        let peers: Vec<String> = row
+            .peers
+            .iter()
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        let tessera = format!("{:>12}", row.tessera);
+        let tessera = match row.reaches_goal() {
+            Some(true) => style(tessera).green(),
+            Some(false) => style(tessera).red(),
+            None => style(tessera),
+        };
+        println!(
+            "{:<30} {tessera} {:<14} {goal:>9}  {}",
+            row.name,
+            row.unit,
+            peers.join(", ")
+        );
+    }
+    let told: Vec<&Row> = report.rows.iter().filter(|row| row.goal.is_some()).collect();
+    let missed: Vec<&&Row> = told.iter().filter(|row| row.reaches_goal() == Some(false)).collect();
+    println!("\n{} of {} goals reached", told.len() - missed.len(), told.len());
+    for row in missed {
+        println!("  missed: {} ({})", row.name, row.about);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        toml::from_str("[[row]]\nname = \"call\"\nabout = \"a call\"\npeers = { seL4 = 416 }\ngoal = 400\n").unwrap()
+    }
+
+    fn call(value: f64) -> Figure {
+        Figure {
+            name: "call".into(),
+            value,
+            unit: "instructions".into(),
+        }
+    }
+
+    #[test]
+    fn only_whole_bench_lines_are_figures() {
+        assert_eq!(figure("bench call 398 instructions"), Some(call(398.0)));
+        assert_eq!(figure("bench call 398"), None);
+        assert_eq!(figure("bench call many instructions"), None);
+        assert_eq!(figure("bench call 398 instructions more"), None);
+        assert_eq!(figure("benchmark call 398 instructions"), None);
+    }
+
+    #[test]
+    fn a_goal_that_is_not_measured_is_an_error() {
+        let other = Figure {
+            name: "other".into(),
+            value: 1.0,
+            unit: "x".into(),
+        };
+        assert!(
+            with_peers(&table(), vec![other])
+                .unwrap_err()
+                .to_string()
+                .contains("`call`")
+        );
+    }
+
+    #[test]
+    fn the_peers_of_instructions_are_not_those_of_times() {
+        let rows = with_peers(&table(), vec![call(398.0)]).unwrap();
+        assert_eq!(rows[0].peers["seL4"], 416.0);
+        assert_eq!(rows[0].reaches_goal(), Some(true));
+        assert_eq!(
+            with_peers(&table(), vec![call(401.0)]).unwrap()[0].reaches_goal(),
+            Some(false)
+        );
+        let timed = plain(&table(), vec![call(2100.0)]);
+        assert_eq!(
+            (timed[0].name.as_str(), timed[0].peers.len(), timed[0].goal),
+            ("call-plain", 0, None)
+        );
+    }
+
+    #[test]
+    fn the_json_has_the_shape_of_every_benchmark() {
+        let report = Report {
+            machine: this_machine(),
+            rows: with_peers(&table(), vec![call(398.0)]).unwrap(),
+        };
+        let json = serde_json::to_value(&report).unwrap();
+        assert!(json["machine"].is_object());
+        let row = serde_json::json!({
+            "name": "call", "unit": "instructions", "tessera": 398.0, "peers": { "seL4": 416.0 }, "goal": 400.0,
+        });
+        assert_eq!(json["rows"], serde_json::json!([row]));
+    }
+
+    #[test]
+    fn the_table_in_the_checkout_is_valid() {
+        let table = read_table(&workspace::root().join("bench/ipc.toml")).unwrap();
+        assert!(table.rows.iter().all(|row| !row.about.is_empty()));
+    }
+}

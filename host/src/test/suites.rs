@@ -1,0 +1,11 @@
+//! All suites, in the order in which they run: the quick ones first.
+
+use miette::Result;
+
+use super::{Suite, host, system};
+
+pub fn all() -> Result<Vec<Suite>> {
+    let mut suites = host::suites()?;
+    suites.push(system::suite());
+    Ok(suites)
+}

@@ -1,0 +1,278 @@
+//! The system suite: boots images and checks what they print and how they end.
+//!
+//! [`boots`] is the table of cases. Guests run in QEMU's translator, so that a case means the same on every machine.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result, miette};
+
+use super::outcome::{Counts, Outcome, count};
+use super::{Case, Suite, command};
+use crate::accelerator::{GREETING, PROBE_IMAGE};
+use crate::image::{self, Description, MachineKind};
+use crate::progress::Step;
+use crate::qemu::{Boot, Ending, Engine};
+use crate::symbols::Symbols;
+use crate::workspace;
+
+/// One boot and what is expected of it.
+#[derive(Clone, Copy)]
+struct Expected {
+    name: &'static str,
+    image: &'static str,
+    machine: MachineKind,
+    processors: u8,
+    memory: &'static str,
+    engine: Engine,
+    /// Appended to the first process's arguments.
+    words: &'static [&'static str],
+    seconds: u64,
+    ending: Ending,
+    /// Each is part of a line, in this order.
+    lines: &'static [&'static str],
+    /// The guest closes with `N passed, N failed`: its tests count one by one.
+    runs_tests: bool,
+}
+
+/// What a case is unless it says otherwise.
+const HELLO: Expected = Expected {
+    name: "",
+    image: PROBE_IMAGE,
+    machine: MachineKind::Q35,
+    processors: 1,
+    memory: "64M",
+    engine: Engine::Tcg,
+    words: &[],
+    seconds: 30,
+    ending: Ending::Guest(0),
+    lines: &[GREETING],
+    runs_tests: false,
+};
+
+/// The cases, in the order in which they run.
+fn boots() -> Vec<Expected> {
+    use MachineKind::Microvm;
+    vec![
+        Expected {
+            name: "hello-on-q35",
+            ..HELLO
+        },
+        Expected {
+            name: "hello-on-microvm",
+            machine: Microvm,
+            ..HELLO
+        },
+        Expected {
+            name: "hello-in-16-mebibytes",
+            memory: "16M",
+            ..HELLO
+        },
+        Expected {
+            name: "hello-in-16-mebibytes-on-microvm",
+            memory: "16M",
+            machine: Microvm,
+            ..HELLO
+        },
+        Expected {
+            name: "hello-in-6-gibibytes",
+            memory: "6G",
+            ..HELLO
+        },
+        Expected {
+            name: "hello-on-2-processors",
+            processors: 2,
+            ..HELLO
+        },
+        Expected {
+            name: "hello-on-8-processors",
+            processors: 8,
+            ..HELLO
+        },
+        Expected {
+            name: "hello-on-8-processors-of-microvm",
+            processors: 8,
+            machine: Microvm,
+            ..HELLO
+        },
+        Expected {
+            name: "hello-counting-instructions",
+            engine: Engine::Counting,
+            ..HELLO
+        },
+    ]
+}
+
+/// The images that were built in this run, by their description's path.
+type Built = Rc<RefCell<BTreeMap<&'static str, (PathBuf, Symbols)>>>;
+
+pub fn suite() -> Suite {
+    let built = Built::default();
+    let mut cases = vec![Case::new("images-are-the-same-to-the-byte", |step| {
+        same_to_the_byte(step)
+    })];
+    cases.extend(boots().into_iter().map(|expected| {
+        let built = Rc::clone(&built);
+        Case::new(expected.name, move |step| boot(&expected, &built, step))
+    }));
+    Suite {
+        name: "system",
+        about: "booted images do what they should",
+        cases,
+    }
+}
+
+fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> {
+    let (image, symbols) = match built.borrow_mut().entry(expected.image) {
+        std::collections::btree_map::Entry::Occupied(entry) => entry.get().clone(),
+        std::collections::btree_map::Entry::Vacant(entry) => {
+            let description = Description::read(&workspace::root().join(expected.image))?;
+            entry.insert(image::build_to_target(&description)?).clone()
+        }
+    };
+    step.note("booting");
+    let boot = Boot {
+        image,
+        machine: expected.machine,
+        memory: expected.memory.parse().map_err(|error: String| miette!(error))?,
+        processors: i64::from(expected.processors)
+            .try_into()
+            .map_err(|error: String| miette!(error))?,
+        engine: expected.engine,
+        limit: Some(Duration::from_secs(expected.seconds)),
+        words: expected.words.iter().map(|word| (*word).to_owned()).collect(),
+    };
+    let mut console = Vec::new();
+    let ending = boot.run(symbols, false, &mut console)?;
+    Ok(judge(expected, ending, String::from_utf8_lossy(&console).into_owned()))
+}
+
+/// Compares what happened with what was expected.
+fn judge(expected: &Expected, ending: Ending, console: String) -> Outcome {
+    let counts = if expected.runs_tests {
+        count(&console)
+    } else {
+        Counts::default()
+    };
+    let mut lines = console.lines();
+    let missing = expected
+        .lines
+        .iter()
+        .find(|part| !lines.any(|line| line.contains(*part)));
+    let failure = if ending != expected.ending {
+        Some(format!("it ended with {ending}, not with {}", expected.ending))
+    } else {
+        missing.map(|part| format!("it did not print `{part}` where that was expected"))
+    };
+    match failure {
+        Some(why) => Outcome {
+            passed: counts.passed,
+            failed: counts.failed.max(1),
+            failure: Some(why),
+            output: console,
+            skipped: None,
+        },
+        None if expected.runs_tests => Outcome::of_runner(true, counts, console),
+        None => Outcome::passed(1),
+    }
+}
+
+/// Builds the hello image in a copy of the checkout at another path, and compares.
+fn same_to_the_byte(step: &mut Step) -> Result<Outcome> {
+    let (image, _) = image::build_to_target(&Description::read(&workspace::root().join(PROBE_IMAGE))?)?;
+    let copy = workspace::target().join("tessera/copy of the checkout");
+    copy_sources(&workspace::root(), &copy)?;
+    let output = copy.join("hello.elf");
+    let program = std::env::current_exe().into_diagnostic()?;
+    let mut build = Command::new(program);
+    build
+        .env("TESSERA_ROOT", &copy)
+        .env("CARGO_TARGET_DIR", copy.join("target"));
+    build.arg("build").arg(copy.join(PROBE_IMAGE)).arg("-o").arg(&output);
+    let finished = command::run(&mut build, step)?;
+    if !finished.succeeded {
+        return Ok(Outcome::failed(
+            "the image cannot be built in a copy of the checkout",
+            finished.output,
+        ));
+    }
+    let (first, second) = (fs::read(image).into_diagnostic()?, fs::read(output).into_diagnostic()?);
+    let difference = first.iter().zip(&second).position(|(one, other)| one != other);
+    Ok(match difference {
+        None if first.len() == second.len() => Outcome::passed(1),
+        None => Outcome::failed(
+            format!("one image has {} bytes, the other {}", first.len(), second.len()),
+            "",
+        ),
+        Some(at) => Outcome::failed(format!("two builds of one image differ from byte {at:#x} on"), ""),
+    })
+}
+
+/// Copies what is needed for a build, and leaves out build results and hidden files.
+fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).into_diagnostic()?;
+    for entry in fs::read_dir(from).into_diagnostic()? {
+        let entry = entry.into_diagnostic()?;
+        let name = entry.file_name();
+        if name == "target" || name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let (source, copy) = (entry.path(), to.join(&name));
+        let kind = entry.file_type().into_diagnostic()?;
+        if kind.is_dir() {
+            copy_sources(&source, &copy)?;
+        } else if kind.is_file() && fs::read(&copy).ok() != fs::read(&source).ok() {
+            // An unchanged file keeps its time, so that a second run builds nothing anew.
+            fs::copy(&source, &copy).into_diagnostic()?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TESTS: Expected = Expected {
+        lines: &["begin", "end"],
+        runs_tests: true,
+        ..HELLO
+    };
+
+    #[test]
+    fn names_are_unique_and_every_machine_is_possible() {
+        let mut names: Vec<&str> = boots().iter().map(|boot| boot.name).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        for boot in boots() {
+            assert!(boot.memory.parse::<crate::image::Memory>().is_ok(), "{}", boot.name);
+            assert!((1..=8).contains(&boot.processors), "{}", boot.name);
+            assert!(workspace::root().join(boot.image).exists(), "{}", boot.name);
+        }
+    }
+
+    #[test]
+    fn a_boot_is_judged_by_its_end_its_lines_and_their_order() {
+        let good = "begin\nend\n3 passed, 0 failed\n".to_owned();
+        assert_eq!(judge(&TESTS, Ending::Guest(0), good.clone()), Outcome::passed(3));
+        assert!(judge(&TESTS, Ending::Guest(1), good.clone()).failure.is_some());
+        assert!(judge(&TESTS, Ending::Crash, good).failure.is_some());
+        let swapped = "end\nbegin\n3 passed, 0 failed\n".to_owned();
+        assert!(judge(&TESTS, Ending::Guest(0), swapped).failure.is_some());
+        let failed = "begin\nend\n2 passed, 1 failed\n".to_owned();
+        assert_eq!(judge(&TESTS, Ending::Guest(0), failed).failed, 1);
+        assert!(
+            judge(&TESTS, Ending::Guest(0), "begin\nend\n".to_owned())
+                .failure
+                .is_some(),
+            "no test was run"
+        );
+    }
+}
