@@ -80,8 +80,8 @@ fn select(mut suites: Vec<Suite>, what: &[String]) -> Result<Vec<Suite>> {
                 .cases
                 .retain(|case| parts.iter().any(|part| case.name.contains(part.as_str())));
         }
-        suites.retain(|suite| !suite.cases.is_empty());
     }
+    suites.retain(|suite| !suite.cases.is_empty());
     if suites.is_empty() {
         return Err(miette!(
             help = "`./tessera test --list` names all suites and cases",
