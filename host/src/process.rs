@@ -23,8 +23,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Makes Ctrl-C, `SIGTERM` and `SIGHUP` end the children first; the command then ends by itself.
 pub fn handle_interrupts() {
     let handled = ctrlc::set_handler(|| {
+        let running = locked(&RUNNING);
         INTERRUPTED.store(true, Ordering::SeqCst);
-        for child in locked(&RUNNING).iter() {
+        for child in running.iter() {
             // A child that has ended meanwhile needs no signal.
             let _ = kill_process(*child, Signal::TERM);
         }
@@ -54,10 +55,14 @@ struct Deadline {
 }
 
 impl Running {
-    /// Starts `command`; when `limit` is given and passes first, the child is killed.
+    /// Starts `command`; when `limit` is given and passes first, the child is killed. After an interrupt nothing is
+    /// started any more.
     pub fn start(command: &mut Command, limit: Option<Duration>) -> io::Result<Self> {
         // Taken before the child exists, so that an interrupt cannot come between its start and its entry here.
         let mut running = locked(&RUNNING);
+        if interrupted() {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "the command was interrupted"));
+        }
         let child = command.spawn()?;
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         running.extend(id);
