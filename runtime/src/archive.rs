@@ -1,0 +1,46 @@
+//! The boot archive: the programs that an image brings along.
+
+use tar_no_std::TarArchiveRef;
+use tessera_abi::Error;
+
+use crate::handle::Result;
+use crate::mapping::Mapping;
+use crate::object::{Access, Vmo};
+
+/// The boot archive, shown in this process's space.
+#[derive(Debug)]
+pub struct Archive {
+    mapping: Mapping,
+    length: usize,
+}
+
+impl Archive {
+    /// Opens the archive in `memory`, which the kernel gave to the first program and nobody can write.
+    pub fn new(memory: &Vmo) -> Result<Archive> {
+        let length = memory.size()?;
+        Ok(Archive {
+            mapping: Mapping::new(memory, 0, length, Access::Read)?,
+            length: length as usize,
+        })
+    }
+
+    /// The content of a member.
+    pub fn member(&self, path: &str) -> Result<&[u8]> {
+        // SAFETY: nobody holds a handle to the archive with the right to write it: the kernel makes none.
+        let bytes = unsafe { self.mapping.bytes() };
+        let archive = TarArchiveRef::new(bytes.get(..self.length).unwrap_or(bytes)).map_err(|_| Error::BadArgument)?;
+        let member = archive.entries().find(|entry| entry.filename().as_str() == Ok(path));
+        member.map(|member| member.data()).ok_or(Error::NotFound)
+    }
+
+    /// The file of program `name`.
+    pub fn program(&self, name: &str) -> Result<&[u8]> {
+        let mut path = [0; 100];
+        let length = 4 + name.len();
+        let bytes = path.get_mut(..length).ok_or(Error::NotFound)?;
+        for (to, from) in bytes.iter_mut().zip("bin/".bytes().chain(name.bytes())) {
+            *to = from;
+        }
+        self.member(core::str::from_utf8(bytes).map_err(|_| Error::NotFound)?)
+    }
+}

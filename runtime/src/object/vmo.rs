@@ -1,0 +1,77 @@
+//! Memory objects. Content is copied in and out here; `Mapping` shows it in this process's space.
+
+use tessera_abi::Syscall;
+
+use super::{Endpoint, Pool};
+use crate::handle::{Object, Result, checked, create, object, request};
+use crate::raw;
+
+object! {
+    /// Memory.
+    Vmo
+}
+
+impl Vmo {
+    /// Makes memory of `size` bytes (rounded up to pages), zero until written.
+    pub fn create(pool: &Pool, size: u64) -> Result<Vmo> {
+        create(Syscall::VmoCreate, [pool.owned().number(), size])
+    }
+
+    /// Makes memory whose absent pages are asked for at `pager` under `badge`.
+    pub fn create_paged(pool: &Pool, size: u64, pager: &Endpoint, badge: u64) -> Result<Vmo> {
+        create(
+            Syscall::VmoCreatePaged,
+            [pool.owned().number(), size, pager.owned().number(), badge],
+        )
+    }
+
+    /// Copies from `offset` on into `to`; answers how many bytes could be.
+    pub fn read(&self, offset: u64, to: &mut [u8]) -> Result<usize> {
+        // SAFETY: the kernel writes into `to` only, which is borrowed for it.
+        let values = checked(unsafe {
+            raw::syscall_4(
+                Syscall::VmoRead as u64,
+                self.owned().number(),
+                offset,
+                to.as_mut_ptr() as u64,
+                to.len() as u64,
+            )
+        })?;
+        Ok(values[0] as usize)
+    }
+
+    /// Copies `from` to `offset`; answers how many bytes could be.
+    pub fn write(&self, offset: u64, from: &[u8]) -> Result<usize> {
+        // SAFETY: the kernel reads from `from` only, which is borrowed for it.
+        let values = checked(unsafe {
+            raw::syscall_4(
+                Syscall::VmoWrite as u64,
+                self.owned().number(),
+                offset,
+                from.as_ptr() as u64,
+                from.len() as u64,
+            )
+        })?;
+        Ok(values[0] as usize)
+    }
+
+    /// Changes the size; pages beyond the new end are given back, and mappings of them fault.
+    pub fn resize(&self, size: u64) -> Result<()> {
+        request(Syscall::VmoResize, [self.owned().number(), size]).map(|_| ())
+    }
+
+    /// Memory with the same content that changes independently.
+    pub fn snapshot(&self, pool: &Pool) -> Result<Vmo> {
+        create(Syscall::VmoSnapshot, [self.owned().number(), pool.owned().number()])
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> Result<u64> {
+        Ok(request(Syscall::VmoInspect, [self.owned().number()])?[0])
+    }
+
+    /// Pages held (charged).
+    pub fn pages(&self) -> Result<u64> {
+        Ok(request(Syscall::VmoInspect, [self.owned().number()])?[1])
+    }
+}

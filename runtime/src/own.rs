@@ -1,0 +1,56 @@
+//! The handles that every process has of itself, as the start-up block named them.
+//!
+//! They belong to the process as a whole and stay open until it ends, which is why they are given out as `ManuallyDrop`.
+
+use core::mem::ManuallyDrop;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use tessera_abi::{Handle, Startup};
+
+use crate::handle::{Object, Owned};
+use crate::object::{Budget, Clock, Log, Pool, Process, Space};
+
+macro_rules! own {
+    ($($(#[$doc:meta])* $name:ident: $type:ident = $text:literal;)*) => {
+        mod number {
+            use super::AtomicU32;
+            $(#[allow(non_upper_case_globals)] pub static $name: AtomicU32 = AtomicU32::new(0);)*
+        }
+
+        $($(#[$doc])*
+        ///
+        /// Where the process was not given it, every use of it is refused.
+        #[inline]
+        pub fn $name() -> ManuallyDrop<$type> {
+            let handle = Handle(number::$name.load(Ordering::Relaxed));
+            ManuallyDrop::new($type::from_owned(Owned::new(handle)))
+        })*
+
+        /// Remembers the process's own handles; before anything else runs.
+        pub(crate) fn remember(startup: &Startup) {
+            $(if let Some(handle) = startup.handle($text) {
+                number::$name.store(handle.0, Ordering::Relaxed);
+            })*
+        }
+
+        /// Whether a handle of this name belongs to the process as a whole.
+        pub(crate) fn is_own(name: &str) -> bool {
+            matches!(name, "thread" $(| $text)*)
+        }
+    };
+}
+
+own! {
+    /// The pool that the process's heap and threads are charged to.
+    pool: Pool = "pool";
+    /// The space that it runs in.
+    space: Space = "space";
+    /// The process.
+    process: Process = "process";
+    /// What its threads run on.
+    budget: Budget = "budget";
+    /// The debug log.
+    log: Log = "log";
+    /// The clock.
+    clock: Clock = "clock";
+}

@@ -1,0 +1,321 @@
+//! Threads of this process: closures on stacks of their own, with an unmapped guard page below each.
+//!
+//! Each thread has a record that its FS base points to. A thread that has ended owns nothing but its stack and record, which
+//! whoever joins it frees, or for one that nobody joins, the next spawn.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use tessera_abi::{Error, Handle, PAGE, Syscall};
+
+use crate::handle::{Object, Result};
+use crate::object::{Access, Budget, Thread, Vmo, park};
+use crate::sync::Mutex;
+use crate::{own, raw};
+
+/// Where the stacks lie, one in each slot, the slot's first page left out as guard.
+const STACKS: u64 = 0x7f80_0000_0000;
+const SLOT: u64 = 1 << 20;
+const SLOTS: u32 = 1 << 18;
+/// Bytes of a stack if nothing else is asked for. Pages are charged when touched.
+const STACK: u64 = 256 << 10;
+
+/// What a thread's FS base points to.
+#[repr(C)]
+struct Record {
+    /// Its own address, so that one load of `fs:[0]` finds it.
+    address: AtomicU64,
+    /// The thread's handle in this process.
+    handle: AtomicU32,
+}
+
+impl Record {
+    const fn new() -> Record {
+        Record {
+            address: AtomicU64::new(0),
+            handle: AtomicU32::new(0),
+        }
+    }
+
+    /// Makes this the calling thread's record.
+    fn enter(&'static self, handle: Handle) {
+        let address = core::ptr::from_ref(self) as u64;
+        self.address.store(address, Ordering::Relaxed);
+        self.handle.store(handle.0, Ordering::Relaxed);
+        // SAFETY: FS is used by this file alone, and the record lives as long as the thread.
+        unsafe { raw::syscall_1(Syscall::ThreadPointer as u64, address) };
+    }
+}
+
+static MAIN: Record = Record::new();
+
+/// Makes the calling thread the main one.
+pub(crate) fn enter_main(handle: Handle) {
+    MAIN.enter(handle);
+}
+
+/// The number of the calling thread's handle.
+pub(crate) fn own_number() -> u32 {
+    // SAFETY: every thread enters its record before it runs anything else.
+    let record = unsafe { &*(raw::thread_pointer() as *const Record) };
+    record.handle.load(Ordering::Relaxed)
+}
+
+/// The calling thread.
+pub fn current() -> core::mem::ManuallyDrop<Thread> {
+    core::mem::ManuallyDrop::new(Thread::from_owned(crate::handle::Owned::new(Handle(own_number()))))
+}
+
+/// `state` of a thread that runs and that nobody joins; else it is the joining thread's handle, or `ENDED`.
+const RUNS: u32 = 0;
+const ENDED: u32 = u32::MAX;
+
+struct Shared<T> {
+    record: Record,
+    state: AtomicU32,
+    slot: u32,
+    result: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: the result is written by the thread before it ends and read by the joiner after.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+/// What a finished thread leaves behind, whatever its result's type.
+trait Remains: Send + Sync {
+    fn state(&self) -> &AtomicU32;
+    fn slot(&self) -> u32;
+}
+
+impl<T: Send> Remains for Shared<T> {
+    fn state(&self) -> &AtomicU32 {
+        &self.state
+    }
+    fn slot(&self) -> u32 {
+        self.slot
+    }
+}
+
+/// A thread that can be joined. Dropped, the thread goes on by itself.
+pub struct JoinHandle<T: Send + 'static> {
+    shared: Option<Arc<Shared<T>>>,
+    thread: u32,
+}
+
+/// Threads that nobody joins, and free slots.
+struct Slots {
+    detached: Vec<Arc<dyn Remains>>,
+    free: Vec<u32>,
+    next: u32,
+}
+
+static SLOT_TABLE: Mutex<Slots> = Mutex::new(Slots {
+    detached: Vec::new(),
+    free: Vec::new(),
+    next: 0,
+});
+
+/// How a thread is to be made.
+#[derive(Default)]
+pub struct Builder<'a> {
+    stack: Option<u64>,
+    budget: Option<&'a Budget>,
+    passive: bool,
+}
+
+impl<'a> Builder<'a> {
+    /// As `spawn` does.
+    pub fn new() -> Builder<'a> {
+        Builder::default()
+    }
+
+    /// Bytes of its stack, at most 1 MiB less a page.
+    pub fn stack(mut self, bytes: u64) -> Self {
+        self.stack = Some(bytes);
+        self
+    }
+
+    /// Its budget, in place of the process's.
+    pub fn budget(mut self, budget: &'a Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// No budget: it runs on its callers' only.
+    pub fn passive(mut self) -> Self {
+        self.passive = true;
+        self
+    }
+
+    /// Starts the thread.
+    pub fn spawn<T: Send + 'static>(self, main: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+        let bytes = self.stack.unwrap_or(STACK).next_multiple_of(PAGE);
+        if bytes == 0 || bytes > SLOT - PAGE {
+            return Err(Error::BadArgument);
+        }
+        let slot = take_slot()?;
+        let shared = Arc::new(Shared {
+            record: Record::new(),
+            state: AtomicU32::new(RUNS),
+            slot,
+            result: UnsafeCell::new(None),
+        });
+        let theirs = shared.clone();
+        let made = self.start(
+            slot,
+            bytes,
+            Box::new(move || {
+                // SAFETY: the joiner reads after the thread ended.
+                unsafe { *theirs.result.get() = Some(main()) };
+                let state = &raw const theirs.state;
+                let own = theirs.record.handle.load(Ordering::Relaxed);
+                // The joiner, or the table of detached threads, holds the other reference until the state says ended.
+                drop(theirs);
+                (state, own)
+            }),
+            &shared,
+        );
+        match made {
+            Ok(thread) => Ok(JoinHandle {
+                shared: Some(shared),
+                thread,
+            }),
+            Err(error) => {
+                give_slot(slot);
+                Err(error)
+            }
+        }
+    }
+
+    fn start<T: Send>(&self, slot: u32, bytes: u64, main: Main, shared: &Arc<Shared<T>>) -> Result<u32> {
+        let top = STACKS + (u64::from(slot) + 1) * SLOT;
+        let memory = Vmo::create(&own::pool(), bytes)?;
+        own::space().map_at(&memory, 0, top - bytes, bytes, Access::Write)?;
+        let process_budget = own::budget();
+        let budget = if self.passive {
+            None
+        } else {
+            Some(self.budget.unwrap_or(&process_budget))
+        };
+        let thread = Thread::create(&own::pool(), &own::process(), budget)?;
+        let number = thread.handle();
+        let record: *const Record = &shared.record;
+        let first = Box::into_raw(Box::new(First { main, record, number }));
+        // The stack looks as at a call: 8 bytes below a multiple of 16.
+        // SAFETY: `enter` takes the box that `first` came from, on a stack that is its own.
+        let started = unsafe { thread.start(enter as *const () as u64, top - 8, first as u64, 0) };
+        if let Err(error) = started {
+            // SAFETY: nobody else has the box.
+            drop(unsafe { Box::from_raw(first) });
+            return Err(error);
+        }
+        // From here on the thread owns its handle: it closes it when it ends.
+        let _ = thread.into_owned().into_handle();
+        Ok(number.0)
+    }
+}
+
+type Main = Box<dyn FnOnce() -> (*const AtomicU32, u32) + Send>;
+
+struct First {
+    main: Main,
+    record: *const Record,
+    number: Handle,
+}
+
+extern "C" fn enter(first: *mut First) -> ! {
+    // SAFETY: `start` made the box for this thread alone.
+    let first = *unsafe { Box::from_raw(first) };
+    // SAFETY: the record is part of what the thread shares with its joiner, which lives until the thread ended.
+    unsafe { &*first.record }.enter(first.number);
+    let (state, own) = (first.main)();
+    // SAFETY: the state is live until it says ended; nothing of this thread's stack is used after.
+    unsafe { raw::end_thread(state, ENDED, own) }
+}
+
+fn take_slot() -> Result<u32> {
+    let mut ended = Vec::new();
+    let mut slots = SLOT_TABLE.lock();
+    slots.detached.retain(|thread| {
+        let gone = thread.state().load(Ordering::Acquire) == ENDED;
+        if gone {
+            ended.push(thread.slot());
+        }
+        !gone
+    });
+    for slot in ended {
+        free_stack(slot);
+        slots.free.push(slot);
+    }
+    if let Some(slot) = slots.free.pop() {
+        return Ok(slot);
+    }
+    if slots.next == SLOTS {
+        return Err(Error::NoQuota);
+    }
+    slots.next += 1;
+    Ok(slots.next - 1)
+}
+
+fn free_stack(slot: u32) {
+    // SAFETY: the thread that ran on it has ended, or was never started.
+    let _ = unsafe { own::space().unmap(STACKS + u64::from(slot) * SLOT + PAGE, SLOT - PAGE) };
+}
+
+fn give_slot(slot: u32) {
+    free_stack(slot);
+    SLOT_TABLE.lock().free.push(slot);
+}
+
+/// Starts a thread on the process's budget.
+pub fn spawn<T: Send + 'static>(main: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+    Builder::new().spawn(main)
+}
+
+impl<T: Send + 'static> JoinHandle<T> {
+    /// The thread's handle, for as long as it runs.
+    pub fn thread(&self) -> core::mem::ManuallyDrop<Thread> {
+        core::mem::ManuallyDrop::new(Thread::from_owned(crate::handle::Owned::new(Handle(self.thread))))
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.shared
+            .as_ref()
+            .is_none_or(|shared| shared.state.load(Ordering::Acquire) == ENDED)
+    }
+
+    /// Waits until the thread ends; answers its result.
+    pub fn join(mut self) -> T {
+        let Some(shared) = self.shared.take() else {
+            unreachable!("only join takes it")
+        };
+        let own = own_number();
+        if shared
+            .state
+            .compare_exchange(RUNS, own, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
+            while shared.state.load(Ordering::Acquire) != ENDED {
+                let _ = park(None);
+            }
+        }
+        give_slot(shared.slot);
+        // SAFETY: the thread has ended and wrote it before.
+        let result = unsafe { (*shared.result.get()).take() };
+        match result {
+            Some(result) => result,
+            None => unreachable!("a thread ends with a result"),
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            SLOT_TABLE.lock().detached.push(shared);
+        }
+    }
+}
