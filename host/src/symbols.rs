@@ -28,29 +28,33 @@ impl Symbols {
         Self { files }
     }
 
-    /// Remembers where the symbols of an image are, for a later `run` of its file.
+    /// Keeps the symbols of an image for a later `run` of its file: copies, as the next build replaces the originals.
     pub fn remember(&self, image: &[u8]) -> Result<()> {
-        let path = remembered(image);
-        let cannot = || format!("cannot write {}", path.display());
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).into_diagnostic().wrap_err_with(cannot)?;
+        let folder = remembered(image);
+        let cannot = || format!("cannot keep the image's symbols in {}", folder.display());
+        fs::create_dir_all(&folder).into_diagnostic().wrap_err_with(cannot)?;
+        for (name, path) in &self.files {
+            fs::copy(path, folder.join(name))
+                .into_diagnostic()
+                .wrap_err_with(cannot)?;
         }
-        let text = serde_json::to_string(&self.files).into_diagnostic()?;
-        fs::write(&path, text).into_diagnostic().wrap_err_with(cannot)
+        Ok(())
     }
 
     /// The symbols of an image that was built in this checkout; none if it was not.
     pub fn recall(image: &[u8]) -> Option<Self> {
-        let text = fs::read_to_string(remembered(image)).ok()?;
-        let files = serde_json::from_str(&text).ok()?;
-        Some(Self { files })
+        let entries = fs::read_dir(remembered(image)).ok()?;
+        let files = entries
+            .flatten()
+            .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
+        Some(Self { files: files.collect() })
     }
 }
 
 fn remembered(image: &[u8]) -> PathBuf {
     workspace::target()
         .join("tessera/symbols")
-        .join(format!("{}.json", blake3::hash(image)))
+        .join(blake3::hash(image).to_hex().as_str())
 }
 
 /// A frame in a report.

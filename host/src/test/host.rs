@@ -1,27 +1,24 @@
-//! The suites that need no guest: format, lint, licences, the tests that run on the host, the fuzzer.
+//! The suites that need no guest: format, lint, licences, the tests that run on the host.
 //!
 //! The workspace's packages are of two kinds. Those of the bare-metal side (the kernel, the runtime, and whatever is
 //! built on the runtime) are checked with the bare-metal tool chain, all others with the host's.
 
 use std::env;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use miette::Result;
 
 use super::command::run;
 use super::outcome::{Outcome, count};
-use super::{Case, Suite};
+use super::{Case, Suite, fuzz};
 use crate::bare::{self, Package};
 use crate::toolchain::BareToolChain;
 use crate::workspace;
 
-/// How long the fuzzer searches in a run of all tests.
-const FUZZ_SECONDS: u32 = 45;
-
 /// The cargo of the host's tool chain, in the workspace. The entry script names it.
-fn cargo() -> Command {
+pub fn cargo() -> Command {
     let program = env::var_os("TESSERA_HOST_CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(&program);
     command.current_dir(workspace::root()).env("CARGO_TERM_COLOR", "never");
@@ -162,51 +159,8 @@ pub fn host(packages: &[Package]) -> Suite {
     }
 }
 
-pub fn fuzz() -> Suite {
-    let folder = workspace::root().join("kernel/core/fuzz");
-    let targets = fuzz_targets(&folder);
-    let cases = targets.into_iter().map(|target| {
-        Case::new(target.clone(), move |step| {
-            let installed = |arguments: &[&str]| {
-                Command::new("cargo")
-                    .args(arguments)
-                    .output()
-                    .is_ok_and(|output| output.status.success())
-            };
-            if !installed(&["+nightly", "fuzz", "--version"]) {
-                return Ok(Outcome::skipped("cargo-fuzz or a nightly tool chain is not installed"));
-            }
-            let mut command = Command::new("cargo");
-            command
-                .current_dir(workspace::root().join("kernel/core"))
-                .args(["+nightly", "fuzz", "run", &target, "--"]);
-            command.arg(format!("-max_total_time={FUZZ_SECONDS}"));
-            Ok(run(&mut command, step)?.outcome())
-        })
-    });
-    Suite {
-        name: "fuzz",
-        about: "traces of system calls that a fuzzer finds",
-        cases: cases.collect(),
-    }
-}
-
-/// The fuzz targets: one file each.
-fn fuzz_targets(folder: &Path) -> Vec<String> {
-    let Ok(entries) = folder.join("fuzz_targets").read_dir() else {
-        return Vec::new();
-    };
-    let paths = entries.flatten().map(|entry| entry.path());
-    let sources = paths.filter(|path: &PathBuf| path.extension().is_some_and(|extension| extension == "rs"));
-    let mut names: Vec<String> = sources
-        .filter_map(|path| path.file_stem()?.to_str().map(str::to_owned))
-        .collect();
-    names.sort();
-    names
-}
-
 /// The suites that need no guest, in the order in which a mistake is found soonest.
 pub fn suites() -> Result<Vec<Suite>> {
     let packages = bare::packages()?;
-    Ok(vec![format(), lint(&packages), deny(), host(&packages), fuzz()])
+    Ok(vec![format(), lint(&packages), deny(), host(&packages), fuzz::suite()])
 }
