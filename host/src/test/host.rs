@@ -105,16 +105,30 @@ pub fn lint(packages: &[Package]) -> Suite {
 }
 
 pub fn deny() -> Suite {
-    let case = Case::new("licences-and-advisories", |step| {
+    let rules = Case::new("licences-and-sources", |step| {
         if !has("deny") {
             return Ok(Outcome::skipped("cargo-deny is not installed"));
         }
-        Ok(run(cargo().args(["deny", "--workspace", "check"]), step)?.outcome())
+        Ok(run(
+            cargo().args(["deny", "--workspace", "check", "bans", "licenses", "sources"]),
+            step,
+        )?
+        .outcome())
+    });
+    let advisories = Case::new("advisories", |step| {
+        if !has("deny") {
+            return Ok(Outcome::skipped("cargo-deny is not installed"));
+        }
+        let finished = run(cargo().args(["deny", "--workspace", "check", "advisories"]), step)?;
+        if !finished.succeeded && finished.output.contains("failed to fetch advisory database") {
+            return Ok(Outcome::skipped("the advisory database cannot be fetched"));
+        }
+        Ok(finished.outcome())
     });
     Suite {
         name: "deny",
         about: "the dependencies may be used (deny.toml)",
-        cases: vec![case],
+        cases: vec![rules, advisories],
     }
 }
 
