@@ -55,6 +55,16 @@ const HELLO: Expected = Expected {
     runs_tests: false,
 };
 
+/// All tests that run inside the machine.
+const TESTS: Expected = Expected {
+    image: "images/test.toml",
+    memory: "256M",
+    seconds: 240,
+    lines: &[],
+    runs_tests: true,
+    ..HELLO
+};
+
 /// The cases, in the order in which they run.
 fn boots() -> Vec<Expected> {
     use MachineKind::Microvm;
@@ -104,6 +114,35 @@ fn boots() -> Vec<Expected> {
             name: "hello-counting-instructions",
             engine: Engine::Counting,
             ..HELLO
+        },
+        Expected {
+            name: "words-of-the-command-line-become-arguments",
+            words: &["first", "second=2"],
+            lines: &[GREETING, "argument: first", "argument: second=2"],
+            ..HELLO
+        },
+        Expected {
+            name: "tests-on-1-processor",
+            ..TESTS
+        },
+        Expected {
+            name: "tests-on-4-processors",
+            processors: 4,
+            ..TESTS
+        },
+        Expected {
+            name: "tests-on-2-processors-of-microvm",
+            processors: 2,
+            machine: Microvm,
+            ..TESTS
+        },
+        Expected {
+            name: "the-guests-exit-code-is-the-commands",
+            words: &["no-test-has-this-name"],
+            lines: &["0 passed, 0 failed"],
+            ending: Ending::Guest(1),
+            runs_tests: false,
+            ..TESTS
         },
     ]
 }
@@ -238,10 +277,9 @@ fn copy_sources(from: &Path, to: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    const TESTS: Expected = Expected {
+    const SAMPLE: Expected = Expected {
         lines: &["begin", "end"],
-        runs_tests: true,
-        ..HELLO
+        ..TESTS
     };
 
     #[test]
@@ -261,15 +299,15 @@ mod tests {
     #[test]
     fn a_boot_is_judged_by_its_end_its_lines_and_their_order() {
         let good = "begin\nend\n3 passed, 0 failed\n".to_owned();
-        assert_eq!(judge(&TESTS, Ending::Guest(0), good.clone()), Outcome::passed(3));
-        assert!(judge(&TESTS, Ending::Guest(1), good.clone()).failure.is_some());
-        assert!(judge(&TESTS, Ending::Crash, good).failure.is_some());
+        assert_eq!(judge(&SAMPLE, Ending::Guest(0), good.clone()), Outcome::passed(3));
+        assert!(judge(&SAMPLE, Ending::Guest(1), good.clone()).failure.is_some());
+        assert!(judge(&SAMPLE, Ending::Crash, good).failure.is_some());
         let swapped = "end\nbegin\n3 passed, 0 failed\n".to_owned();
-        assert!(judge(&TESTS, Ending::Guest(0), swapped).failure.is_some());
+        assert!(judge(&SAMPLE, Ending::Guest(0), swapped).failure.is_some());
         let failed = "begin\nend\n2 passed, 1 failed\n".to_owned();
-        assert_eq!(judge(&TESTS, Ending::Guest(0), failed).failed, 1);
+        assert_eq!(judge(&SAMPLE, Ending::Guest(0), failed).failed, 1);
         assert!(
-            judge(&TESTS, Ending::Guest(0), "begin\nend\n".to_owned())
+            judge(&SAMPLE, Ending::Guest(0), "begin\nend\n".to_owned())
                 .failure
                 .is_some(),
             "no test was run"
