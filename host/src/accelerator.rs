@@ -56,11 +56,7 @@ pub fn choose(wanted: Accelerator, icount: bool) -> Result<Engine> {
         Accelerator::Tcg => Engine::Tcg,
         Accelerator::Auto => {
             let answer = probe()?;
-            let (engine, name) = if answer.works {
-                (Engine::Kvm, "KVM")
-            } else {
-                (Engine::Tcg, "TCG")
-            };
+            let (engine, name) = if answer.works { (Engine::Kvm, "KVM") } else { (Engine::Tcg, "TCG") };
             eprintln!("tessera: {name} ({})", answer.reason);
             engine
         }
@@ -69,11 +65,7 @@ pub fn choose(wanted: Accelerator, icount: bool) -> Result<Engine> {
 
 /// The answer for this machine: the remembered one, else that of a new probe.
 fn probe() -> Result<Answer> {
-    let no = |reason: &str| Answer {
-        key: String::new(),
-        works: false,
-        reason: reason.to_owned(),
-    };
+    let no = |reason: &str| Answer { key: String::new(), works: false, reason: reason.to_owned() };
     if OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
         return Ok(no("/dev/kvm cannot be opened"));
     }
@@ -85,21 +77,13 @@ fn probe() -> Result<Answer> {
     let description = Description::read(&workspace::root().join(PROBE_IMAGE))?;
     let (image, symbols) = image::build_to_target(&description)?;
     let answer = match greets(&image, &symbols, Engine::Kvm)? {
-        Ok(()) => Answer {
-            key,
-            works: true,
-            reason: "a probe guest has run correctly under KVM".to_owned(),
-        },
+        Ok(()) => Answer { key, works: true, reason: "a probe guest has run correctly under KVM".to_owned() },
         Err(told) => {
             // A guest that fails everywhere says nothing of KVM: such an answer is not to be remembered.
             if greets(&image, &symbols, Engine::Tcg)?.is_err() {
                 return Ok(no("the probe guest runs neither under KVM nor under TCG"));
             }
-            Answer {
-                key,
-                works: false,
-                reason: format!("a probe guest failed under KVM: {told}"),
-            }
+            Answer { key, works: false, reason: format!("a probe guest failed under KVM: {told}") }
         }
     };
     remember(&path, &answer);
@@ -119,9 +103,7 @@ fn greets(image: &Path, symbols: &Symbols, engine: Engine) -> Result<std::result
     };
     let mut console = Vec::new();
     let ending = boot.run(symbols.clone(), false, &mut console)?;
-    let greeted = String::from_utf8_lossy(&console)
-        .lines()
-        .any(|line| line.contains(GREETING));
+    let greeted = String::from_utf8_lossy(&console).lines().any(|line| line.contains(GREETING));
     Ok(match ending {
         Ending::Guest(0) if greeted => Ok(()),
         Ending::Guest(0) => Err("it ended without its greeting".to_owned()),
@@ -135,20 +117,14 @@ fn key() -> String {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     const FIELDS: [&str; 6] = ["vendor_id", "cpu family", "model", "stepping", "microcode", "flags"];
     let first = processor.split("\n\n").next().unwrap_or_default();
-    for line in first
-        .lines()
-        .filter(|line| FIELDS.iter().any(|field| line.starts_with(field)))
-    {
+    for line in first.lines().filter(|line| FIELDS.iter().any(|field| line.starts_with(field))) {
         hasher.update(line.as_bytes());
     }
     hasher.update(fs::read_to_string("/proc/version").unwrap_or_default().as_bytes());
     if let Some(emulator) = qemu::emulator()
         && let Ok(metadata) = fs::metadata(&emulator)
     {
-        let changed = metadata
-            .modified()
-            .ok()
-            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         hasher.update(emulator.as_os_str().as_encoded_bytes());
         hasher.update(&metadata.len().to_le_bytes());
         hasher.update(&changed.unwrap_or_default().as_nanos().to_le_bytes());
@@ -180,11 +156,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/kvm-probe.json");
         assert_eq!(recall(&path, "a"), None);
-        let answer = Answer {
-            key: "a".into(),
-            works: true,
-            reason: "it ran".into(),
-        };
+        let answer = Answer { key: "a".into(), works: true, reason: "it ran".into() };
         remember(&path, &answer);
         assert_eq!(recall(&path, "a"), Some(answer));
         assert_eq!(recall(&path, "b"), None, "another machine");

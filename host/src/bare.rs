@@ -94,9 +94,8 @@ pub fn packages() -> Result<Vec<Package>> {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(miette!(help = said, "cargo cannot read the workspace"));
     }
-    let metadata: Metadata = serde_json::from_slice(&output.stdout)
-        .into_diagnostic()
-        .wrap_err("cannot read cargo's metadata")?;
+    let metadata: Metadata =
+        serde_json::from_slice(&output.stdout).into_diagnostic().wrap_err("cannot read cargo's metadata")?;
     const BARE: [&str; 2] = ["tessera-kernel", "tessera-runtime"];
     let is_kind = |target: &ListedTarget, wanted: &str| target.kind.iter().any(|kind| kind == wanted);
     let packages = metadata.packages.into_iter().map(|listed| {
@@ -105,12 +104,7 @@ pub fn packages() -> Result<Vec<Package>> {
         Package {
             is_bare,
             has_library: listed.targets.iter().any(|target| is_kind(target, "lib")),
-            bins: listed
-                .targets
-                .iter()
-                .filter(|target| is_kind(target, "bin"))
-                .map(|bin| bin.name.clone())
-                .collect(),
+            bins: listed.targets.iter().filter(|target| is_kind(target, "bin")).map(|bin| bin.name.clone()).collect(),
             name: listed.name,
             manifest: listed.manifest_path,
         }
@@ -122,13 +116,7 @@ pub fn packages() -> Result<Vec<Package>> {
 pub fn build(names: &BTreeSet<String>) -> Result<Vec<Executable>> {
     let tool_chain = BareToolChain::find()?;
     let mut command = cargo(&tool_chain);
-    command.args([
-        "build",
-        "--profile",
-        "bare",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
+    command.args(["build", "--profile", "bare", "--message-format", "json-render-diagnostics"]);
     command.args(build_arguments());
     if console::Term::stderr().is_term() {
         command.arg("--color=always");
@@ -136,26 +124,11 @@ pub fn build(names: &BTreeSet<String>) -> Result<Vec<Executable>> {
     for name in names {
         command.args(["--package", name]);
     }
-    let mut running = Running::start(
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped()),
-        None,
-    )
-    .into_diagnostic()
-    .wrap_err_with(|| format!("cannot start {}", tool_chain.cargo.display()))?;
-    let messages = running
-        .child()
-        .stdout
-        .take()
-        .map(|pipe| thread::spawn(move || read_messages(pipe)));
-    let said = running
-        .child()
-        .stderr
-        .take()
-        .map(|pipe| follow(pipe, names.len()))
-        .unwrap_or_default();
+    let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), None)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot start {}", tool_chain.cargo.display()))?;
+    let messages = running.child().stdout.take().map(|pipe| thread::spawn(move || read_messages(pipe)));
+    let said = running.child().stderr.take().map(|pipe| follow(pipe, names.len())).unwrap_or_default();
     let messages = messages.and_then(|thread| thread.join().ok()).unwrap_or_default();
     let (status, _) = running.wait().into_diagnostic()?;
     for line in said.iter().filter(|line| !is_status(line)) {
@@ -194,13 +167,7 @@ fn cargo(tool_chain: &BareToolChain) -> Command {
 /// `command` in the workspace, with what the bare-metal tool chain needs in its environment.
 pub fn with_environment(mut command: Command, tool_chain: &BareToolChain) -> Command {
     command.current_dir(workspace::root());
-    for variable in [
-        "RUSTUP_TOOLCHAIN",
-        "RUSTFLAGS",
-        "CARGO",
-        "CARGO_BUILD_TARGET",
-        "CARGO_BUILD_RUSTFLAGS",
-    ] {
+    for variable in ["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
         command.env_remove(variable);
     }
     command
@@ -263,33 +230,17 @@ fn follow(pipe: impl Read, packages: usize) -> Vec<String> {
 
 /// Whether a line is cargo's news of a step that is going well: a verb, aligned to the right.
 fn is_status(line: &str) -> bool {
-    const VERBS: [&str; 9] = [
-        "Compiling",
-        "Finished",
-        "Downloading",
-        "Downloaded",
-        "Updating",
-        "Locking",
-        "Adding",
-        "Blocking",
-        "Fresh",
-    ];
+    const VERBS: [&str; 9] =
+        ["Compiling", "Finished", "Downloading", "Downloaded", "Updating", "Locking", "Adding", "Blocking", "Fresh"];
     let plain = strip_ansi_codes(line);
-    plain
-        .split_whitespace()
-        .next()
-        .is_some_and(|verb| VERBS.contains(&verb))
+    plain.split_whitespace().next().is_some_and(|verb| VERBS.contains(&verb))
 }
 
 fn executables(messages: Vec<Message>, packages: &[Package]) -> Vec<Executable> {
     let found = messages.into_iter().filter_map(|message| {
         let manifest = message.manifest_path?;
         let package = packages.iter().find(|package| package.manifest == manifest)?;
-        Some(Executable {
-            package: package.name.clone(),
-            bin: message.target?.name,
-            path: message.executable?,
-        })
+        Some(Executable { package: package.name.clone(), bin: message.target?.name, path: message.executable? })
     });
     found.collect()
 }
@@ -324,11 +275,7 @@ mod tests {
             is_bare: true,
         }];
         let found = executables(read_messages(text.as_bytes()), &packages);
-        let expected = Executable {
-            package: "tessera-kernel".into(),
-            bin: "kernel".into(),
-            path: PathBuf::from("/k"),
-        };
+        let expected = Executable { package: "tessera-kernel".into(), bin: "kernel".into(), path: PathBuf::from("/k") };
         assert_eq!(found, [expected]);
     }
 }

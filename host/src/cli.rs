@@ -137,9 +137,7 @@ mod tests {
     #[test]
     fn words_come_after_two_dashes() {
         let cli = Cli::try_parse_from(["tessera", "run", "a.toml", "--icount", "--", "x", "--y"]).unwrap();
-        let Command::Run(run) = cli.command else {
-            panic!("`run` is another command")
-        };
+        let Command::Run(run) = cli.command else { panic!("`run` is another command") };
         assert!(run.machine.icount);
         assert_eq!(run.words, ["x", "--y"]);
         assert!(Cli::try_parse_from(["tessera", "run", "a.toml", "x"]).is_err());

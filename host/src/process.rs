@@ -61,10 +61,7 @@ impl Running {
         // Taken before the child exists, so that an interrupt cannot come between its start and its entry here.
         let mut running = locked(&RUNNING);
         if interrupted() {
-            return Err(io::Error::new(
-                io::ErrorKind::Interrupted,
-                "the command was interrupted",
-            ));
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "the command was interrupted"));
         }
         let child = command.spawn()?;
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);

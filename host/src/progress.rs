@@ -21,12 +21,7 @@ pub struct Step {
 
 impl Step {
     pub fn start(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            started: Instant::now(),
-            bar: None,
-            next_line: QUIET,
-        }
+        Self { name: name.into(), started: Instant::now(), bar: None, next_line: QUIET }
     }
 
     /// Shows `detail` if the step has been going on for long enough to need an explanation.
@@ -57,10 +52,7 @@ impl Drop for Step {
 fn spinner(name: &str, elapsed: Duration) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {prefix} ({elapsed}): {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::new_spinner()
-        .with_style(style)
-        .with_prefix(name.to_owned())
-        .with_elapsed(elapsed);
+    let bar = ProgressBar::new_spinner().with_style(style).with_prefix(name.to_owned()).with_elapsed(elapsed);
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
 }

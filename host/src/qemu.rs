@@ -167,16 +167,12 @@ impl Boot {
     pub fn run(&self, symbols: Symbols, input: bool, console: &mut dyn Write) -> Result<Ending> {
         let terminal = input.then(SavedTerminal::take).flatten();
         let mut command = Command::new(EMULATOR);
-        command
-            .args(self.arguments()?)
-            .stdin(if input { Stdio::inherit() } else { Stdio::null() });
+        command.args(self.arguments()?).stdin(if input { Stdio::inherit() } else { Stdio::null() });
         let mut running = Running::start(command.stdout(Stdio::piped()), self.limit)
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot start {EMULATOR}; `./tessera doctor` says how to get it"))?;
         if let Some(output) = running.child().stdout.take() {
-            show(output, symbols, console)
-                .into_diagnostic()
-                .wrap_err("cannot show the guest's console")?;
+            show(output, symbols, console).into_diagnostic().wrap_err("cannot show the guest's console")?;
         }
         let (status, timed_out) = running.wait().into_diagnostic()?;
         drop(terminal);
@@ -190,10 +186,7 @@ impl Boot {
 
 /// The kernel's command line: the words, which must survive being split at spaces.
 fn command_line(words: &[String]) -> Result<Option<String>> {
-    if let Some(word) = words
-        .iter()
-        .find(|word| word.is_empty() || word.contains(char::is_whitespace))
-    {
+    if let Some(word) = words.iter().find(|word| word.is_empty() || word.contains(char::is_whitespace)) {
         return Err(miette!(
             help = "put it into the `arguments` of the image's [init]",
             "the word {word:?} cannot be passed on a kernel command line, which is split at spaces"
@@ -277,11 +270,7 @@ mod tests {
         }
         assert_eq!(ending(255), Ending::Crash);
         assert_eq!(ending(0), Ending::Guest(0), "power off");
-        assert_eq!(
-            ending(1),
-            Ending::Emulator(Some(1)),
-            "QEMU's own failure is never a guest's code"
-        );
+        assert_eq!(ending(1), Ending::Emulator(Some(1)), "QEMU's own failure is never a guest's code");
         assert_eq!(Ending::from_status(ExitStatus::from_raw(9)), Ending::Emulator(None));
     }
 
@@ -291,13 +280,7 @@ mod tests {
         assert!(told.contains("one processor"), "{told}");
         let arguments = boot(Engine::Counting, "1").arguments().unwrap();
         assert!(arguments.iter().any(|argument| argument == "shift=0,sleep=off"));
-        assert!(
-            !boot(Engine::Tcg, "1")
-                .arguments()
-                .unwrap()
-                .iter()
-                .any(|argument| argument == "-icount")
-        );
+        assert!(!boot(Engine::Tcg, "1").arguments().unwrap().iter().any(|argument| argument == "-icount"));
     }
 
     #[test]

@@ -16,12 +16,7 @@ use crate::workspace;
 
 /// Builds the image if it is a description, boots it, and answers with the command's exit code.
 pub fn run(run: &Run) -> Result<u8> {
-    let (boot, symbols) = prepare(
-        &run.image,
-        &run.machine,
-        run.timeout.map(Duration::from_secs),
-        &run.words,
-    )?;
+    let (boot, symbols) = prepare(&run.image, &run.machine, run.timeout.map(Duration::from_secs), &run.words)?;
     let ending = boot.run(symbols, true, &mut io::stdout().lock())?;
     match ending {
         Ending::Guest(_) | Ending::Interrupted => {}
@@ -36,15 +31,10 @@ pub fn prepare(image: &Path, machine: &Machine, limit: Option<Duration>, words: 
     let (path, symbols, defaults) = if is_description(image) {
         let description = Description::read(image)?;
         let (path, symbols) = image::build_to_target(&description)?;
-        (
-            path,
-            symbols,
-            (description.machine(), description.memory(), description.processors()),
-        )
+        (path, symbols, (description.machine(), description.memory(), description.processors()))
     } else {
-        let file = fs::read(image)
-            .into_diagnostic()
-            .wrap_err_with(|| format!("cannot read the image {}", image.display()))?;
+        let file =
+            fs::read(image).into_diagnostic().wrap_err_with(|| format!("cannot read the image {}", image.display()))?;
         if !image::is_image(&file) {
             return Err(miette!(
                 help = "give an image.toml, or a file that `tessera build` made from one",
@@ -53,21 +43,13 @@ pub fn prepare(image: &Path, machine: &Machine, limit: Option<Duration>, words: 
             ));
         }
         let symbols = Symbols::recall(&file).unwrap_or_default();
-        (
-            image.to_owned(),
-            symbols,
-            (MachineKind::default(), Memory::default(), Processors::default()),
-        )
+        (image.to_owned(), symbols, (MachineKind::default(), Memory::default(), Processors::default()))
     };
     let boot = Boot {
         image: path,
         machine: machine.machine.unwrap_or(defaults.0),
         memory: machine.memory.unwrap_or(defaults.1),
-        processors: machine.processors.unwrap_or(if machine.icount {
-            Processors::default()
-        } else {
-            defaults.2
-        }),
+        processors: machine.processors.unwrap_or(if machine.icount { Processors::default() } else { defaults.2 }),
         engine: accelerator::choose(machine.accel, machine.icount)?,
         limit,
         words: words.to_vec(),
@@ -90,10 +72,6 @@ pub fn build(build: &Build) -> Result<u8> {
     image::write(&path, &image.file)?;
     image.symbols.remember(&image.file)?;
     let size = image.file.len().div_ceil(1024);
-    println!(
-        "{} ({size} KiB, BLAKE3 {})",
-        workspace::shown(&path),
-        blake3::hash(&image.file)
-    );
+    println!("{} ({size} KiB, BLAKE3 {})", workspace::shown(&path), blake3::hash(&image.file));
     Ok(0)
 }

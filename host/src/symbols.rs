@@ -34,9 +34,7 @@ impl Symbols {
         let cannot = || format!("cannot keep the image's symbols in {}", folder.display());
         fs::create_dir_all(&folder).into_diagnostic().wrap_err_with(cannot)?;
         for (name, path) in &self.files {
-            fs::copy(path, folder.join(name))
-                .into_diagnostic()
-                .wrap_err_with(cannot)?;
+            fs::copy(path, folder.join(name)).into_diagnostic().wrap_err_with(cannot)?;
         }
         Ok(())
     }
@@ -44,17 +42,13 @@ impl Symbols {
     /// The symbols of an image that was built in this checkout; none if it was not.
     pub fn recall(image: &[u8]) -> Option<Self> {
         let entries = fs::read_dir(remembered(image)).ok()?;
-        let files = entries
-            .flatten()
-            .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
+        let files = entries.flatten().filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
         Some(Self { files: files.collect() })
     }
 }
 
 fn remembered(image: &[u8]) -> PathBuf {
-    workspace::target()
-        .join("tessera/symbols")
-        .join(blake3::hash(image).to_hex().as_str())
+    workspace::target().join("tessera/symbols").join(blake3::hash(image).to_hex().as_str())
 }
 
 /// A frame in a report.
@@ -87,13 +81,7 @@ pub struct Symboliser {
 
 impl Symboliser {
     pub fn new(symbols: Symbols) -> Self {
-        Self {
-            symbols,
-            loaded: BTreeMap::new(),
-            held: Vec::new(),
-            passing: false,
-            after_frame: false,
-        }
+        Self { symbols, loaded: BTreeMap::new(), held: Vec::new(), passing: false, after_frame: false }
     }
 
     /// Takes a piece of output and appends what may be shown to `shown`.
@@ -134,11 +122,7 @@ impl Symboliser {
         self.after_frame = true;
         shown.extend_from_slice(text.as_bytes());
         for (depth, place) in self.places(frame.name, address).iter().enumerate() {
-            let lead = if depth == 0 {
-                " ".to_owned()
-            } else {
-                format!("\n{:FRAME_WIDTH$}inlined in ", "")
-            };
+            let lead = if depth == 0 { " ".to_owned() } else { format!("\n{:FRAME_WIDTH$}inlined in ", "") };
             shown.extend_from_slice(lead.as_bytes());
             shown.extend_from_slice(place.as_bytes());
         }
@@ -168,14 +152,11 @@ fn look_up(loader: &Loader, address: u64) -> Vec<String> {
     let mut places = Vec::new();
     if let Ok(mut frames) = loader.find_frames(address) {
         while let Ok(Some(frame)) = frames.next() {
-            let name = frame
-                .function
-                .as_ref()
-                .and_then(|function| function.demangle().ok().map(|name| name.into_owned()));
+            let name =
+                frame.function.as_ref().and_then(|function| function.demangle().ok().map(|name| name.into_owned()));
             let name = name.map(|name| without_hash(&name).to_owned());
-            let line = frame
-                .location
-                .and_then(|location| Some(format!("{}:{}", relative(location.file?), location.line?)));
+            let line =
+                frame.location.and_then(|location| Some(format!("{}:{}", relative(location.file?), location.line?)));
             places.push((name, line));
         }
     }
@@ -230,23 +211,13 @@ mod tests {
 
     #[test]
     fn frames_are_told_from_other_lines() {
-        let frame = Frame {
-            name: "kernel",
-            address: 0xffff_ffff_8021_2345,
-        };
+        let frame = Frame { name: "kernel", address: 0xffff_ffff_8021_2345 };
         assert_eq!(Frame::parse("  at kernel 0xffffffff80212345"), Some(frame));
-        assert_eq!(
-            Frame::parse("  at init 0x7f0000001234").map(|frame| frame.name),
-            Some("init")
-        );
+        assert_eq!(Frame::parse("  at init 0x7f0000001234").map(|frame| frame.name), Some("init"));
         assert_eq!(Frame::parse("at kernel 0xffffffff80212345"), None);
         assert_eq!(Frame::parse("  at last 12 o'clock"), None);
         assert_eq!(Frame::parse("  at kernel 0x12 and more"), None);
-        assert_eq!(
-            Frame::parse("  at kernel 0x11112222333344445"),
-            None,
-            "more than 64 bits"
-        );
+        assert_eq!(Frame::parse("  at kernel 0x11112222333344445"), None, "more than 64 bits");
     }
 
     #[test]
@@ -272,9 +243,7 @@ mod tests {
         let address = {
             use object::{Object, ObjectSymbol};
             let file = object::File::parse(&*bytes).unwrap();
-            let found = file
-                .symbols()
-                .find(|symbol| symbol.name().is_ok_and(|name| name.contains("without_hash")));
+            let found = file.symbols().find(|symbol| symbol.name().is_ok_and(|name| name.contains("without_hash")));
             found.unwrap().address()
         };
         let places = look_up(&loader, address);

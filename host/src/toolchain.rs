@@ -27,11 +27,9 @@ impl BareToolChain {
     /// Finds the tool chain: the script's choice, else the first candidate that has all parts.
     pub fn find() -> Result<Self> {
         let given = |name: &str| env::var_os(name).map(PathBuf::from);
-        if let (Some(cargo), Some(rustc), Some(linker)) = (
-            given("TESSERA_BARE_CARGO"),
-            given("TESSERA_BARE_RUSTC"),
-            given("TESSERA_BARE_LINKER"),
-        ) {
+        if let (Some(cargo), Some(rustc), Some(linker)) =
+            (given("TESSERA_BARE_CARGO"), given("TESSERA_BARE_RUSTC"), given("TESSERA_BARE_LINKER"))
+        {
             return Ok(Self { cargo, rustc, linker });
         }
         candidates().iter().find_map(|folder| Self::in_folder(folder)).ok_or_else(|| {
@@ -74,10 +72,7 @@ impl BareToolChain {
 /// other ones, the system's.
 fn candidates() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let active = Command::new("rustc")
-        .args(["--print", "sysroot"])
-        .current_dir(crate::workspace::root())
-        .output();
+    let active = Command::new("rustc").args(["--print", "sysroot"]).current_dir(crate::workspace::root()).output();
     if let Ok(output) = active
         && output.status.success()
     {
@@ -121,18 +116,9 @@ fn linker_of(sysroot: &Path) -> Option<PathBuf> {
 /// An `ld.lld`, `ld.lld-NN` (the newest) or `rust-lld` on the search path.
 fn system_linker() -> Option<PathBuf> {
     let folders: Vec<PathBuf> = env::split_paths(&env::var_os("PATH")?).collect();
-    let plain = |name: &str| {
-        folders
-            .iter()
-            .map(|folder| folder.join(name))
-            .find(|path| path.exists())
-    };
+    let plain = |name: &str| folders.iter().map(|folder| folder.join(name)).find(|path| path.exists());
     plain("ld.lld").or_else(|| plain("rust-lld")).or_else(|| {
-        let entries = folders
-            .iter()
-            .filter_map(|folder| fs::read_dir(folder).ok())
-            .flatten()
-            .flatten();
+        let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
         let numbered = entries.filter_map(|entry| {
             let version: u32 = entry.file_name().to_str()?.strip_prefix("ld.lld-")?.parse().ok()?;
             entry.path().exists().then(|| (version, entry.path()))

@@ -5,11 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn tessera(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tessera"))
-        .args(arguments)
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tessera")).args(arguments).env("NO_COLOR", "1").output().unwrap()
 }
 
 fn errors(output: &Output) -> String {
@@ -47,11 +43,7 @@ fn an_image_that_is_not_there_is_an_error_and_no_guest_code() {
 fn a_file_that_is_no_image_is_not_booted() {
     let output = tessera(&["run", env!("CARGO_BIN_EXE_tessera")]);
     assert_eq!(output.status.code(), Some(125));
-    assert!(
-        errors(&output).contains("is not an image of Tessera"),
-        "{}",
-        errors(&output)
-    );
+    assert!(errors(&output).contains("is not an image of Tessera"), "{}", errors(&output));
 }
 
 #[test]
@@ -75,22 +67,14 @@ fn every_command_teaches_with_examples() {
 fn doctor(programs: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     for program in programs {
-        let real = ["/usr/bin", "/bin"]
-            .iter()
-            .map(|from| Path::new(from).join(program))
-            .find(|path| path.exists());
+        let real = ["/usr/bin", "/bin"].iter().map(|from| Path::new(from).join(program)).find(|path| path.exists());
         if let Some(real) = real {
             std::os::unix::fs::symlink(real, folder.path().join(program)).unwrap();
         }
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tessera");
     let mut command = Command::new("/bin/bash");
-    command
-        .arg(script)
-        .arg("doctor")
-        .env_clear()
-        .env("PATH", folder.path())
-        .env("HOME", folder.path());
+    command.arg(script).arg("doctor").env_clear().env("PATH", folder.path()).env("HOME", folder.path());
     command.output().unwrap()
 }
 
@@ -99,11 +83,7 @@ fn doctor_names_what_is_missing_and_installs_nothing() {
     let output = doctor(&["readlink", "dirname", "grep", "sort", "tail", "head"]);
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{table}{}", errors(&output));
-    let missing = |what: &str| {
-        table
-            .lines()
-            .any(|line| line.starts_with(what) && line.contains("MISSING"))
-    };
+    let missing = |what: &str| table.lines().any(|line| line.starts_with(what) && line.contains("MISSING"));
     assert!(missing("QEMU"), "{table}");
     assert!(missing("C compiler"), "{table}");
     assert!(missing("lld"), "{table}");

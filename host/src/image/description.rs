@@ -90,11 +90,7 @@ pub struct Program<'a> {
 impl Program<'_> {
     /// Its path in the archive.
     pub fn member(&self) -> String {
-        if self.name == INIT {
-            INIT.to_owned()
-        } else {
-            format!("bin/{}", self.name)
-        }
+        if self.name == INIT { INIT.to_owned() } else { format!("bin/{}", self.name) }
     }
 }
 
@@ -153,18 +149,11 @@ impl Description {
     /// Checks that every program can be built from `packages`, those of the workspace.
     pub fn check_packages(&self, packages: &[Package]) -> Result<()> {
         let init = (&self.file.init.program, None);
-        let others = self
-            .file
-            .programs
-            .iter()
-            .map(|program| (&program.package, program.bin.as_ref()));
+        let others = self.file.programs.iter().map(|program| (&program.package, program.bin.as_ref()));
         for (name, bin) in [init].into_iter().chain(others) {
             let Some(package) = packages.iter().find(|package| package.name == *name.get_ref()) else {
                 let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
-                let mend = format!(
-                    "{}name a package that the root Cargo.toml lists",
-                    closest(name.get_ref(), &names)
-                );
+                let mend = format!("{}name a package that the root Cargo.toml lists", closest(name.get_ref(), &names));
                 let what = format!("the workspace has no package `{}`", name.get_ref());
                 return Err(self.wrong(name.span(), &what, &mend));
             };
@@ -177,10 +166,7 @@ impl Description {
                 }
                 None if bins.len() != 1 => {
                     let what = format!("the package `{}` has {} programs, not one", package.name, bins.len());
-                    let mend = format!(
-                        "place it as a [[program]] and choose with `bin`; it has: {}",
-                        listed(&bins)
-                    );
+                    let mend = format!("place it as a [[program]] and choose with `bin`; it has: {}", listed(&bins));
                     return Err(self.wrong(name.span(), &what, &mend));
                 }
                 _ => {}
@@ -211,11 +197,7 @@ impl Description {
 
     /// All programs, the first process's first.
     pub fn programs(&self) -> impl Iterator<Item = Program<'_>> {
-        let init = Program {
-            name: INIT,
-            package: self.file.init.program.get_ref(),
-            bin: None,
-        };
+        let init = Program { name: INIT, package: self.file.init.program.get_ref(), bin: None };
         let others = self.file.programs.iter().map(|program| Program {
             name: program.name.get_ref(),
             package: program.package.get_ref(),
@@ -226,13 +208,8 @@ impl Description {
 
     /// The first process's arguments, separated by NUL; nothing if there are none.
     pub fn packed_arguments(&self) -> Option<Vec<u8>> {
-        let arguments: Vec<&str> = self
-            .file
-            .init
-            .arguments
-            .iter()
-            .map(|argument| argument.get_ref().as_str())
-            .collect();
+        let arguments: Vec<&str> =
+            self.file.init.arguments.iter().map(|argument| argument.get_ref().as_str()).collect();
         (!arguments.is_empty()).then(|| arguments.join("\0").into_bytes())
     }
 }
@@ -258,18 +235,14 @@ fn unreadable(source: &NamedSource<String>, error: &toml::de::Error) -> Report {
 
 /// The unknown key and the known ones, from serde's message: "unknown field `a`, expected one of `b`, `c`".
 fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
-    let rest = message
-        .strip_prefix("unknown field ")
-        .or_else(|| message.strip_prefix("unknown variant "))?;
+    let rest = message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "))?;
     let mut quoted = rest.split('`').skip(1).step_by(2);
     Some((quoted.next()?, quoted.collect()))
 }
 
 /// "did you mean `x`? " if one of `known` is close to `wrong`.
 fn closest(wrong: &str, known: &[&str]) -> String {
-    let distances = known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(wrong, name), name));
+    let distances = known.iter().map(|name| (strsim::damerau_levenshtein(wrong, name), name));
     match distances.min() {
         Some((distance, name)) if distance <= wrong.len() / 3 + 1 => format!("did you mean `{name}`? "),
         _ => String::new(),
@@ -278,11 +251,7 @@ fn closest(wrong: &str, known: &[&str]) -> String {
 
 fn listed(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    if quoted.is_empty() {
-        "none".to_owned()
-    } else {
-        quoted.join(", ")
-    }
+    if quoted.is_empty() { "none".to_owned() } else { quoted.join(", ") }
 }
 
 /// The kind of virtual machine.
@@ -371,9 +340,7 @@ impl FromStr for Processors {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        text.parse::<i64>()
-            .map_err(|_| format!("`{text}` is not a number"))?
-            .try_into()
+        text.parse::<i64>().map_err(|_| format!("`{text}` is not a number"))?.try_into()
     }
 }
 

@@ -90,18 +90,14 @@ fn archive_segment(kernel: &[u8], header: &Header, segments: &[Segment]) -> Resu
         ));
     }
     if !address.is_multiple_of(PAGE) || !own.p_paddr(LITTLE).is_multiple_of(PAGE) {
-        return Err(miette!(
-            "the kernel's archive segment is not page aligned ({address:#x})"
-        ));
+        return Err(miette!("the kernel's archive segment is not page aligned ({address:#x})"));
     }
     let above = segments.iter().filter(|segment| is_loaded(segment));
     if above
         .clone()
         .any(|segment| segment.p_paddr(LITTLE) > own.p_paddr(LITTLE) || segment.p_vaddr(LITTLE) > own.p_vaddr(LITTLE))
     {
-        return Err(miette!(
-            "the kernel's archive segment is not its last: the archive would overlap what follows"
-        ));
+        return Err(miette!("the kernel's archive segment is not its last: the archive would overlap what follows"));
     }
     Ok(index)
 }
@@ -110,12 +106,7 @@ fn slice_to(file: &[u8], end: u64) -> Result<&[u8]> {
     usize::try_from(end)
         .ok()
         .and_then(|end| file.get(..end))
-        .ok_or_else(|| {
-            miette!(
-                "the ELF file is cut short: a segment ends at byte {end} of {}",
-                file.len()
-            )
-        })
+        .ok_or_else(|| miette!("the ELF file is cut short: a segment ends at byte {end} of {}", file.len()))
 }
 
 fn overwrite(file: &mut [u8], offset: usize, bytes: &[u8]) -> Result<()> {
@@ -133,8 +124,7 @@ pub fn is_image(file: &[u8]) -> bool {
             .iter()
             .filter(|segment| segment.p_type(LITTLE) == PT_LOAD)
             .max_by_key(|segment| segment.p_paddr(LITTLE));
-        last.and_then(|segment| segment.data(LITTLE, file).ok())
-            .is_some_and(|bytes| bytes.starts_with(&MAGIC))
+        last.and_then(|segment| segment.data(LITTLE, file).ok()).is_some_and(|bytes| bytes.starts_with(&MAGIC))
     })
 }
 

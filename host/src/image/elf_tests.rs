@@ -50,13 +50,7 @@ fn make(made: &Made) -> Vec<u8> {
     let sections = [
         section(0, object::elf::SHT_NULL, 0, 0, 0),
         section(1, object::elf::SHT_STRTAB, 0, names_offset, names.len() as u64),
-        section(
-            name,
-            object::elf::SHT_PROGBITS,
-            made.archive_address,
-            2 * PAGE,
-            HEADER_LENGTH as u64,
-        ),
+        section(name, object::elf::SHT_PROGBITS, made.archive_address, 2 * PAGE, HEADER_LENGTH as u64),
     ];
     file.extend_from_slice(bytes_of_slice(&sections));
     let segment = |flags, address: u64, physical: u64, offset: u64, size: u64, memory: u64| {
@@ -73,14 +67,7 @@ fn make(made: &Made) -> Vec<u8> {
     };
     let segments = [
         segment(PF_R | PF_X, TEXT, made.text_physical, 0, PAGE, PAGE),
-        segment(
-            PF_R,
-            made.archive_address,
-            PHYSICAL + PAGE,
-            2 * PAGE,
-            HEADER_LENGTH as u64,
-            made.archive_memory,
-        ),
+        segment(PF_R, made.archive_address, PHYSICAL + PAGE, 2 * PAGE, HEADER_LENGTH as u64, made.archive_memory),
     ];
     overwrite(&mut file, 0, bytes_of(&header)).unwrap();
     overwrite(&mut file, 64, bytes_of_slice(&segments)).unwrap();
@@ -122,11 +109,7 @@ fn the_loadable_part_ends_with_the_last_loaded_byte_and_names_no_sections() {
 #[test]
 fn an_image_loads_the_archive_where_the_bare_header_was() {
     let kernel = make(&GOOD);
-    let archive: Vec<u8> = MAGIC
-        .iter()
-        .copied()
-        .chain((0..10_000u32).map(|byte| byte as u8))
-        .collect();
+    let archive: Vec<u8> = MAGIC.iter().copied().chain((0..10_000u32).map(|byte| byte as u8)).collect();
     assert!(!is_image(&kernel[..100]));
     let image = with_archive(&kernel, &archive).unwrap();
     let (_, segments) = parse(&image).unwrap();
@@ -136,45 +119,17 @@ fn an_image_loads_the_archive_where_the_bare_header_was() {
     assert!(last.p_offset(LITTLE).is_multiple_of(PAGE));
     assert_eq!(last.p_memsz(LITTLE), archive.len() as u64);
     assert_eq!(last.data(LITTLE, image.as_slice()).unwrap(), archive);
-    assert_eq!(
-        segments[0].data(LITTLE, image.as_slice()).unwrap().last(),
-        Some(&0x90),
-        "the text is still there"
-    );
+    assert_eq!(segments[0].data(LITTLE, image.as_slice()).unwrap().last(), Some(&0x90), "the text is still there");
     assert!(is_image(&image));
 }
 
 #[test]
 fn a_kernel_whose_archive_segment_cannot_grow_is_refused() {
     let cases: [(Made, &str); 4] = [
-        (
-            Made {
-                archive_section: b".archives",
-                ..GOOD
-            },
-            "no section `.archive`",
-        ),
-        (
-            Made {
-                archive_memory: 4096,
-                ..GOOD
-            },
-            "4096 bytes",
-        ),
-        (
-            Made {
-                archive_address: ARCHIVE + 64,
-                ..GOOD
-            },
-            "not page aligned",
-        ),
-        (
-            Made {
-                text_physical: PHYSICAL + 2 * PAGE,
-                ..GOOD
-            },
-            "not its last",
-        ),
+        (Made { archive_section: b".archives", ..GOOD }, "no section `.archive`"),
+        (Made { archive_memory: 4096, ..GOOD }, "4096 bytes"),
+        (Made { archive_address: ARCHIVE + 64, ..GOOD }, "not page aligned"),
+        (Made { text_physical: PHYSICAL + 2 * PAGE, ..GOOD }, "not its last"),
     ];
     for (made, expected) in cases {
         let told = with_archive(&make(&made), &MAGIC).unwrap_err().to_string();
@@ -194,21 +149,14 @@ fn damaged_files_are_errors_and_never_panics() {
     for length in (0..file.len()).step_by(7) {
         let _ = is_image(&file[..length]);
         let cut = loadable_part(&file[..length]);
-        assert!(
-            cut.is_err() || length >= 2 * PAGE as usize + HEADER_LENGTH,
-            "cut at {length}"
-        );
+        assert!(cut.is_err() || length >= 2 * PAGE as usize + HEADER_LENGTH, "cut at {length}");
         assert!(with_archive(&file[..length], &MAGIC).is_err(), "cut at {length}");
     }
     for byte in 0..200 {
         for value in [0, 1, 0x7f, 0xff] {
             let mut spoiled = file.clone();
             spoiled[byte] = value;
-            let _ = (
-                is_image(&spoiled),
-                loadable_part(&spoiled),
-                with_archive(&spoiled, &MAGIC),
-            );
+            let _ = (is_image(&spoiled), loadable_part(&spoiled), with_archive(&spoiled, &MAGIC));
         }
     }
 }

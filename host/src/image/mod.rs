@@ -35,10 +35,7 @@ pub struct Image {
 pub fn build(description: &Description) -> Result<Image> {
     let packages = bare::packages()?;
     description.check_packages(&packages)?;
-    let mut names: BTreeSet<String> = description
-        .programs()
-        .map(|program| program.package.to_owned())
-        .collect();
+    let mut names: BTreeSet<String> = description.programs().map(|program| program.package.to_owned()).collect();
     names.insert(KERNEL.0.to_owned());
     let executables = bare::build(&names)?;
 
@@ -55,10 +52,7 @@ pub fn build(description: &Description) -> Result<Image> {
     }
     let file = elf::with_archive(&read(&kernel.path)?, &archive::pack(&members)?)
         .wrap_err_with(|| format!("{} cannot carry an archive", kernel.path.display()))?;
-    Ok(Image {
-        file,
-        symbols: Symbols::new(symbols),
-    })
+    Ok(Image { file, symbols: Symbols::new(symbols) })
 }
 
 /// Builds `description` and writes the image where `run`, `test` and `bench` look for it.
@@ -85,9 +79,7 @@ pub fn write(path: &Path, file: &[u8]) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("cannot read {}", path.display()))
+    fs::read(path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", path.display()))
 }
 
 /// The program `bin` of `package`, or its only one.

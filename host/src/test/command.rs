@@ -36,13 +36,9 @@ impl Finished {
 /// Runs `command` to its end.
 pub fn run(command: &mut Command, step: &mut Step) -> Result<Finished> {
     let name = command.get_program().to_string_lossy().into_owned();
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut running = Running::start(command, Some(LIMIT))
-        .into_diagnostic()
-        .wrap_err_with(|| format!("cannot start {name}"))?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running =
+        Running::start(command, Some(LIMIT)).into_diagnostic().wrap_err_with(|| format!("cannot start {name}"))?;
     let (sender, lines) = mpsc::channel();
     let child = running.child();
     let (output, errors) = (child.stdout.take(), child.stderr.take());
@@ -57,11 +53,7 @@ pub fn run(command: &mut Command, step: &mut Step) -> Result<Finished> {
         output.push('\n');
     }
     let (status, _) = running.wait().into_diagnostic()?;
-    Ok(Finished {
-        output,
-        succeeded: status.success(),
-        code: status.code(),
-    })
+    Ok(Finished { output, succeeded: status.success(), code: status.code() })
 }
 
 fn forward(pipe: impl Read + Send + 'static, lines: mpsc::Sender<String>) {
@@ -87,11 +79,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo out; echo err >&2; exit 3"]);
         let finished = run(&mut command, &mut Step::start("test")).unwrap();
-        assert!(
-            finished.output.contains("out\n") && finished.output.contains("err\n"),
-            "{}",
-            finished.output
-        );
+        assert!(finished.output.contains("out\n") && finished.output.contains("err\n"), "{}", finished.output);
         let outcome = finished.outcome();
         assert_eq!(outcome.failed, 1);
         assert!(outcome.failure.unwrap().contains("exit code 3"));

@@ -41,11 +41,7 @@ pub fn suite() -> Suite {
         let folder = folder.clone();
         Case::new(target.clone(), move |step| search(&folder, &target, step))
     });
-    Suite {
-        name: "fuzz",
-        about: "a fuzzer finds nothing in a bounded time",
-        cases: cases.collect(),
-    }
+    Suite { name: "fuzz", about: "a fuzzer finds nothing in a bounded time", cases: cases.collect() }
 }
 
 fn search(folder: &Path, target: &str, step: &mut Step) -> Result<Outcome> {
@@ -54,30 +50,17 @@ fn search(folder: &Path, target: &str, step: &mut Step) -> Result<Outcome> {
     }
     let built = workspace::target().join("fuzz");
     let mut build = cargo();
-    build
-        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
-        .args(["build", "--release", "--target", TARGET]);
-    build
-        .arg("--manifest-path")
-        .arg(folder.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&built)
-        .args(["--bin", target]);
+    build.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")).args(["build", "--release", "--target", TARGET]);
+    build.arg("--manifest-path").arg(folder.join("Cargo.toml")).arg("--target-dir").arg(&built).args(["--bin", target]);
     let finished = run(&mut build, step)?;
     if !finished.succeeded {
         return Ok(Outcome::failed("the fuzz target cannot be built", finished.output));
     }
     let found = workspace::target().join("tessera/fuzz").join(target);
-    fs::create_dir_all(&found)
-        .into_diagnostic()
-        .wrap_err("cannot make a folder for what the fuzzer finds")?;
+    fs::create_dir_all(&found).into_diagnostic().wrap_err("cannot make a folder for what the fuzzer finds")?;
     let mut search = Command::new(built.join(TARGET).join("release").join(target));
-    search
-        .arg(format!("-max_total_time={SECONDS}"))
-        .arg(format!("-artifact_prefix={}/failure-", found.display()));
-    search
-        .arg(found.join("corpus"))
-        .args(Some(folder.join("corpus").join(target)).filter(|corpus| corpus.exists()));
+    search.arg(format!("-max_total_time={SECONDS}")).arg(format!("-artifact_prefix={}/failure-", found.display()));
+    search.arg(found.join("corpus")).args(Some(folder.join("corpus").join(target)).filter(|corpus| corpus.exists()));
     fs::create_dir_all(found.join("corpus")).into_diagnostic()?;
     Ok(run(&mut search, step)?.outcome())
 }
@@ -89,9 +72,7 @@ fn targets(folder: &Path) -> Vec<String> {
     };
     let paths = entries.flatten().map(|entry| entry.path());
     let sources = paths.filter(|path: &PathBuf| path.extension().is_some_and(|extension| extension == "rs"));
-    let mut names: Vec<String> = sources
-        .filter_map(|path| path.file_stem()?.to_str().map(str::to_owned))
-        .collect();
+    let mut names: Vec<String> = sources.filter_map(|path| path.file_stem()?.to_str().map(str::to_owned)).collect();
     names.sort();
     names
 }

@@ -25,10 +25,7 @@ pub fn cargo() -> Command {
     // The command may itself have been started by a cargo, whose choices are not ours.
     command.env_remove("CARGO");
     // A cargo finds its rustc on the search path: the one beside it is to come first.
-    if let Some(folder) = Path::new(&program)
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
+    if let Some(folder) = Path::new(&program).parent().filter(|folder| !folder.as_os_str().is_empty()) {
         let rest = env::var_os("PATH").unwrap_or_default();
         let folders = [folder.to_owned()].into_iter().chain(env::split_paths(&rest));
         if let Ok(path) = env::join_paths(folders) {
@@ -46,9 +43,7 @@ fn has(name: &str) -> bool {
 
 /// `--package NAME` for each package of one kind.
 fn selection<'a>(packages: impl Iterator<Item = &'a Package>) -> Vec<String> {
-    packages
-        .flat_map(|package| ["--package".to_owned(), package.name.clone()])
-        .collect()
+    packages.flat_map(|package| ["--package".to_owned(), package.name.clone()]).collect()
 }
 
 pub fn format() -> Suite {
@@ -58,11 +53,7 @@ pub fn format() -> Suite {
         }
         Ok(run(cargo().args(["fmt", "--all", "--check"]), step)?.outcome())
     });
-    Suite {
-        name: "format",
-        about: "the source is formatted",
-        cases: vec![case],
-    }
+    Suite { name: "format", about: "the source is formatted", cases: vec![case] }
 }
 
 pub fn lint(packages: &[Package]) -> Suite {
@@ -73,10 +64,7 @@ pub fn lint(packages: &[Package]) -> Suite {
             return Ok(Outcome::skipped("clippy is not installed"));
         }
         let mut command = cargo();
-        command
-            .arg("clippy")
-            .args(&host)
-            .args(["--all-targets", "--", "-D", "warnings"]);
+        command.arg("clippy").args(&host).args(["--all-targets", "--", "-D", "warnings"]);
         Ok(run(&mut command, step)?.outcome())
     });
     let on_bare = Case::new("clippy-bare", move |step| {
@@ -90,18 +78,11 @@ pub fn lint(packages: &[Package]) -> Suite {
         };
         let mut command = bare::with_environment(Command::new(clippy), &tool_chain);
         command.env("CARGO", &tool_chain.cargo).env("CARGO_TERM_COLOR", "never");
-        command
-            .args(["clippy", "--profile", "bare"])
-            .args(bare::build_arguments())
-            .args(&bare);
+        command.args(["clippy", "--profile", "bare"]).args(bare::build_arguments()).args(&bare);
         command.args(["--", "-D", "warnings"]);
         Ok(run(&mut command, step)?.outcome())
     });
-    Suite {
-        name: "lint",
-        about: "clippy has nothing to say",
-        cases: vec![on_host, on_bare],
-    }
+    Suite { name: "lint", about: "clippy has nothing to say", cases: vec![on_host, on_bare] }
 }
 
 pub fn deny() -> Suite {
@@ -109,11 +90,7 @@ pub fn deny() -> Suite {
         if !has("deny") {
             return Ok(Outcome::skipped("cargo-deny is not installed"));
         }
-        Ok(run(
-            cargo().args(["deny", "--workspace", "check", "bans", "licenses", "sources"]),
-            step,
-        )?
-        .outcome())
+        Ok(run(cargo().args(["deny", "--workspace", "check", "bans", "licenses", "sources"]), step)?.outcome())
     });
     let advisories = Case::new("advisories", |step| {
         if !has("deny") {
@@ -125,35 +102,21 @@ pub fn deny() -> Suite {
         }
         Ok(finished.outcome())
     });
-    Suite {
-        name: "deny",
-        about: "the dependencies may be used (deny.toml)",
-        cases: vec![rules, advisories],
-    }
+    Suite { name: "deny", about: "the dependencies may be used (deny.toml)", cases: vec![rules, advisories] }
 }
 
 pub fn host(packages: &[Package]) -> Suite {
     let all = selection(packages.iter().filter(|package| !package.is_bare));
-    let libraries = selection(
-        packages
-            .iter()
-            .filter(|package| !package.is_bare && package.has_library),
-    );
+    let libraries = selection(packages.iter().filter(|package| !package.is_bare && package.has_library));
     let units = Case::new("tests", move |step| {
         let mut command = cargo();
         if has("nextest") {
-            command
-                .args(["nextest", "run", "--no-fail-fast", "--status-level", "fail"])
-                .args(&all);
+            command.args(["nextest", "run", "--no-fail-fast", "--status-level", "fail"]).args(&all);
         } else {
             command.args(["test", "--no-fail-fast", "--all-targets"]).args(&all);
         }
         let finished = run(&mut command, step)?;
-        Ok(Outcome::of_runner(
-            finished.succeeded,
-            count(&finished.output),
-            finished.output,
-        ))
+        Ok(Outcome::of_runner(finished.succeeded, count(&finished.output), finished.output))
     });
     let examples = Case::new("documentation-examples", move |step| {
         if libraries.is_empty() {
@@ -166,11 +129,7 @@ pub fn host(packages: &[Package]) -> Suite {
         }
         Ok(Outcome::of_runner(finished.succeeded, counted, finished.output))
     });
-    Suite {
-        name: "host",
-        about: "unit and property tests that run on the host",
-        cases: vec![units, examples],
-    }
+    Suite { name: "host", about: "unit and property tests that run on the host", cases: vec![units, examples] }
 }
 
 /// The suites that need no guest, in the order in which a mistake is found soonest.

@@ -38,10 +38,7 @@ type Run = Box<dyn Fn(&mut Step) -> Result<Outcome>>;
 
 impl Case {
     fn new(name: impl Into<String>, run: impl Fn(&mut Step) -> Result<Outcome> + 'static) -> Self {
-        Self {
-            name: name.into(),
-            run: Box::new(run),
-        }
+        Self { name: name.into(), run: Box::new(run) }
     }
 }
 
@@ -77,9 +74,7 @@ fn select(mut suites: Vec<Suite>, what: &[String]) -> Result<Vec<Suite>> {
     }
     if !parts.is_empty() {
         for suite in &mut suites {
-            suite
-                .cases
-                .retain(|case| parts.iter().any(|part| case.name.contains(part.as_str())));
+            suite.cases.retain(|case| parts.iter().any(|part| case.name.contains(part.as_str())));
         }
     }
     suites.retain(|suite| !suite.cases.is_empty());
@@ -119,11 +114,7 @@ impl Totals {
                 println!("  {failure}");
             }
         }
-        let skipped = if self.skipped > 0 {
-            format!(", {} skipped", self.skipped)
-        } else {
-            String::new()
-        };
+        let skipped = if self.skipped > 0 { format!(", {} skipped", self.skipped) } else { String::new() };
         println!("\n{} passed, {} failed{skipped}", self.passed, self.failed);
     }
 }
@@ -138,26 +129,13 @@ fn run_case(suite: &Suite, case: &Case, totals: &mut Totals) {
     totals.passed += outcome.passed;
     totals.failed += outcome.failed;
     let count = outcome.passed + outcome.failed;
-    let tests = if count > 1 {
-        format!("{count} tests, ")
-    } else {
-        String::new()
-    };
+    let tests = if count > 1 { format!("{count} tests, ") } else { String::new() };
     if let Some(why) = &outcome.skipped {
         totals.skipped += 1;
         println!("  {:<7} {} ({why})", style("skipped").yellow(), case.name);
     } else if let Some(why) = &outcome.failure {
-        totals.failures.push(format!(
-            "{} {}: {}",
-            suite.name,
-            case.name,
-            why.lines().next().unwrap_or_default()
-        ));
-        println!(
-            "  {:<7} {} ({tests}{seconds:.1} s): {why}",
-            style("FAILED").red(),
-            case.name
-        );
+        totals.failures.push(format!("{} {}: {}", suite.name, case.name, why.lines().next().unwrap_or_default()));
+        println!("  {:<7} {} ({tests}{seconds:.1} s): {why}", style("FAILED").red(), case.name);
         for line in outcome.output.lines() {
             println!("          | {line}");
         }
@@ -173,34 +151,22 @@ mod tests {
 
     fn suites() -> Vec<Suite> {
         let case = |name: &str| Case::new(name, |_| Ok(Outcome::passed(1)));
-        let suite = |name, cases: &[&str]| Suite {
-            name,
-            about: "",
-            cases: cases.iter().map(|name| case(name)).collect(),
-        };
-        vec![
-            suite("host", &["units", "examples"]),
-            suite("system", &["hello-q35", "hello-microvm", "units"]),
-        ]
+        let suite =
+            |name, cases: &[&str]| Suite { name, about: "", cases: cases.iter().map(|name| case(name)).collect() };
+        vec![suite("host", &["units", "examples"]), suite("system", &["hello-q35", "hello-microvm", "units"])]
     }
 
     fn selected(what: &[&str]) -> Vec<String> {
         let what: Vec<String> = what.iter().map(|word| (*word).to_owned()).collect();
         let suites = select(suites(), &what).unwrap();
-        suites
-            .iter()
-            .flat_map(|suite| suite.cases.iter().map(|case| format!("{} {}", suite.name, case.name)))
-            .collect()
+        suites.iter().flat_map(|suite| suite.cases.iter().map(|case| format!("{} {}", suite.name, case.name))).collect()
     }
 
     #[test]
     fn words_select_suites_and_cases() {
         assert_eq!(selected(&[]).len(), 5);
         assert_eq!(selected(&["host"]), ["host units", "host examples"]);
-        assert_eq!(
-            selected(&["system", "hello"]),
-            ["system hello-q35", "system hello-microvm"]
-        );
+        assert_eq!(selected(&["system", "hello"]), ["system hello-q35", "system hello-microvm"]);
         assert_eq!(selected(&["units"]), ["host units", "system units"]);
         assert!(select(suites(), &["nothing".to_owned()]).is_err());
         assert!(select(suites(), &["host".to_owned(), "hello".to_owned()]).is_err());
@@ -209,22 +175,10 @@ mod tests {
     #[test]
     fn what_a_case_came_to_is_counted_in_tests() {
         let mut totals = Totals::default();
-        let suite = Suite {
-            name: "s",
-            about: "",
-            cases: Vec::new(),
-        };
+        let suite = Suite { name: "s", about: "", cases: Vec::new() };
         run_case(&suite, &Case::new("many", |_| Ok(Outcome::passed(7))), &mut totals);
-        run_case(
-            &suite,
-            &Case::new("broken", |_| Err(miette!("no such tool"))),
-            &mut totals,
-        );
-        run_case(
-            &suite,
-            &Case::new("later", |_| Ok(Outcome::skipped("not here"))),
-            &mut totals,
-        );
+        run_case(&suite, &Case::new("broken", |_| Err(miette!("no such tool"))), &mut totals);
+        run_case(&suite, &Case::new("later", |_| Ok(Outcome::skipped("not here"))), &mut totals);
         assert_eq!((totals.passed, totals.failed, totals.skipped), (7, 1, 1));
         assert_eq!(totals.failures.len(), 1);
         assert!(totals.failures[0].starts_with("s broken: "), "{:?}", totals.failures);

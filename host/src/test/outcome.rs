@@ -17,26 +17,15 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn passed(count: u64) -> Self {
-        Self {
-            passed: count,
-            ..Self::default()
-        }
+        Self { passed: count, ..Self::default() }
     }
 
     pub fn skipped(why: impl Into<String>) -> Self {
-        Self {
-            skipped: Some(why.into()),
-            ..Self::default()
-        }
+        Self { skipped: Some(why.into()), ..Self::default() }
     }
 
     pub fn failed(why: impl Into<String>, output: impl Into<String>) -> Self {
-        Self {
-            failed: 1,
-            failure: Some(why.into()),
-            output: output.into(),
-            ..Self::default()
-        }
+        Self { failed: 1, failure: Some(why.into()), output: output.into(), ..Self::default() }
     }
 
     /// The outcome of a program that ran many tests: it passed if `succeeded` and every one did.
@@ -45,18 +34,9 @@ impl Outcome {
             (true, Counts { failed: 0, passed: 0 }) => Self::failed("no test was run", output),
             (true, Counts { failed: 0, passed }) => Self::passed(passed),
             (_, Counts { failed, passed }) => {
-                let why = if failed > 0 {
-                    format!("{failed} tests failed")
-                } else {
-                    "it ended with an error".to_owned()
-                };
-                Self {
-                    passed,
-                    failed: failed.max(1),
-                    failure: Some(why),
-                    output,
-                    ..Self::default()
-                }
+                let why =
+                    if failed > 0 { format!("{failed} tests failed") } else { "it ended with an error".to_owned() };
+                Self { passed, failed: failed.max(1), failure: Some(why), output, ..Self::default() }
             }
         }
     }
@@ -91,9 +71,7 @@ pub fn count(output: &str) -> Counts {
 /// The number before `word`, which may be followed by punctuation.
 fn number_before(line: &str, word: &str) -> Option<u64> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let at = words
-        .iter()
-        .position(|found| found.trim_end_matches([',', ';', '.']) == word)?;
+    let at = words.iter().position(|found| found.trim_end_matches([',', ';', '.']) == word)?;
     words.get(at.checked_sub(1)?)?.parse().ok()
 }
 
@@ -116,23 +94,9 @@ mod tests {
 
     #[test]
     fn a_runner_that_ran_nothing_has_failed() {
-        assert!(
-            Outcome::of_runner(true, Counts::default(), String::new())
-                .failure
-                .is_some()
-        );
-        assert!(
-            Outcome::of_runner(true, Counts { passed: 1, failed: 0 }, String::new())
-                .failure
-                .is_none()
-        );
-        assert_eq!(
-            Outcome::of_runner(false, Counts { passed: 1, failed: 0 }, String::new()).failed,
-            1
-        );
-        assert_eq!(
-            Outcome::of_runner(true, Counts { passed: 1, failed: 2 }, String::new()).failed,
-            2
-        );
+        assert!(Outcome::of_runner(true, Counts::default(), String::new()).failure.is_some());
+        assert!(Outcome::of_runner(true, Counts { passed: 1, failed: 0 }, String::new()).failure.is_none());
+        assert_eq!(Outcome::of_runner(false, Counts { passed: 1, failed: 0 }, String::new()).failed, 1);
+        assert_eq!(Outcome::of_runner(true, Counts { passed: 1, failed: 2 }, String::new()).failed, 2);
     }
 }

@@ -56,86 +56,31 @@ const HELLO: Expected = Expected {
 };
 
 /// All tests that run inside the machine.
-const TESTS: Expected = Expected {
-    image: "images/test.toml",
-    memory: "256M",
-    seconds: 240,
-    lines: &[],
-    runs_tests: true,
-    ..HELLO
-};
+const TESTS: Expected =
+    Expected { image: "images/test.toml", memory: "256M", seconds: 240, lines: &[], runs_tests: true, ..HELLO };
 
 /// The cases, in the order in which they run.
 fn boots() -> Vec<Expected> {
     use MachineKind::Microvm;
     vec![
-        Expected {
-            name: "hello-on-q35",
-            ..HELLO
-        },
-        Expected {
-            name: "hello-on-microvm",
-            machine: Microvm,
-            ..HELLO
-        },
-        Expected {
-            name: "hello-in-16-mebibytes",
-            memory: "16M",
-            ..HELLO
-        },
-        Expected {
-            name: "hello-in-16-mebibytes-on-microvm",
-            memory: "16M",
-            machine: Microvm,
-            ..HELLO
-        },
-        Expected {
-            name: "hello-in-6-gibibytes",
-            memory: "6G",
-            ..HELLO
-        },
-        Expected {
-            name: "hello-on-2-processors",
-            processors: 2,
-            ..HELLO
-        },
-        Expected {
-            name: "hello-on-8-processors",
-            processors: 8,
-            ..HELLO
-        },
-        Expected {
-            name: "hello-on-8-processors-of-microvm",
-            processors: 8,
-            machine: Microvm,
-            ..HELLO
-        },
-        Expected {
-            name: "hello-counting-instructions",
-            engine: Engine::Counting,
-            ..HELLO
-        },
+        Expected { name: "hello-on-q35", ..HELLO },
+        Expected { name: "hello-on-microvm", machine: Microvm, ..HELLO },
+        Expected { name: "hello-in-16-mebibytes", memory: "16M", ..HELLO },
+        Expected { name: "hello-in-16-mebibytes-on-microvm", memory: "16M", machine: Microvm, ..HELLO },
+        Expected { name: "hello-in-6-gibibytes", memory: "6G", ..HELLO },
+        Expected { name: "hello-on-2-processors", processors: 2, ..HELLO },
+        Expected { name: "hello-on-8-processors", processors: 8, ..HELLO },
+        Expected { name: "hello-on-8-processors-of-microvm", processors: 8, machine: Microvm, ..HELLO },
+        Expected { name: "hello-counting-instructions", engine: Engine::Counting, ..HELLO },
         Expected {
             name: "words-of-the-command-line-become-arguments",
             words: &["first", "second=2"],
             lines: &[GREETING, "argument: first", "argument: second=2"],
             ..HELLO
         },
-        Expected {
-            name: "tests-on-1-processor",
-            ..TESTS
-        },
-        Expected {
-            name: "tests-on-4-processors",
-            processors: 4,
-            ..TESTS
-        },
-        Expected {
-            name: "tests-on-2-processors-of-microvm",
-            processors: 2,
-            machine: Microvm,
-            ..TESTS
-        },
+        Expected { name: "tests-on-1-processor", ..TESTS },
+        Expected { name: "tests-on-4-processors", processors: 4, ..TESTS },
+        Expected { name: "tests-on-2-processors-of-microvm", processors: 2, machine: Microvm, ..TESTS },
         Expected {
             name: "the-guests-exit-code-is-the-commands",
             words: &["no-test-has-this-name"],
@@ -152,18 +97,12 @@ type Built = Rc<RefCell<BTreeMap<&'static str, (PathBuf, Symbols)>>>;
 
 pub fn suite() -> Suite {
     let built = Built::default();
-    let mut cases = vec![Case::new("images-are-the-same-to-the-byte", |step| {
-        same_to_the_byte(step)
-    })];
+    let mut cases = vec![Case::new("images-are-the-same-to-the-byte", |step| same_to_the_byte(step))];
     cases.extend(boots().into_iter().map(|expected| {
         let built = Rc::clone(&built);
         Case::new(expected.name, move |step| boot(&expected, &built, step))
     }));
-    Suite {
-        name: "system",
-        about: "booted images do what they should",
-        cases,
-    }
+    Suite { name: "system", about: "booted images do what they should", cases }
 }
 
 fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> {
@@ -179,9 +118,7 @@ fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> 
         image,
         machine: expected.machine,
         memory: expected.memory.parse().map_err(|error: String| miette!(error))?,
-        processors: i64::from(expected.processors)
-            .try_into()
-            .map_err(|error: String| miette!(error))?,
+        processors: i64::from(expected.processors).try_into().map_err(|error: String| miette!(error))?,
         engine: expected.engine,
         limit: Some(Duration::from_secs(expected.seconds)),
         words: expected.words.iter().map(|word| (*word).to_owned()).collect(),
@@ -193,16 +130,9 @@ fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> 
 
 /// Compares what happened with what was expected.
 fn judge(expected: &Expected, ending: Ending, console: String) -> Outcome {
-    let counts = if expected.runs_tests {
-        count(&console)
-    } else {
-        Counts::default()
-    };
+    let counts = if expected.runs_tests { count(&console) } else { Counts::default() };
     let mut lines = console.lines();
-    let missing = expected
-        .lines
-        .iter()
-        .find(|part| !lines.any(|line| line.contains(*part)));
+    let missing = expected.lines.iter().find(|part| !lines.any(|line| line.contains(*part)));
     let failure = if ending != expected.ending {
         Some(format!("it ended with {ending}, not with {}", expected.ending))
     } else {
@@ -229,25 +159,17 @@ fn same_to_the_byte(step: &mut Step) -> Result<Outcome> {
     let output = copy.join("hello.elf");
     let program = std::env::current_exe().into_diagnostic()?;
     let mut build = Command::new(program);
-    build
-        .env("TESSERA_ROOT", &copy)
-        .env("CARGO_TARGET_DIR", copy.join("target"));
+    build.env("TESSERA_ROOT", &copy).env("CARGO_TARGET_DIR", copy.join("target"));
     build.arg("build").arg(copy.join(PROBE_IMAGE)).arg("-o").arg(&output);
     let finished = command::run(&mut build, step)?;
     if !finished.succeeded {
-        return Ok(Outcome::failed(
-            "the image cannot be built in a copy of the checkout",
-            finished.output,
-        ));
+        return Ok(Outcome::failed("the image cannot be built in a copy of the checkout", finished.output));
     }
     let (first, second) = (fs::read(image).into_diagnostic()?, fs::read(output).into_diagnostic()?);
     let difference = first.iter().zip(&second).position(|(one, other)| one != other);
     Ok(match difference {
         None if first.len() == second.len() => Outcome::passed(1),
-        None => Outcome::failed(
-            format!("one image has {} bytes, the other {}", first.len(), second.len()),
-            "",
-        ),
+        None => Outcome::failed(format!("one image has {} bytes, the other {}", first.len(), second.len()), ""),
         Some(at) => Outcome::failed(format!("two builds of one image differ from byte {at:#x} on"), ""),
     })
 }
@@ -277,10 +199,7 @@ fn copy_sources(from: &Path, to: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    const SAMPLE: Expected = Expected {
-        lines: &["begin", "end"],
-        ..TESTS
-    };
+    const SAMPLE: Expected = Expected { lines: &["begin", "end"], ..TESTS };
 
     #[test]
     fn names_are_unique_and_every_machine_is_possible() {
@@ -306,11 +225,6 @@ mod tests {
         assert!(judge(&SAMPLE, Ending::Guest(0), swapped).failure.is_some());
         let failed = "begin\nend\n2 passed, 1 failed\n".to_owned();
         assert_eq!(judge(&SAMPLE, Ending::Guest(0), failed).failed, 1);
-        assert!(
-            judge(&SAMPLE, Ending::Guest(0), "begin\nend\n".to_owned())
-                .failure
-                .is_some(),
-            "no test was run"
-        );
+        assert!(judge(&SAMPLE, Ending::Guest(0), "begin\nend\n".to_owned()).failure.is_some(), "no test was run");
     }
 }
