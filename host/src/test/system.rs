@@ -97,7 +97,7 @@ type Built = Rc<RefCell<BTreeMap<&'static str, (PathBuf, Symbols)>>>;
 
 pub fn suite() -> Suite {
     let built = Built::default();
-    let mut cases = vec![Case::new("images-are-the-same-to-the-byte", |step| same_to_the_byte(step))];
+    let mut cases = vec![Case::new("images-are-the-same-to-the-byte", same_to_the_byte)];
     cases.extend(boots().into_iter().map(|expected| {
         let built = Rc::clone(&built);
         Case::new(expected.name, move |step| boot(&expected, &built, step))
