@@ -83,7 +83,9 @@ impl<'a> Startup<'a> {
 
     /// All arguments, the program's name not among them.
     pub fn arguments(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.records().filter(|record| record.0 == ARGUMENT).filter_map(|(_, payload)| core::str::from_utf8(payload).ok())
+        self.records()
+            .filter(|record| record.0 == ARGUMENT)
+            .filter_map(|(_, payload)| core::str::from_utf8(payload).ok())
     }
 
     fn records(&self) -> impl Iterator<Item = (u32, &'a [u8])> + use<'a> {

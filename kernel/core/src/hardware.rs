@@ -56,7 +56,14 @@ pub trait Hardware {
     /// Makes a zeroed frame the root of an address space: enters the kernel's half.
     fn space_create(&mut self, root: Frame);
     /// Enters one page in place of what was there. `tables` yields zeroed frames for missing tables; false when it had none left.
-    fn map(&mut self, root: Frame, address: u64, frame: Frame, protection: Protection, tables: &mut dyn FnMut(&mut Self) -> Option<Frame>) -> bool
+    fn map(
+        &mut self,
+        root: Frame,
+        address: u64,
+        frame: Frame,
+        protection: Protection,
+        tables: &mut dyn FnMut(&mut Self) -> Option<Frame>,
+    ) -> bool
     where
         Self: Sized;
     /// Removes the pages in `from..to`, at most about `limit` table entries at a time; answers where it stopped (`to` when done).
@@ -74,6 +81,8 @@ pub trait Hardware {
     /// Joins a guest's space to a process's: while a thread with that guest runs in its process, the process's space shows the guest's
     /// lower 254 of 256 top-level entries. `view` is a zeroed frame for the joint root.
     fn view_create(&mut self, view: Frame, process: Frame, guest: Frame);
+    /// Takes a joint root out of use: returns when no processor has it loaded.
+    fn view_release(&mut self, view: Frame);
 
     /// Prepares a zeroed frame as vector state.
     fn vector_create(&mut self, frame: Frame);

@@ -1,0 +1,185 @@
+//! Typed tables whose size is fixed at boot. An index and a generation name an entry, so a stale name finds nothing.
+//!
+//! A table allocates once, when it is made. `insert` and `remove` are constant time.
+
+use alloc::boxed::Box;
+use core::marker::PhantomData;
+
+/// Names an entry of an [`Arena`]. [`Id::NONE`] names none.
+pub struct Id<T> {
+    index: u32,
+    generation: u32,
+    entry: PhantomData<fn() -> T>,
+}
+
+impl<T> Id<T> {
+    /// Names nothing.
+    pub const NONE: Id<T> = Id { index: u32::MAX, generation: 0, entry: PhantomData };
+
+    /// Whether this names nothing.
+    pub fn is_none(self) -> bool {
+        self.index == u32::MAX
+    }
+
+    /// The place in the table.
+    pub fn index(self) -> u32 {
+        self.index
+    }
+
+    /// How often the place was used before, doubled, plus one.
+    pub fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+impl<T> Clone for Id<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Id<T> {}
+impl<T> PartialEq for Id<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.index == other.index && self.generation == other.generation
+    }
+}
+impl<T> Eq for Id<T> {}
+impl<T> Default for Id<T> {
+    fn default() -> Self {
+        Id::NONE
+    }
+}
+impl<T> core::fmt::Debug for Id<T> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(formatter, "{}.{}", self.index, self.generation)
+    }
+}
+
+struct Slot<T> {
+    /// Odd while the slot is in use.
+    generation: u32,
+    next_free: u32,
+    value: T,
+}
+
+/// A table of `T`.
+pub struct Arena<T> {
+    slots: Box<[Slot<T>]>,
+    free: u32,
+    live: u32,
+}
+
+impl<T: Default> Arena<T> {
+    /// A table with `capacity` free entries.
+    pub fn new(capacity: usize) -> Arena<T> {
+        let slots = (0..capacity as u32)
+            .map(|index| Slot { generation: 0, next_free: index.wrapping_add(1), value: T::default() })
+            .collect();
+        Arena { slots, free: 0, live: 0 }
+    }
+
+    /// How many entries there are room for.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many entries are in use.
+    pub fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Puts a value in; `None` when the table is full.
+    pub fn insert(&mut self, value: T) -> Option<Id<T>> {
+        let index = self.free;
+        let slot = self.slots.get_mut(index as usize)?;
+        self.free = slot.next_free;
+        self.live = self.live.wrapping_add(1);
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.value = value;
+        Some(Id { index, generation: slot.generation, entry: PhantomData })
+    }
+
+    /// Takes a value out.
+    pub fn remove(&mut self, id: Id<T>) -> Option<T> {
+        let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.next_free = self.free;
+        self.free = id.index;
+        self.live = self.live.wrapping_sub(1);
+        Some(core::mem::take(&mut slot.value))
+    }
+
+    /// Every entry in use.
+    pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
+        self.slots.iter().enumerate().filter(|(_, slot)| slot.generation & 1 == 1).map(|(index, slot)| {
+            (Id { index: index as u32, generation: slot.generation, entry: PhantomData }, &slot.value)
+        })
+    }
+}
+
+impl<T> Arena<T> {
+    /// The entry that `id` names.
+    #[inline(always)]
+    pub fn get(&self, id: Id<T>) -> Option<&T> {
+        match self.slots.get(id.index as usize) {
+            Some(slot) if slot.generation == id.generation => Some(&slot.value),
+            _ => None,
+        }
+    }
+
+    /// The entry that `id` names, to change it.
+    #[inline(always)]
+    pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
+        match self.slots.get_mut(id.index as usize) {
+            Some(slot) if slot.generation == id.generation => Some(&mut slot.value),
+            _ => None,
+        }
+    }
+
+    /// Two different entries, to change both.
+    #[inline(always)]
+    pub fn pair_mut(&mut self, first: Id<T>, second: Id<T>) -> Option<(&mut T, &mut T)> {
+        match self.slots.get_disjoint_mut([first.index as usize, second.index as usize]) {
+            Ok([one, two]) if one.generation == first.generation && two.generation == second.generation => {
+                Some((&mut one.value, &mut two.value))
+            }
+            _ => None,
+        }
+    }
+
+    /// The entry in use at a place, with its name.
+    #[inline(always)]
+    pub fn at(&self, index: u32) -> Option<(Id<T>, &T)> {
+        let slot = self.slots.get(index as usize)?;
+        if slot.generation & 1 == 0 {
+            return None;
+        }
+        Some((Id { index, generation: slot.generation, entry: PhantomData }, &slot.value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_name_finds_nothing() {
+        let mut arena = Arena::new(2);
+        let first = arena.insert(1u32).unwrap();
+        assert_eq!(arena.remove(first), Some(1));
+        let second = arena.insert(2).unwrap();
+        assert_eq!(first.index(), second.index());
+        assert_eq!((arena.get(first), arena.get(second)), (None, Some(&2)));
+        assert_eq!(arena.remove(first), None);
+    }
+
+    #[test]
+    fn a_full_table_says_so_and_takes_again_after_a_removal() {
+        let mut arena = Arena::new(2);
+        let (first, _) = (arena.insert(1u32).unwrap(), arena.insert(2).unwrap());
+        assert!(arena.insert(3).is_none());
+        arena.remove(first);
+        assert!(arena.insert(3).is_some());
+        assert_eq!(arena.live(), 2);
+    }
+}

@@ -1,0 +1,256 @@
+//! The start: the tables, all memory in one pool, and the first program with a handle to everything there is.
+
+use crate::{
+    Frame, Hardware, Machine,
+    arena::{Arena, Id},
+    budget::Budget,
+    device::{Device, InterruptLine, Ports},
+    frames::Frames,
+    node::{Holder, MAX_NODES, Node, Object},
+    pool::{Pool, RESOURCES, Resource},
+    process::Process,
+    reaper::Dead,
+    schedule::Processor,
+    timer::Alarms,
+    vmo::Vmo,
+};
+use alloc::{vec, vec::Vec};
+use core::ops::Range;
+use tessera_abi::{Error, Handle, Kind, NATIVE_BASE, PAGE, Rights, StartupWriter};
+
+/// What the machine has.
+pub struct Config<'a> {
+    /// Processors, 1 to 64.
+    pub processors: usize,
+    /// Frame numbers of the memory that is free, ascending.
+    pub free: &'a [Range<u64>],
+}
+
+/// A piece of the first program.
+pub struct Segment<'a> {
+    /// Where it goes; a multiple of the page size.
+    pub address: u64,
+    /// Its size in memory, in bytes; what `data` does not cover is zero.
+    pub memory: u64,
+    pub data: &'a [u8],
+    pub write: bool,
+    pub execute: bool,
+}
+
+/// The first program, and what it is given.
+pub struct FirstProgram<'a> {
+    pub segments: &'a [Segment<'a>],
+    pub entry: u64,
+    /// The boot archive: first frame, bytes. Its frames are not among the free ones.
+    pub archive: (Frame, u64),
+    pub arguments: &'a [&'a str],
+    /// How many interrupt lines there are.
+    pub interrupt_lines: u32,
+    /// Frame numbers that are not memory.
+    pub devices: Range<u64>,
+}
+
+/// Stack of the first thread, in bytes.
+const STACK: u64 = 256 * 1024;
+/// Where the first program's stack ends and its start-up block begins: the top of user space, minus a guard.
+const STACK_END: u64 = tessera_abi::USER_END - 0x20_0000;
+/// Most bytes of a start-up block.
+const STARTUP: usize = 4096;
+
+impl<H: Hardware> Machine<H> {
+    /// Makes the machine. The only place that allocates: tables in proportion to memory, about a tenth of it.
+    pub fn new(hardware: H, config: Config<'_>) -> Machine<H> {
+        let frames = Frames::new(config.free);
+        let pages = frames.free() as usize;
+        // One entry for so many pages, and so many at least.
+        let table = |share: usize, least: usize| (pages / share).max(least);
+        let mut capacities = [0u32; RESOURCES];
+        let sizes = [
+            (Kind::Pool, table(32, 128)),
+            (Kind::Vmo, table(8, 512)),
+            (Kind::Space, table(32, 128)),
+            (Kind::Process, table(32, 128)),
+            (Kind::Thread, table(16, 256)),
+            (Kind::Budget, table(32, 128)),
+            (Kind::Endpoint, table(16, 256)),
+            (Kind::Session, table(8, 512)),
+            (Kind::Reply, table(16, 256)),
+            (Kind::Event, table(8, 512)),
+            (Kind::Interrupt, 256),
+            (Kind::IoPort, 256),
+            (Kind::Mmio, 256),
+            (Kind::Seal, table(64, 128)),
+            (Kind::Sealed, table(16, 256)),
+        ];
+        let size = |kind: Kind| sizes.iter().find(|entry| entry.0 == kind).map_or(0, |entry| entry.1);
+        for (kind, size) in sizes {
+            if let Some(capacity) = capacities.get_mut(kind as usize) {
+                *capacity = size as u32;
+            }
+        }
+        // A handle or mapping for every other page; the table holds both.
+        let nodes = table(2, 4096).min(MAX_NODES);
+        let (pages_slot, handles_slot) = (0, RESOURCES - 1);
+        if let Some(slot) = capacities.get_mut(pages_slot) {
+            *slot = pages as u32;
+        }
+        if let Some(slot) = capacities.get_mut(handles_slot) {
+            *slot = nodes as u32;
+        }
+        let threads = size(Kind::Thread);
+        let mut pools = Arena::new(size(Kind::Pool).saturating_add(1));
+        // The first pool: nobody's child, never gone.
+        pools.insert(Pool::first(capacities));
+        Machine {
+            hardware,
+            processors: (0..config.processors).map(|_| Processor::default()).collect(),
+            threads: Arena::new(threads),
+            nodes: Arena::new(nodes),
+            sessions: Arena::new(size(Kind::Session)),
+            endpoints: Arena::new(size(Kind::Endpoint)),
+            replies: Arena::new(size(Kind::Reply)),
+            events: Arena::new(size(Kind::Event)),
+            processes: Arena::new(size(Kind::Process)),
+            spaces: Arena::new(size(Kind::Space)),
+            mappings: Arena::new(nodes),
+            vmos: Arena::new(size(Kind::Vmo)),
+            pools,
+            budgets: Arena::new(size(Kind::Budget)),
+            interrupts: Arena::new(size(Kind::Interrupt)),
+            ports: Arena::new(size(Kind::IoPort)),
+            devices: Arena::new(size(Kind::Mmio)),
+            brands: Arena::new(size(Kind::Seal)),
+            boxes: Arena::new(size(Kind::Sealed)),
+            alarms: Alarms::new(threads.saturating_add(size(Kind::Budget))),
+            lines: Vec::new(),
+            dead: Dead::Nothing,
+            last_dead: Dead::Nothing,
+            active: 0,
+            total_pages: (pages as u32).max(1),
+            capacities,
+            frames,
+            seed: 0x9e37_79b9_7f4a_7c15,
+        }
+    }
+
+    /// Makes the first process and lets it run.
+    pub fn start_first(&mut self, program: &FirstProgram<'_>) -> Result<(), Error> {
+        self.lines = vec![Id::NONE; program.interrupt_lines as usize];
+        let pool = self.pools.iter().next().map(|(id, _)| id).ok_or(Error::BadState)?;
+        for kind in [
+            Kind::Space,
+            Kind::Process,
+            Kind::Thread,
+            Kind::Budget,
+            Kind::Interrupt,
+            Kind::IoPort,
+            Kind::Mmio,
+            Kind::Vmo,
+        ] {
+            self.charge(pool, Resource::of(kind), 1)?;
+        }
+        let space = self.space_make(pool)?;
+        let mut name = [0; 16];
+        for (to, from) in name.iter_mut().zip(b"init") {
+            *to = *from;
+        }
+        let process = self.process_make(pool, space, name)?;
+        let all_cores = if self.processors.len() >= 64 { u64::MAX } else { (1 << self.processors.len()) - 1 };
+        let budget = self.budgets.insert(Budget::first(pool, all_cores)).ok_or(Error::NoQuota)?;
+        let thread = self.thread_make(pool, process, budget)?;
+        let line = InterruptLine { pool, count: program.interrupt_lines, ..InterruptLine::default() };
+        let line = self.interrupts.insert(line).ok_or(Error::NoQuota)?;
+        let ports =
+            self.ports.insert(Ports { pool, first: 0, count: 0x1_0000, ..Ports::default() }).ok_or(Error::NoQuota)?;
+        let pages = program.devices.end.saturating_sub(program.devices.start);
+        let devices = self
+            .devices
+            .insert(Device { pool, first: program.devices.start, pages, ..Device::default() })
+            .ok_or(Error::NoQuota)?;
+        let archive = self.archive(pool, program.archive)?;
+        let mut block = [0; STARTUP];
+        let mut writer = StartupWriter::new(&mut block);
+        let objects = [
+            ("pool", Object::Pool(pool)),
+            ("space", Object::Space(space)),
+            ("process", Object::Process(process)),
+            ("thread", Object::Thread(thread)),
+            ("budget", Object::Budget(budget)),
+            ("interrupts", Object::Interrupt(line)),
+            ("ports", Object::IoPort(ports)),
+            ("devices", Object::Mmio(devices)),
+            ("clock", Object::Clock),
+            ("log", Object::Log),
+            ("power", Object::Power),
+        ];
+        let mut fits = true;
+        for (name, object) in objects {
+            let number = self.first_handle(process, object, Rights::ALL)?;
+            fits &= writer.handle(name, Handle(number as u32));
+        }
+        // The archive's frames belong to the image: it is read, never written or resized.
+        let number = self.first_handle(
+            process,
+            Object::Mmio(archive.0),
+            Rights::DUPLICATE | Rights::TRANSFER | Rights::READ | Rights::MAP,
+        )?;
+        fits &= writer.handle("archive", Handle(number as u32));
+        for argument in program.arguments {
+            fits &= writer.argument(argument);
+        }
+        if !fits {
+            return Err(Error::BadArgument);
+        }
+        let length = writer.len();
+        for segment in program.segments {
+            let vmo = self.first_memory(pool, segment.memory, segment.data)?;
+            self.map_first(
+                space,
+                vmo.0,
+                vmo.1,
+                segment.address,
+                segment.memory.div_ceil(PAGE),
+                segment.write,
+                segment.execute,
+            )?;
+            self.node_remove(vmo.1);
+        }
+        let stack = self.first_memory(pool, STACK, &[])?;
+        self.map_first(space, stack.0, stack.1, STACK_END.saturating_sub(STACK), STACK / PAGE, true, false)?;
+        self.node_remove(stack.1);
+        let startup = self.first_memory(pool, STARTUP as u64, &block)?;
+        self.map_first(space, startup.0, startup.1, STACK_END, STARTUP as u64 / PAGE, false, false)?;
+        self.node_remove(startup.1);
+        if let Some(space) = self.spaces.get(space) {
+            debug_assert!(space.root != Frame(0) && NATIVE_BASE < STACK_END);
+        }
+        self.thread_begin(thread, program.entry, STACK_END.saturating_sub(8), [STACK_END, length as u64]);
+        Ok(())
+    }
+
+    fn first_handle(&mut self, process: Id<Process>, object: Object, rights: Rights) -> Result<u64, Error> {
+        let pool = self.handle_pool(process)?;
+        self.charge(pool, Resource::HANDLES, 1)?;
+        self.publish(process, Id::NONE, object, rights)
+    }
+
+    /// Memory with content, and a capability to it that nobody holds.
+    fn first_memory(&mut self, pool: Id<Pool>, size: u64, data: &[u8]) -> Result<(Id<Vmo>, Id<Node>), Error> {
+        self.charge(pool, Resource::of(Kind::Vmo), 1)?;
+        let vmo = self.vmos.insert(Vmo { pool, pages: size.div_ceil(PAGE), ..Vmo::default() }).ok_or(Error::NoQuota)?;
+        for (index, part) in data.chunks(PAGE as usize).enumerate() {
+            self.vmo_put(vmo, index as u64, part, 0)?;
+        }
+        self.charge(pool, Resource::HANDLES, 1)?;
+        let node = self.node_create(Id::NONE, Object::Vmo(vmo), Rights::ALL, Holder::Nobody, pool)?;
+        Ok((vmo, node))
+    }
+
+    /// The boot archive as a range of frames that can be mapped.
+    fn archive(&mut self, pool: Id<Pool>, archive: (Frame, u64)) -> Result<(Id<Device>, u64), Error> {
+        self.charge(pool, Resource::of(Kind::Mmio), 1)?;
+        let device =
+            Device { pool, first: archive.0.0, pages: archive.1.div_ceil(PAGE), cached: true, ..Device::default() };
+        Ok((self.devices.insert(device).ok_or(Error::NoQuota)?, archive.1))
+    }
+}
