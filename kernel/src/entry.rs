@@ -1,0 +1,298 @@
+//! The way in from user mode and the way out, in assembly.
+//!
+//! In: interrupts are off, the user's registers go straight into the running thread's record (which the processor's
+//! block names), the kernel stack begins anew at its top, and Rust never returns. Out: from a record, by `sysretq` when
+//! only what a system call gives back matters, else by `iretq`. The kernel runs with its own GS base from the first
+//! instruction to the last but one; the few instructions before and after can be met by NMI, double fault and machine
+//! check alone, which have stacks of their own and look at no GS.
+//!
+//! An exception in the kernel itself keeps its registers on the stack and goes to `traps::from_kernel`.
+
+use core::arch::{asm, global_asm};
+use core::mem::offset_of;
+
+use tessera_abi::USER_END;
+use tessera_abi::x86_64::Registers;
+
+use crate::processor;
+use crate::segments::{USER_CODE, USER_DATA};
+
+/// Bytes from one interrupt stub to the next.
+const STUB: usize = 16;
+
+const _: () = assert!(USER_END == 1 << 47, "the way out tests bit 47 of the instruction pointer");
+
+macro_rules! with_offsets {
+    ($macro:ident!($($body:tt)*)) => {
+        $macro! { $($body)*
+            RAX = const offset_of!(Registers, rax), RDI = const offset_of!(Registers, rdi), RSI = const offset_of!(Registers, rsi),
+            RDX = const offset_of!(Registers, rdx), R10 = const offset_of!(Registers, r10), R8 = const offset_of!(Registers, r8),
+            R9 = const offset_of!(Registers, r9), R12 = const offset_of!(Registers, r12), R13 = const offset_of!(Registers, r13),
+            R14 = const offset_of!(Registers, r14), R15 = const offset_of!(Registers, r15), RBX = const offset_of!(Registers, rbx),
+            RBP = const offset_of!(Registers, rbp), RSP = const offset_of!(Registers, rsp), RIP = const offset_of!(Registers, rip),
+            RFLAGS = const offset_of!(Registers, rflags), RCX = const offset_of!(Registers, rcx), R11 = const offset_of!(Registers, r11),
+        }
+    };
+}
+
+with_offsets!(global_asm!(
+    r#"
+    .pushsection .text.entry, "ax"
+    .balign 64
+    .global system_call_entry
+system_call_entry:
+    swapgs
+    mov gs:[{scratch}], rsp
+    mov rsp, gs:[{registers}]
+    mov [rsp + {RAX}], rax
+    mov [rsp + {RDI}], rdi
+    mov [rsp + {RSI}], rsi
+    mov [rsp + {RDX}], rdx
+    mov [rsp + {R10}], r10
+    mov [rsp + {R8}], r8
+    mov [rsp + {R9}], r9
+    mov [rsp + {R12}], r12
+    mov [rsp + {R13}], r13
+    mov [rsp + {R14}], r14
+    mov [rsp + {R15}], r15
+    mov [rsp + {RBX}], rbx
+    mov [rsp + {RBP}], rbp
+    mov [rsp + {RIP}], rcx
+    mov [rsp + {RFLAGS}], r11
+    mov rax, gs:[{scratch}]
+    mov [rsp + {RSP}], rax
+    mov rsp, gs:[{stack}]
+    mov rdi, gs:[{this}]
+    call {system_call}
+    ud2
+
+    .balign 16
+    .global interrupt_stubs
+interrupt_stubs:
+    .set vector, 0
+    .rept 256
+    .balign 16
+    .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+    .else
+    push 0
+    .endif
+    .byte 0x68
+    .long vector
+    jmp interrupt_common
+    .set vector, vector + 1
+    .endr
+
+    # On the stack: vector, error code, rip, cs, rflags, rsp, ss.
+    .balign 16
+interrupt_common:
+    push 2
+    popfq
+    test byte ptr [rsp + 24], 3
+    jz 2f
+    swapgs
+    push rbx
+    mov rbx, gs:[{registers}]
+    mov [rbx + {RAX}], rax
+    mov [rbx + {RDI}], rdi
+    mov [rbx + {RSI}], rsi
+    mov [rbx + {RDX}], rdx
+    mov [rbx + {R10}], r10
+    mov [rbx + {R8}], r8
+    mov [rbx + {R9}], r9
+    mov [rbx + {R12}], r12
+    mov [rbx + {R13}], r13
+    mov [rbx + {R14}], r14
+    mov [rbx + {R15}], r15
+    mov [rbx + {RBP}], rbp
+    mov [rbx + {RCX}], rcx
+    mov [rbx + {R11}], r11
+    pop rax
+    mov [rbx + {RBX}], rax
+    mov rax, [rsp + 16]
+    mov [rbx + {RIP}], rax
+    mov rax, [rsp + 32]
+    mov [rbx + {RFLAGS}], rax
+    mov rax, [rsp + 40]
+    mov [rbx + {RSP}], rax
+    mov rsi, [rsp]
+    mov rdx, [rsp + 8]
+    mov rdi, gs:[{this}]
+    mov rsp, gs:[{stack}]
+    xor ebp, ebp
+    call {from_user}
+    ud2
+2:
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    mov rdi, rsp
+    mov rbx, rsp
+    and rsp, -16
+    call {from_kernel}
+    mov rsp, rbx
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+    add rsp, 16
+    iretq
+    .popsection
+"#,
+    scratch = const processor::SCRATCH,
+    registers = const processor::REGISTERS,
+    stack = const processor::STACK,
+    this = const processor::THIS,
+    system_call = sym crate::run::system_call,
+    from_user = sym crate::traps::from_user,
+    from_kernel = sym crate::traps::from_kernel,
+));
+
+unsafe extern "C" {
+    fn system_call_entry();
+    static interrupt_stubs: u8;
+}
+
+/// What the processor and the stub leave on the stack when the kernel itself is interrupted.
+#[repr(C)]
+pub struct KernelFrame {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub rcx: u64,
+    pub rax: u64,
+    pub vector: u64,
+    pub error: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+/// Where `syscall` lands.
+pub fn system_call_address() -> u64 {
+    system_call_entry as *const () as u64
+}
+
+/// Where interrupt `vector` lands.
+pub fn stub(vector: usize) -> u64 {
+    (&raw const interrupt_stubs) as u64 + (vector * STUB) as u64
+}
+
+/// Leaves to user mode with what a system call gives back; `rcx` and `r11` are lost.
+///
+/// # Safety
+/// `registers` is the record of the thread whose space is loaded; the big lock is released.
+#[inline(always)]
+pub unsafe fn leave_fast(registers: *const Registers) -> ! {
+    // SAFETY: the caller vouches for the record. `sysretq` to an address that is not canonical would fault in the
+    // kernel, so that case (only `syscall` as the last instruction of user space leads to it) takes the other way.
+    unsafe {
+        with_offsets!(asm!(
+            "mov rsp, {record}",
+            "mov rcx, [rsp + {RIP}]",
+            "bt rcx, 47",
+            "jc leave_with_bad_address",
+            "mov r11, [rsp + {RFLAGS}]",
+            "mov rax, [rsp + {RAX}]",
+            "mov rdi, [rsp + {RDI}]",
+            "mov rsi, [rsp + {RSI}]",
+            "mov rdx, [rsp + {RDX}]",
+            "mov r10, [rsp + {R10}]",
+            "mov r8, [rsp + {R8}]",
+            "mov r9, [rsp + {R9}]",
+            "mov r12, [rsp + {R12}]",
+            "mov r13, [rsp + {R13}]",
+            "mov r14, [rsp + {R14}]",
+            "mov r15, [rsp + {R15}]",
+            "mov rbx, [rsp + {RBX}]",
+            "mov rbp, [rsp + {RBP}]",
+            "mov rsp, [rsp + {RSP}]",
+            "swapgs",
+            "sysretq /* {RCX} and {R11} hold what sysretq takes */",
+            record = in(reg) registers,
+            options(noreturn),
+        ))
+    }
+}
+
+/// Leaves to user mode with all registers. The record is sanitized: a canonical address, harmless flags.
+///
+/// # Safety
+/// As for [`leave_fast`].
+#[inline(always)]
+pub unsafe fn leave_full(registers: *const Registers) -> ! {
+    // SAFETY: the caller vouches for the record.
+    unsafe { asm!("jmp leave_full_record", in("rdi") registers, options(noreturn)) }
+}
+
+with_offsets!(global_asm!(
+    r#"
+    .pushsection .text.entry, "ax"
+leave_with_bad_address:
+    # The address was USER_END: let it fault at zero, in user mode.
+    mov qword ptr [rsp + {RIP}], 0
+    mov rdi, rsp
+    mov rsp, gs:[{stack}]
+leave_full_record:
+    push {user_data}
+    push qword ptr [rdi + {RSP}]
+    push qword ptr [rdi + {RFLAGS}]
+    push {user_code}
+    push qword ptr [rdi + {RIP}]
+    mov rax, [rdi + {RAX}]
+    mov rsi, [rdi + {RSI}]
+    mov rdx, [rdi + {RDX}]
+    mov r10, [rdi + {R10}]
+    mov r8, [rdi + {R8}]
+    mov r9, [rdi + {R9}]
+    mov r12, [rdi + {R12}]
+    mov r13, [rdi + {R13}]
+    mov r14, [rdi + {R14}]
+    mov r15, [rdi + {R15}]
+    mov rbx, [rdi + {RBX}]
+    mov rbp, [rdi + {RBP}]
+    mov rcx, [rdi + {RCX}]
+    mov r11, [rdi + {R11}]
+    mov rdi, [rdi + {RDI}]
+    swapgs
+    iretq
+    .popsection
+"#,
+    stack = const processor::STACK,
+    user_data = const USER_DATA,
+    user_code = const USER_CODE,
+));

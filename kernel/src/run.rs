@@ -1,0 +1,102 @@
+//! The loop that every entry ends in: ask core what to run next, load what that needs, leave.
+//!
+//! The fast path of the system is `system_call`: nothing in it that the common case does not need, no panic, no call
+//! that is not inlined but core's own. From `acquire` to the loop's `release` this processor owns the machine.
+
+use core::sync::atomic::Ordering;
+
+use tessera_abi::USER_END;
+use tessera_core::{Machine, Next};
+
+use crate::platform::Platform;
+use crate::processor::{NO_VECTOR, Processor};
+use crate::{cpu, entry, flush, lock, vector};
+
+/// A system call: the assembly saved the caller's registers and jumps here, never to return.
+pub extern "C" fn system_call(own: &'static Processor) -> ! {
+    // SAFETY: an entry from user mode, where this processor cannot hold the lock; interrupts are off.
+    let machine = unsafe { lock::acquire() };
+    machine.syscall(own.number());
+    // SAFETY: the lock was just taken.
+    unsafe { run(own, machine) }
+}
+
+/// Runs what core wants to run on this processor.
+///
+/// # Safety
+/// This processor holds the big lock, and `machine` is what it got with it.
+#[inline(always)]
+pub unsafe fn run(own: &'static Processor, mut machine: &'static mut Machine<Platform>) -> ! {
+    loop {
+        match machine.next(own.number()) {
+            Next::Run => {
+                let Some(activation) = machine.activation(own.number()) else { continue };
+                let root = activation.root.0;
+                let state = activation.vector.map_or(NO_VECTOR, |frame| frame.0);
+                let full = activation.full;
+                let registers = &raw mut activation.registers;
+                own.registers.store(registers, Ordering::Relaxed);
+                if own.root.load(Ordering::Relaxed) != root {
+                    // SAFETY: core runs threads in spaces that it made, and makes processors leave them before it gives them up.
+                    unsafe { flush::load_root(own, root) };
+                }
+                if own.fs_base.load(Ordering::Relaxed) != activation.registers.fs_base {
+                    load_fs_base(own, activation.registers.fs_base);
+                }
+                if own.gs_base.load(Ordering::Relaxed) != activation.registers.gs_base {
+                    load_gs_base(own, activation.registers.gs_base);
+                }
+                if own.vector.load(Ordering::Relaxed) != state {
+                    vector::switch(own, state);
+                }
+                if full && activation.registers.rip >= USER_END {
+                    // `iretq` to an address that is not canonical would fault in the kernel: let it fault in user mode.
+                    activation.registers.rip = 0;
+                }
+                // SAFETY: the record stays this thread's while it runs; nobody else reads or writes it until the next entry.
+                unsafe {
+                    lock::release();
+                    if full {
+                        entry::leave_full(registers);
+                    }
+                    entry::leave_fast(registers);
+                }
+            }
+            Next::Work => {
+                // SAFETY: `machine` is not used until it is taken again.
+                unsafe { lock::release() };
+                cpu::interrupt_window();
+                // SAFETY: released above; interrupts are off again.
+                machine = unsafe { lock::acquire() };
+                machine.work(own.number());
+            }
+            Next::Idle => {
+                if own.vector.load(Ordering::Relaxed) != NO_VECTOR {
+                    // Another processor may run the thread next: its state must be in memory.
+                    vector::switch(own, NO_VECTOR);
+                }
+                // SAFETY: `machine` is not used until it is taken again.
+                unsafe { lock::release() };
+                cpu::wait_for_interrupt();
+                // SAFETY: as above.
+                machine = unsafe { lock::acquire() };
+            }
+        }
+    }
+}
+
+#[cold]
+fn load_fs_base(own: &Processor, base: u64) {
+    let base = if base < USER_END { base } else { 0 };
+    own.fs_base.store(base, Ordering::Relaxed);
+    // SAFETY: FS is the user's alone; the address is canonical.
+    unsafe { cpu::write_msr(cpu::msr::FS_BASE, base) };
+}
+
+#[cold]
+fn load_gs_base(own: &Processor, base: u64) {
+    let base = if base < USER_END { base } else { 0 };
+    own.gs_base.store(base, Ordering::Relaxed);
+    // SAFETY: in the kernel this register holds the user's base; the address is canonical.
+    unsafe { cpu::write_msr(cpu::msr::KERNEL_GS_BASE, base) };
+}

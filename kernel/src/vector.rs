@@ -1,0 +1,103 @@
+//! Vector state: the registers that only threads with a guest have.
+//!
+//! The state of the last such thread stays in the registers until another one (or none) runs on this processor; CR0.TS
+//! is set whenever nothing is loaded, so that an ordinary thread faults instead of seeing it. Whoever reuses the frame
+//! of a thread that ended calls `forget` first, else the registers would be saved over its new contents.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tessera_abi::PAGE;
+use tessera_core::Frame;
+
+use crate::processor::{self, LOST_VECTOR, NO_VECTOR, Processor};
+use crate::{cpu, memory};
+
+/// Components that are saved: x87, SSE, AVX, AVX-512 (Intel SDM volume 1, section 13.1). All fit into one frame.
+const WANTED: u64 = 0b1110_0111;
+const DEFAULT_CONTROL: u16 = 0x37f;
+const DEFAULT_MXCSR: u32 = 0x1f80;
+
+static EXTENDED: AtomicBool = AtomicBool::new(false);
+static COMPONENTS: AtomicU64 = AtomicU64::new(0);
+
+/// Chooses the components and opens them on this processor. After CR4.OSXSAVE was set, if XSAVE is there.
+pub fn initialize(extended: bool) {
+    EXTENDED.store(extended, Ordering::Relaxed);
+    if extended {
+        let leaf = cpu::cpuid(13, 0);
+        let mut components = (u64::from(leaf.eax) | u64::from(leaf.edx) << 32) & WANTED;
+        // AVX-512 comes whole or not at all, and needs AVX.
+        if components & 0b1110_0100 != 0b1110_0100 {
+            components &= 0b111;
+        }
+        COMPONENTS.store(components, Ordering::Relaxed);
+        // SAFETY: the processor offers these components; OSXSAVE is set.
+        unsafe {
+            asm!("xsetbv", in("ecx") 0, in("eax") components as u32, in("edx") (components >> 32) as u32, options(nostack))
+        };
+        assert!(u64::from(cpu::cpuid(13, 0).ebx) <= PAGE, "the vector state does not fit into a frame");
+    }
+    cpu::forbid_vector();
+}
+
+/// Makes a zeroed frame the state of a new thread.
+pub fn create(frame: Frame) {
+    let area = memory::direct(frame.0 * PAGE);
+    // SAFETY: core hands this frame out as vector state, so it is RAM and nobody else's. Offsets: SDM volume 1, table 13-1.
+    unsafe {
+        area.cast::<u16>().write(DEFAULT_CONTROL);
+        area.add(24).cast::<u32>().write(DEFAULT_MXCSR);
+    }
+}
+
+/// Makes `wanted` (a frame number, or `NO_VECTOR`) the loaded state. Under the big lock.
+#[cold]
+pub fn switch(own: &Processor, wanted: u64) {
+    let loaded = own.vector.load(Ordering::Relaxed);
+    cpu::allow_vector();
+    if loaded != NO_VECTOR && loaded != LOST_VECTOR {
+        save(loaded);
+    }
+    own.vector.store(wanted, Ordering::Relaxed);
+    if wanted == NO_VECTOR {
+        cpu::forbid_vector();
+    } else {
+        restore(wanted);
+    }
+}
+
+/// The contents of `frame` are about to change hands: no processor may save its registers there any more.
+pub fn forget(frame: Frame) {
+    for processor in processor::running() {
+        if processor.vector.load(Ordering::Relaxed) == frame.0 {
+            processor.vector.store(LOST_VECTOR, Ordering::Relaxed);
+        }
+    }
+}
+
+fn save(frame: u64) {
+    let area = memory::direct(frame * PAGE);
+    let components = COMPONENTS.load(Ordering::Relaxed);
+    // SAFETY: the frame is this state's own (else `forget` was called); it is page aligned and large enough.
+    unsafe {
+        if EXTENDED.load(Ordering::Relaxed) {
+            asm!("xsave64 [{}]", in(reg) area, in("eax") components as u32, in("edx") (components >> 32) as u32, options(nostack));
+        } else {
+            asm!("fxsave64 [{}]", in(reg) area, options(nostack));
+        }
+    }
+}
+
+fn restore(frame: u64) {
+    let area = memory::direct(frame * PAGE);
+    let components = COMPONENTS.load(Ordering::Relaxed);
+    // SAFETY: the frame was filled by `create` or `save` alone, so it holds a state that the processor accepts.
+    unsafe {
+        if EXTENDED.load(Ordering::Relaxed) {
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") components as u32, in("edx") (components >> 32) as u32, options(nostack));
+        } else {
+            asm!("fxrstor64 [{}]", in(reg) area, options(nostack));
+        }
+    }
+}
