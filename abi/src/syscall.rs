@@ -75,7 +75,7 @@ calls! {
     ProcessGrant = 20, "process_grant", ["process", "handle"] => ["its handle"];
     /// Ends a process with a code; all its handles are closed.
     ProcessKill = 21, "process_kill", ["process", "code"] => [];
-    /// Ends the calling process.
+    /// Ends the calling process; when it is the first one, the machine powers off with its code.
     Exit = 22, "exit", ["code"] => [];
     /// State (0 new, 1 running, 2 ended), exit code, [`crate::FaultKind`] or 0, fault address, instruction.
     ProcessInspect = 23, "process_inspect", ["process"] => ["state", "code", "fault", "address", "instruction"];

@@ -125,6 +125,7 @@ impl<H: Hardware> Machine<H> {
             lines: Vec::new(),
             dead: Dead::Nothing,
             last_dead: Dead::Nothing,
+            first: Id::NONE,
             active: 0,
             total_pages: (pages as u32).max(1),
             capacities,
@@ -157,6 +158,7 @@ impl<H: Hardware> Machine<H> {
         let process = self.process_make(pool, space, name)?;
         let all_cores = if self.processors.len() >= 64 { u64::MAX } else { (1 << self.processors.len()) - 1 };
         let budget = self.budgets.insert(Budget::first(pool, all_cores)).ok_or(Error::NoQuota)?;
+        self.first = process;
         let thread = self.thread_make(pool, process, budget)?;
         let line = InterruptLine { pool, count: program.interrupt_lines, ..InterruptLine::default() };
         let line = self.interrupts.insert(line).ok_or(Error::NoQuota)?;

@@ -129,6 +129,8 @@ pub struct Machine<H: Hardware> {
     /// What waits to be taken apart, first and last.
     dead: reaper::Dead,
     last_dead: reaper::Dead,
+    /// The first process: the machine goes when it ends.
+    first: Id<process::Process>,
     /// The processor that is in the kernel.
     active: usize,
     /// What the first pool was given: shares of smaller pools are measured against it.

@@ -149,6 +149,11 @@ impl<H: Hardware> Machine<H> {
         let Some(process) = self.processes.get_mut(id).filter(|process| process.state != State::Ended) else { return };
         process.state = State::Ended;
         process.code = code;
+        if id == self.first {
+            // Nobody is left who could start anything: the machine ends with the first program's code.
+            self.hardware.power(crate::PowerAction::Off(u32::try_from(code).unwrap_or(u32::MAX)));
+            return;
+        }
         let (event, bits) = core::mem::take(&mut process.watch);
         let mut thread = process.threads;
         while let Some(entry) = self.threads.get_mut(thread) {
