@@ -57,7 +57,7 @@ calls! {
     VmoResize = 12, "vmo_resize", ["vmo", "size"] => [];
     /// Makes memory with the same content that changes independently (copy on write).
     VmoSnapshot = 13, "vmo_snapshot", ["vmo", "pool"] => ["vmo"];
-    /// Size in bytes, pages held; of a `Vmo` or an `Mmio`.
+    /// Size in bytes, pages held.
     VmoInspect = 14, "vmo_inspect", ["vmo"] => ["size", "pages"];
 
     /// Makes an address space.

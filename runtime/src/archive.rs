@@ -7,6 +7,10 @@ use crate::handle::Result;
 use crate::mapping::Mapping;
 use crate::object::{Access, Vmo};
 
+/// Bytes before the tar file, and where among them its length stands.
+const HEADER: usize = 64;
+const HEADER_LENGTH: u64 = 16;
+
 /// The boot archive, shown in this process's space.
 #[derive(Debug)]
 pub struct Archive {
@@ -17,18 +21,20 @@ pub struct Archive {
 impl Archive {
     /// Opens the archive in `memory`, which the kernel gave to the first program and nobody can write.
     pub fn new(memory: &Vmo) -> Result<Archive> {
-        let length = memory.size()?;
-        Ok(Archive {
-            mapping: Mapping::new(memory, 0, length, Access::Read)?,
-            length: length as usize,
-        })
+        let mapping = Mapping::new(memory, 0, memory.size()?, Access::Read)?;
+        let mut length = [0; 8];
+        memory.read(HEADER_LENGTH, &mut length)?;
+        let length = usize::try_from(u64::from_le_bytes(length)).map_err(|_| Error::BadArgument)?;
+        Ok(Archive { mapping, length })
     }
 
     /// The content of a member.
     pub fn member(&self, path: &str) -> Result<&[u8]> {
         // SAFETY: nobody holds a handle to the archive with the right to write it: the kernel makes none.
         let bytes = unsafe { self.mapping.bytes() };
-        let archive = TarArchiveRef::new(bytes.get(..self.length).unwrap_or(bytes)).map_err(|_| Error::BadArgument)?;
+        let archive =
+            HEADER.checked_add(self.length).and_then(|end| bytes.get(HEADER..end)).ok_or(Error::BadArgument)?;
+        let archive = TarArchiveRef::new(archive).map_err(|_| Error::BadArgument)?;
         let member = archive.entries().find(|entry| entry.filename().as_str() == Ok(path));
         member.map(|member| member.data()).ok_or(Error::NotFound)
     }

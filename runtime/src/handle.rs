@@ -81,10 +81,7 @@ const fn reaches_memory(call: Syscall) -> bool {
 /// Makes a call that touches kernel objects only. `call` is a constant at every use, so that the check costs nothing.
 #[inline(always)]
 pub(crate) fn request<const N: usize>(call: Syscall, arguments: [u64; N]) -> Result<[u64; 6]> {
-    assert!(
-        !reaches_memory(call),
-        "this call needs a look at the memory that it touches"
-    );
+    assert!(!reaches_memory(call), "this call needs a look at the memory that it touches");
     let argument = |index: usize| arguments.get(index).copied().unwrap_or(0);
     let number = call as u64;
     // SAFETY: just checked that the call touches no memory of this process.
@@ -96,15 +93,7 @@ pub(crate) fn request<const N: usize>(call: Syscall, arguments: [u64; N]) -> Res
             3 => raw::syscall_3(number, argument(0), argument(1), argument(2)),
             4 => raw::syscall_4(number, argument(0), argument(1), argument(2), argument(3)),
             5 => raw::syscall_5(number, argument(0), argument(1), argument(2), argument(3), argument(4)),
-            _ => raw::syscall_6(
-                number,
-                argument(0),
-                argument(1),
-                argument(2),
-                argument(3),
-                argument(4),
-                argument(5),
-            ),
+            _ => raw::syscall_6(number, argument(0), argument(1), argument(2), argument(3), argument(4), argument(5)),
         }
     })
 }

@@ -40,17 +40,12 @@ unsafe impl Source for Growing {
         let start = end.map_or(BASE, |end| end.as_ptr() as u64);
         // The allocator's own tables and tags come on top of what is asked for.
         let wanted = (layout.size() as u64).checked_add(layout.align() as u64).ok_or(())?;
-        let length = wanted
-            .checked_add(4 * PAGE)
-            .and_then(|length| length.checked_next_multiple_of(STEP))
-            .ok_or(())?;
+        let length = wanted.checked_add(4 * PAGE).and_then(|length| length.checked_next_multiple_of(STEP)).ok_or(())?;
         if start.checked_add(length).is_none_or(|end| end > LIMIT) {
             return Err(());
         }
         let memory = Vmo::create(&own::pool(), length).map_err(|_| ())?;
-        own::space()
-            .map_at(&memory, 0, start, length, Access::Write)
-            .map_err(|_| ())?;
+        own::space().map_at(&memory, 0, start, length, Access::Write).map_err(|_| ())?;
         // SAFETY: the range was just mapped for this purpose and is never unmapped; it starts where the heap ended.
         let end = unsafe {
             match end {

@@ -46,10 +46,7 @@ impl Write for Line {
 
 /// Writes text; what `log!` and `log_part!` expand to.
 pub fn write(arguments: fmt::Arguments<'_>) {
-    let mut line = Line {
-        text: [0; LINE],
-        used: 0,
-    };
+    let mut line = Line { text: [0; LINE], used: 0 };
     let _ = line.write_fmt(arguments);
     line.flush();
 }

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::AtomicU64;
 
+use tessera_abi::syscall::map_flags;
 use tessera_abi::{Error, PAGE};
 
 use crate::handle::{Object, Result};
@@ -21,11 +22,16 @@ impl Mapping {
     pub fn new(memory: &impl Object, offset: u64, length: u64, access: Access) -> Result<Mapping> {
         let length = length.checked_next_multiple_of(PAGE).ok_or(Error::BadArgument)?;
         let address = own::space().map(memory, offset, length, access)?;
-        Ok(Mapping {
-            address,
-            length,
-            access,
-        })
+        Ok(Mapping { address, length, access })
+    }
+
+    /// The same, with the pages that the memory holds entered in the tables at once (at most 512), so that touching them does
+    /// not fault.
+    pub fn populated(memory: &impl Object, offset: u64, length: u64, access: Access) -> Result<Mapping> {
+        let length = length.checked_next_multiple_of(PAGE).ok_or(Error::BadArgument)?;
+        let flags = access.flags() | map_flags::POPULATE;
+        let address = own::space().map_flags(memory, offset, 0, length, flags)?;
+        Ok(Mapping { address, length, access })
     }
 
     /// Its first address.

@@ -113,18 +113,12 @@ impl<'a> Message<'a> {
         if !self.fits || !self.tag.is_valid() || first + self.word_count > top {
             return Err(Error::BadArgument);
         }
-        let leases = self
-            .leases
-            .iter()
-            .take(self.tag.leases())
-            .flat_map(|(address, length)| [*address, *length]);
+        let leases = self.leases.iter().take(self.tag.leases()).flat_map(|(address, length)| [*address, *length]);
         let handles = self.handles.iter().take(self.tag.handles()).map(Owned::number);
         let mut words = [0; 8];
-        for (to, from) in words.iter_mut().zip(
-            leases
-                .chain(handles)
-                .chain(self.words.iter().take(self.word_count).copied()),
-        ) {
+        for (to, from) in
+            words.iter_mut().zip(leases.chain(handles).chain(self.words.iter().take(self.word_count).copied()))
+        {
             *to = from;
         }
         if self.tag.has_deadline() {
@@ -157,11 +151,7 @@ impl Handles {
 
     /// Takes handle `index` as an object of the kind that the protocol says.
     pub fn take<T: Object>(&mut self, index: usize) -> Result<T> {
-        self.0
-            .get_mut(index)
-            .and_then(Option::take)
-            .map(T::from_owned)
-            .ok_or(Error::NotFound)
+        self.0.get_mut(index).and_then(Option::take).map(T::from_owned).ok_or(Error::NotFound)
     }
 }
 

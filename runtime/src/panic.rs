@@ -24,12 +24,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let name = start::name();
     match info.location() {
         Some(location) => {
-            log!(
-                "{name}: panic at {}:{}: {}",
-                location.file(),
-                location.line(),
-                info.message()
-            );
+            log!("{name}: panic at {}:{}: {}", location.file(), location.line(), info.message());
         }
         None => log!("{name}: panic: {}", info.message()),
     }

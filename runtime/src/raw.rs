@@ -110,31 +110,8 @@ pub unsafe fn message<const N: usize>(number: u64, first: u64, tag: u64, words: 
             4 => message_4(number, first, tag, word(0), word(1), word(2), word(3)),
             5 => message_5(number, first, tag, word(0), word(1), word(2), word(3), word(4)),
             6 => message_6(number, first, tag, word(0), word(1), word(2), word(3), word(4), word(5)),
-            7 => message_7(
-                number,
-                first,
-                tag,
-                word(0),
-                word(1),
-                word(2),
-                word(3),
-                word(4),
-                word(5),
-                word(6),
-            ),
-            _ => message_8(
-                number,
-                first,
-                tag,
-                word(0),
-                word(1),
-                word(2),
-                word(3),
-                word(4),
-                word(5),
-                word(6),
-                word(7),
-            ),
+            7 => message_7(number, first, tag, word(0), word(1), word(2), word(3), word(4), word(5), word(6)),
+            _ => message_8(number, first, tag, word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7)),
         }
     }
 }

@@ -42,14 +42,7 @@ pub struct Child {
 impl<'a> Program<'a> {
     /// The program in the ELF file `file`, charged to `pool`, run by `budget`.
     pub fn new(name: &str, file: &'a [u8], pool: &'a Pool, budget: &'a Budget) -> Program<'a> {
-        Program {
-            file,
-            name: name.into(),
-            arguments: Vec::new(),
-            handles: Vec::new(),
-            pool,
-            budget,
-        }
+        Program { file, name: name.into(), arguments: Vec::new(), handles: Vec::new(), pool, budget }
     }
 
     /// Adds an argument.
@@ -91,11 +84,7 @@ impl<'a> Program<'a> {
         ];
         let mut granted = Vec::new();
         let given = self.handles.into_iter();
-        for (name, owned) in own_handles
-            .into_iter()
-            .map(|(name, owned)| (String::from(name), owned))
-            .chain(given)
-        {
+        for (name, owned) in own_handles.into_iter().map(|(name, owned)| (String::from(name), owned)).chain(given) {
             granted.push((name, process.grant(owned)?));
         }
         let mut block = vec![0; PAGE as usize];
@@ -117,19 +106,11 @@ impl<'a> Program<'a> {
     }
 
     fn map_segments(&self, file: &ElfBytes<'_, LittleEndian>, space: &Space) -> Result<()> {
-        for segment in file
-            .segments()
-            .ok_or(Error::BadArgument)?
-            .iter()
-            .filter(|segment| segment.p_type == PT_LOAD)
-        {
+        for segment in file.segments().ok_or(Error::BadArgument)?.iter().filter(|segment| segment.p_type == PT_LOAD) {
             let offset = segment.p_vaddr % PAGE;
             let address = segment.p_vaddr - offset;
             let end = segment.p_vaddr.checked_add(segment.p_memsz).ok_or(Error::BadArgument)?;
-            let length = end
-                .checked_next_multiple_of(PAGE)
-                .ok_or(Error::BadArgument)?
-                .saturating_sub(address);
+            let length = end.checked_next_multiple_of(PAGE).ok_or(Error::BadArgument)?.saturating_sub(address);
             if length == 0 {
                 continue;
             }
@@ -153,11 +134,7 @@ impl<'a> Program<'a> {
 
 /// Writes all of `data`, or fails.
 fn write_all(memory: &Vmo, offset: u64, data: &[u8]) -> Result<()> {
-    if data.is_empty() || memory.write(offset, data)? == data.len() {
-        Ok(())
-    } else {
-        Err(Error::NoQuota)
-    }
+    if data.is_empty() || memory.write(offset, data)? == data.len() { Ok(()) } else { Err(Error::NoQuota) }
 }
 
 impl Child {

@@ -42,24 +42,18 @@ impl Start {
 
     /// The arguments.
     pub fn arguments(&self) -> impl Iterator<Item = &'static str> + use<> {
-        block()
-            .arguments()
-            .filter(|argument| !argument.starts_with(NAME_ARGUMENT))
+        block().arguments().filter(|argument| !argument.starts_with(NAME_ARGUMENT))
     }
 
     /// The value of the argument `NAME=VALUE`.
     pub fn argument(&self, name: &str) -> Option<&'static str> {
-        self.arguments()
-            .find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
+        self.arguments().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
     }
 }
 
 /// The process's name, as reports give it.
 pub fn name() -> &'static str {
-    block()
-        .arguments()
-        .find_map(|argument| argument.strip_prefix(NAME_ARGUMENT))
-        .unwrap_or("init")
+    block().arguments().find_map(|argument| argument.strip_prefix(NAME_ARGUMENT)).unwrap_or("init")
 }
 
 fn block() -> Startup<'static> {

@@ -34,10 +34,7 @@ struct Record {
 
 impl Record {
     const fn new() -> Record {
-        Record {
-            address: AtomicU64::new(0),
-            handle: AtomicU32::new(0),
-        }
+        Record { address: AtomicU64::new(0), handle: AtomicU32::new(0) }
     }
 
     /// Makes this the calling thread's record.
@@ -111,11 +108,7 @@ struct Slots {
     next: u32,
 }
 
-static SLOT_TABLE: Mutex<Slots> = Mutex::new(Slots {
-    detached: Vec::new(),
-    free: Vec::new(),
-    next: 0,
-});
+static SLOT_TABLE: Mutex<Slots> = Mutex::new(Slots { detached: Vec::new(), free: Vec::new(), next: 0 });
 
 /// How a thread is to be made.
 #[derive(Default)]
@@ -178,10 +171,7 @@ impl<'a> Builder<'a> {
             &shared,
         );
         match made {
-            Ok(thread) => Ok(JoinHandle {
-                shared: Some(shared),
-                thread,
-            }),
+            Ok(thread) => Ok(JoinHandle { shared: Some(shared), thread }),
             Err(error) => {
                 give_slot(slot);
                 Err(error)
@@ -194,11 +184,7 @@ impl<'a> Builder<'a> {
         let memory = Vmo::create(&own::pool(), bytes)?;
         own::space().map_at(&memory, 0, top - bytes, bytes, Access::Write)?;
         let process_budget = own::budget();
-        let budget = if self.passive {
-            None
-        } else {
-            Some(self.budget.unwrap_or(&process_budget))
-        };
+        let budget = if self.passive { None } else { Some(self.budget.unwrap_or(&process_budget)) };
         let thread = Thread::create(&own::pool(), &own::process(), budget)?;
         let number = thread.handle();
         let record: *const Record = &shared.record;
@@ -282,22 +268,14 @@ impl<T: Send + 'static> JoinHandle<T> {
 
     /// Whether the thread has ended.
     pub fn is_finished(&self) -> bool {
-        self.shared
-            .as_ref()
-            .is_none_or(|shared| shared.state.load(Ordering::Acquire) == ENDED)
+        self.shared.as_ref().is_none_or(|shared| shared.state.load(Ordering::Acquire) == ENDED)
     }
 
     /// Waits until the thread ends; answers its result.
     pub fn join(mut self) -> T {
-        let Some(shared) = self.shared.take() else {
-            unreachable!("only join takes it")
-        };
+        let Some(shared) = self.shared.take() else { unreachable!("only join takes it") };
         let own = own_number();
-        if shared
-            .state
-            .compare_exchange(RUNS, own, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-        {
+        if shared.state.compare_exchange(RUNS, own, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             while shared.state.load(Ordering::Acquire) != ENDED {
                 let _ = park(None);
             }

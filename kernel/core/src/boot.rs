@@ -190,11 +190,11 @@ impl<H: Hardware> Machine<H> {
             let number = self.first_handle(process, object, Rights::ALL)?;
             fits &= writer.handle(name, Handle(number as u32));
         }
-        // The archive's frames belong to the image: it is read, never written or resized.
+        // The archive is the image's: it can be read and copied, never written or resized.
         let number = self.first_handle(
             process,
-            Object::Mmio(archive.0),
-            Rights::DUPLICATE | Rights::TRANSFER | Rights::READ | Rights::MAP,
+            Object::Vmo(archive),
+            Rights::DUPLICATE | Rights::TRANSFER | Rights::READ | Rights::MAP | Rights::EXECUTE,
         )?;
         fits &= writer.handle("archive", Handle(number as u32));
         for argument in program.arguments {
@@ -248,11 +248,17 @@ impl<H: Hardware> Machine<H> {
         Ok((vmo, node))
     }
 
-    /// The boot archive as a range of frames that can be mapped.
-    fn archive(&mut self, pool: Id<Pool>, archive: (Frame, u64)) -> Result<(Id<Device>, u64), Error> {
-        self.charge(pool, Resource::of(Kind::Mmio), 1)?;
-        let device =
-            Device { pool, first: archive.0.0, pages: archive.1.div_ceil(PAGE), cached: true, ..Device::default() };
-        Ok((self.devices.insert(device).ok_or(Error::NoQuota)?, archive.1))
+    /// The boot archive as memory. Its frames come on top of what the first pool was given, and are charged to it.
+    fn archive(&mut self, pool: Id<Pool>, (first, bytes): (Frame, u64)) -> Result<Id<Vmo>, Error> {
+        let pages = bytes.div_ceil(PAGE);
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.extend(u32::try_from(pages).map_err(|_| Error::BadArgument)?);
+        }
+        self.charge(pool, Resource::of(Kind::Vmo), 1)?;
+        let vmo = self.vmos.insert(Vmo { pool, pages: pages.max(1), ..Vmo::default() }).ok_or(Error::NoQuota)?;
+        for page in 0..pages {
+            self.vmo_adopt(vmo, page, Frame(first.0.saturating_add(page)))?;
+        }
+        Ok(vmo)
     }
 }

@@ -35,8 +35,6 @@ pub struct Device {
     pub(crate) pool: Id<Pool>,
     pub(crate) first: u64,
     pub(crate) pages: u64,
-    /// Ordinary memory (the boot archive): may be cached.
-    pub(crate) cached: bool,
 }
 
 /// Whether `first..first + count` is a part of `outer_first..outer_first + outer_count`, and not empty.

@@ -48,6 +48,13 @@ impl Pool {
         Pool { quota, ..Pool::default() }
     }
 
+    /// Adds pages to what the first pool may use.
+    pub(crate) fn extend(&mut self, pages: u32) {
+        if let Some(quota) = self.quota.first_mut() {
+            *quota = quota.saturating_add(pages);
+        }
+    }
+
     /// Quota and use of a resource.
     pub fn account(&self, resource: Resource) -> (u32, u32) {
         (self.quota.get(resource.0).copied().unwrap_or(0), self.used.get(resource.0).copied().unwrap_or(0))

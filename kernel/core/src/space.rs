@@ -151,24 +151,20 @@ impl<H: Hardware> Machine<H> {
         }
         let first = offset / PAGE;
         let count = length / PAGE;
-        let (backing, pages, uncached, device) = match object {
-            Object::Vmo(id) => (Backing::Vmo(id), self.vmos.get(id).map_or(0, |vmo| vmo.pages), false, false),
+        let (backing, pages, device) = match object {
+            Object::Vmo(id) => (Backing::Vmo(id), self.vmos.get(id).map_or(0, |vmo| vmo.pages), false),
             Object::Mmio(id) => {
                 let device = self.devices.get(id).ok_or(Error::Gone)?;
-                (Backing::Device(device.first), device.pages, !device.cached, true)
+                (Backing::Device(device.first), device.pages, true)
             }
             _ => return Err(Error::WrongKind),
         };
         let most = Protection {
             write: rights.contains(Rights::WRITE),
             execute: rights.contains(Rights::EXECUTE) && !device,
-            device: uncached,
+            device,
         };
-        let now = Protection {
-            write: flags & map_flags::WRITE != 0,
-            execute: flags & map_flags::EXECUTE != 0,
-            device: uncached,
-        };
+        let now = Protection { write: flags & map_flags::WRITE != 0, execute: flags & map_flags::EXECUTE != 0, device };
         if !rights.contains(Rights::MAP | Rights::READ) || now.write && !most.write || now.execute && !most.execute {
             return Err(Error::NoRight);
         }

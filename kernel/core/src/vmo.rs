@@ -101,10 +101,6 @@ impl<H: Hardware> Machine<H> {
 
     /// `vmo_inspect`.
     pub(crate) fn vmo_inspect(&mut self, caller: &Caller, vmo: u64) -> Result<Flow, Error> {
-        if let Ok((_, device)) = self.device(caller.process, vmo, Rights::NONE) {
-            let pages = self.devices.get(device).map_or(0, |device| device.pages);
-            return Ok(Flow::Values([pages.saturating_mul(PAGE), pages, 0, 0, 0, 0]));
-        }
         let (_, vmo) = self.vmo(caller.process, vmo, Rights::NONE)?;
         let vmo = self.vmos.get(vmo).ok_or(Error::Gone)?;
         Ok(Flow::Values([vmo.pages.saturating_mul(PAGE), u64::from(vmo.held), 0, 0, 0, 0]))
@@ -129,9 +125,8 @@ impl<H: Hardware> Machine<H> {
         Some(Page { frame, exclusive })
     }
 
-    /// The page at `index`, made the VMO's own: absent pages are supplied with zeroes, shared ones copied.
-    /// `fill` is set when the content is about to be supplied by a pager's write. Answers the frame, and whether it replaced another.
-    pub(crate) fn vmo_own_page(&mut self, id: Id<Vmo>, index: u64) -> Result<(Frame, bool), Miss> {
+    /// The table that holds the entry of page `index`, made, or made the VMO's own, on the way down.
+    fn vmo_leaf(&mut self, id: Id<Vmo>, index: u64) -> Result<Frame, Miss> {
         let (pool, pages) = self.vmos.get(id).map(|vmo| (vmo.pool, vmo.pages)).ok_or(Miss::Denied)?;
         if index >= pages {
             return Err(Miss::Denied);
@@ -157,6 +152,14 @@ impl<H: Hardware> Machine<H> {
             self.hardware.store(table, slot(index, level), next.0);
             table = next;
         }
+        Ok(table)
+    }
+
+    /// The page at `index`, made the VMO's own: absent pages are supplied with zeroes, shared ones copied.
+    /// Answers the frame, and whether it replaced another.
+    pub(crate) fn vmo_own_page(&mut self, id: Id<Vmo>, index: u64) -> Result<(Frame, bool), Miss> {
+        let table = self.vmo_leaf(id, index)?;
+        let pool = self.vmos.get(id).map(|vmo| vmo.pool).ok_or(Miss::Denied)?;
         let entry = self.hardware.load(table, slot(index, 0));
         if entry != 0 && self.frames.holders(Frame(entry)) == 1 {
             return Ok((Frame(entry), false));
@@ -181,6 +184,18 @@ impl<H: Hardware> Machine<H> {
     pub(crate) fn vmo_put(&mut self, id: Id<Vmo>, index: u64, bytes: &[u8], offset: usize) -> Result<(), Error> {
         let (frame, _) = self.vmo_own_page(id, index).map_err(|_| Error::NoQuota)?;
         self.hardware.write_bytes(frame.0.saturating_mul(PAGE).saturating_add(offset as u64), bytes);
+        Ok(())
+    }
+
+    /// Enters a frame that exists already, charged to the VMO's pool. For the boot archive.
+    pub(crate) fn vmo_adopt(&mut self, id: Id<Vmo>, index: u64, frame: Frame) -> Result<(), Error> {
+        let pool = self.vmos.get(id).map(|vmo| vmo.pool).ok_or(Error::Gone)?;
+        self.charge(pool, Resource::PAGES, 1)?;
+        let table = self.vmo_leaf(id, index).map_err(|_| Error::NoQuota)?;
+        self.hardware.store(table, slot(index, 0), frame.0);
+        if let Some(vmo) = self.vmos.get_mut(id) {
+            vmo.held = vmo.held.saturating_add(1);
+        }
         Ok(())
     }
 

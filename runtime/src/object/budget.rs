@@ -26,23 +26,8 @@ pub struct Limits {
 impl Budget {
     /// Makes a budget within this one's limits.
     pub fn create(&self, pool: &Pool, limits: Limits) -> Result<Budget> {
-        let Limits {
-            priority,
-            amount,
-            period,
-            cores,
-        } = limits;
-        create(
-            Syscall::BudgetCreate,
-            [
-                pool.owned().number(),
-                self.owned().number(),
-                priority,
-                amount,
-                period,
-                cores,
-            ],
-        )
+        let Limits { priority, amount, period, cores } = limits;
+        create(Syscall::BudgetCreate, [pool.owned().number(), self.owned().number(), priority, amount, period, cores])
     }
 
     /// Nanoseconds used through it.
@@ -53,11 +38,6 @@ impl Budget {
     /// What it allows.
     pub fn limits(&self) -> Result<Limits> {
         let [_, priority, amount, period, cores, _] = request(Syscall::BudgetInspect, [self.owned().number()])?;
-        Ok(Limits {
-            priority,
-            amount,
-            period,
-            cores,
-        })
+        Ok(Limits { priority, amount, period, cores })
     }
 }

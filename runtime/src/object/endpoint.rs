@@ -43,12 +43,7 @@ impl Received {
         let Some(delivery) = Delivery::from_code(outcome.code >> 32) else {
             return Err(Error::BadState);
         };
-        Ok(Received {
-            delivery,
-            badge: outcome.badge,
-            tag: Tag(outcome.tag),
-            words: outcome.words,
-        })
+        Ok(Received { delivery, badge: outcome.badge, tag: Tag(outcome.tag), words: outcome.words })
     }
 
     /// The label: the method's number.
@@ -71,11 +66,7 @@ impl Received {
             return None;
         }
         let length = *self.words.get(index * 2 + 1)?;
-        Some(Lease {
-            index: index as u64,
-            length,
-            writable: self.tag.lease_writable(index),
-        })
+        Some(Lease { index: index as u64, length, writable: self.tag.lease_writable(index) })
     }
 }
 
@@ -116,11 +107,7 @@ impl Endpoint {
 
     /// Lets `receive` also deliver (and clear) bits of an event.
     pub fn bind(&self, event: &Event, bits: u64) -> Result<()> {
-        request(
-            Syscall::EndpointBind,
-            [self.owned().number(), event.owned().number(), bits],
-        )
-        .map(|_| ())
+        request(Syscall::EndpointBind, [self.owned().number(), event.owned().number(), bits]).map(|_| ())
     }
 
     /// The badge of a session of this endpoint.
@@ -168,9 +155,5 @@ pub fn reply(message: Message<'_>) -> Result<()> {
     // SAFETY: the memory that the tag names is borrowed by `message` until the call is over.
     let outcome = unsafe { raw::message(Syscall::Reply as u64, 0, tag.0, words) };
     message.sent();
-    if outcome.code as u32 != 0 {
-        Err(error(outcome.code as u32))
-    } else {
-        Ok(())
-    }
+    if outcome.code as u32 != 0 { Err(error(outcome.code as u32)) } else { Ok(()) }
 }

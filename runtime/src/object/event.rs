@@ -36,9 +36,6 @@ impl Event {
     /// Waits until one of `mask` is raised or the deadline; answers the raised ones of it and clears those in `clear`.
     #[inline]
     pub fn wait_until(&self, mask: u64, clear: u64, deadline: Option<u64>) -> Result<u64> {
-        Ok(request(
-            Syscall::EventWait,
-            [self.owned().number(), mask, clear, deadline.unwrap_or(NEVER)],
-        )?[0])
+        Ok(request(Syscall::EventWait, [self.owned().number(), mask, clear, deadline.unwrap_or(NEVER)])?[0])
     }
 }

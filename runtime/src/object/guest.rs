@@ -9,11 +9,7 @@ use crate::raw;
 
 /// Gives a thread of this process a guest that runs in `space`.
 pub fn create(thread: &Thread, pool: &Pool, space: &Space) -> Result<()> {
-    request(
-        Syscall::GuestCreate,
-        [thread.owned().number(), pool.owned().number(), space.owned().number()],
-    )
-    .map(|_| ())
+    request(Syscall::GuestCreate, [thread.owned().number(), pool.owned().number(), space.owned().number()]).map(|_| ())
 }
 
 /// Runs the calling thread's guest from `state` until it leaves, and puts there why and with which registers.

@@ -13,19 +13,12 @@ object! {
 impl Interrupt {
     /// Authority over some of these lines only, counted from the first of the machine.
     pub fn narrow(&self, pool: &Pool, first: u64, count: u64) -> Result<Interrupt> {
-        create(
-            Syscall::InterruptCreate,
-            [self.owned().number(), pool.owned().number(), first, count],
-        )
+        create(Syscall::InterruptCreate, [self.owned().number(), pool.owned().number(), first, count])
     }
 
     /// Raises bits of an event at each interrupt of this (single) line.
     pub fn bind(&self, event: &Event, bits: u64) -> Result<()> {
-        request(
-            Syscall::InterruptBind,
-            [self.owned().number(), event.owned().number(), bits],
-        )
-        .map(|_| ())
+        request(Syscall::InterruptBind, [self.owned().number(), event.owned().number(), bits]).map(|_| ())
     }
 
     /// Lets the line fire again.

@@ -25,10 +25,7 @@ pub enum Width {
 impl IoPort {
     /// Authority over some of these ports only.
     pub fn narrow(&self, pool: &Pool, first: u64, count: u64) -> Result<IoPort> {
-        create(
-            Syscall::IoPortCreate,
-            [self.owned().number(), pool.owned().number(), first, count],
-        )
+        create(Syscall::IoPortCreate, [self.owned().number(), pool.owned().number(), first, count])
     }
 
     /// Reads a port.
@@ -38,10 +35,6 @@ impl IoPort {
 
     /// Writes a port.
     pub fn write(&self, port: u16, width: Width, value: u32) -> Result<()> {
-        request(
-            Syscall::IoPortWrite,
-            [self.owned().number(), port.into(), width as u64, value.into()],
-        )
-        .map(|_| ())
+        request(Syscall::IoPortWrite, [self.owned().number(), port.into(), width as u64, value.into()]).map(|_| ())
     }
 }

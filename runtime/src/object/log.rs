@@ -15,14 +15,7 @@ impl Log {
     pub fn write(&self, text: &str) -> Result<()> {
         let number = self.owned().number();
         // SAFETY: the kernel reads the text only.
-        checked(unsafe {
-            raw::syscall_3(
-                Syscall::LogWrite as u64,
-                number,
-                text.as_ptr() as u64,
-                text.len() as u64,
-            )
-        })
-        .map(|_| ())
+        checked(unsafe { raw::syscall_3(Syscall::LogWrite as u64, number, text.as_ptr() as u64, text.len() as u64) })
+            .map(|_| ())
     }
 }

@@ -13,9 +13,6 @@ object! {
 impl Mmio {
     /// Authority over a part of this range; bytes, page aligned.
     pub fn narrow(&self, pool: &Pool, first: u64, length: u64) -> Result<Mmio> {
-        create(
-            Syscall::MmioCreate,
-            [self.owned().number(), pool.owned().number(), first, length],
-        )
+        create(Syscall::MmioCreate, [self.owned().number(), pool.owned().number(), first, length])
     }
 }

@@ -42,12 +42,7 @@ impl Process {
             *to = from;
         }
         let name = u128::from_le_bytes(bytes);
-        let words = [
-            pool.owned().number(),
-            space.owned().number(),
-            name as u64,
-            (name >> 64) as u64,
-        ];
+        let words = [pool.owned().number(), space.owned().number(), name as u64, (name >> 64) as u64];
         create(Syscall::ProcessCreate, words)
     }
 
@@ -69,31 +64,19 @@ impl Process {
         Ok(match (state, FaultKind::from_code(fault)) {
             (0, _) => Progress::New,
             (1, _) => Progress::Running,
-            (_, Some(kind)) => Progress::Faulted(Fault {
-                kind,
-                address,
-                instruction,
-            }),
+            (_, Some(kind)) => Progress::Faulted(Fault { kind, address, instruction }),
             (_, None) => Progress::Ended(code),
         })
     }
 
     /// Raises bits of an event when it ends, at once if it has.
     pub fn watch(&self, event: &Event, bits: u64) -> Result<()> {
-        request(
-            Syscall::ProcessWatch,
-            [self.owned().number(), event.owned().number(), bits],
-        )
-        .map(|_| ())
+        request(Syscall::ProcessWatch, [self.owned().number(), event.owned().number(), bits]).map(|_| ())
     }
 
     /// Sends its faults to an endpoint.
     pub fn handle_faults(&self, endpoint: &Endpoint, badge: u64) -> Result<()> {
-        request(
-            Syscall::ProcessHandler,
-            [self.owned().number(), endpoint.owned().number(), badge],
-        )
-        .map(|_| ())
+        request(Syscall::ProcessHandler, [self.owned().number(), endpoint.owned().number(), badge]).map(|_| ())
     }
 }
 

@@ -29,10 +29,7 @@ impl Seal {
 
     /// Puts a handle into a box. When refused the handle is closed.
     pub fn close(&self, pool: &Pool, handle: Owned) -> Result<Sealed> {
-        let sealed = create(
-            Syscall::SealClose,
-            [self.owned().number(), pool.owned().number(), handle.number()],
-        )?;
+        let sealed = create(Syscall::SealClose, [self.owned().number(), pool.owned().number(), handle.number()])?;
         let _ = handle.into_handle();
         Ok(sealed)
     }

@@ -15,10 +15,7 @@ object! {
 impl Session {
     /// Makes a session of an endpoint; its calls arrive with `badge`.
     pub fn create(endpoint: &Endpoint, pool: &Pool, badge: u64) -> Result<Session> {
-        create(
-            Syscall::SessionCreate,
-            [endpoint.owned().number(), pool.owned().number(), badge],
-        )
+        create(Syscall::SessionCreate, [endpoint.owned().number(), pool.owned().number(), badge])
     }
 
     /// Calls with plain words; answers the answer's label and as many words. What else a server sends along is dropped.

@@ -47,21 +47,13 @@ impl Space {
 
     /// Maps memory at an address; refused where something is mapped.
     pub fn map_at(&self, memory: &impl Object, offset: u64, address: u64, length: u64, access: Access) -> Result<()> {
-        self.map_flags(memory, offset, address, length, access.flags() | map_flags::FIXED)
-            .map(|_| ())
+        self.map_flags(memory, offset, address, length, access.flags() | map_flags::FIXED).map(|_| ())
     }
 
     /// Maps memory with [`map_flags`]; answers the address.
     #[inline]
     pub fn map_flags(&self, memory: &impl Object, offset: u64, address: u64, length: u64, flags: u64) -> Result<u64> {
-        let arguments = [
-            self.owned().number(),
-            memory.owned().number(),
-            offset,
-            address,
-            length,
-            flags,
-        ];
+        let arguments = [self.owned().number(), memory.owned().number(), offset, address, length, flags];
         Ok(request(Syscall::SpaceMap, arguments)?[0])
     }
 

@@ -16,10 +16,7 @@ impl Thread {
     /// Makes a thread in a process; without a budget it runs only on its callers' budgets.
     pub fn create(pool: &Pool, process: &Process, budget: Option<&Budget>) -> Result<Thread> {
         let budget = budget.map_or(0, |budget| budget.owned().number());
-        create(
-            Syscall::ThreadCreate,
-            [pool.owned().number(), process.owned().number(), budget],
-        )
+        create(Syscall::ThreadCreate, [pool.owned().number(), process.owned().number(), budget])
     }
 
     /// Starts it at an address with a stack and two arguments.
@@ -47,11 +44,7 @@ impl Thread {
         let mut registers = Registers::default();
         // SAFETY: the kernel writes the record only.
         checked(unsafe {
-            raw::syscall_2(
-                Syscall::ThreadRead as u64,
-                self.owned().number(),
-                &raw mut registers as u64,
-            )
+            raw::syscall_2(Syscall::ThreadRead as u64, self.owned().number(), &raw mut registers as u64)
         })?;
         Ok(registers)
     }

@@ -19,10 +19,7 @@ impl Vmo {
 
     /// Makes memory whose absent pages are asked for at `pager` under `badge`.
     pub fn create_paged(pool: &Pool, size: u64, pager: &Endpoint, badge: u64) -> Result<Vmo> {
-        create(
-            Syscall::VmoCreatePaged,
-            [pool.owned().number(), size, pager.owned().number(), badge],
-        )
+        create(Syscall::VmoCreatePaged, [pool.owned().number(), size, pager.owned().number(), badge])
     }
 
     /// Copies from `offset` on into `to`; answers how many bytes could be.

@@ -28,10 +28,7 @@ impl Default for Condvar {
 impl Condvar {
     /// Nobody waits.
     pub const fn new() -> Condvar {
-        Condvar(Mutex::new(Queue {
-            first: ptr::null(),
-            last: ptr::null(),
-        }))
+        Condvar(Mutex::new(Queue { first: ptr::null(), last: ptr::null() }))
     }
 
     /// Releases the lock, waits to be notified, takes the lock again. Look again at what is waited for.
@@ -67,13 +64,7 @@ impl Condvar {
 
     /// Lets all go on that wait now.
     pub fn notify_all(&self) {
-        let mut queue = core::mem::replace(
-            &mut *self.0.lock(),
-            Queue {
-                first: ptr::null(),
-                last: ptr::null(),
-            },
-        );
+        let mut queue = core::mem::replace(&mut *self.0.lock(), Queue { first: ptr::null(), last: ptr::null() });
         loop {
             let first = queue.pop();
             if first.is_null() {

@@ -33,10 +33,7 @@ impl RawMutex {
                 waiter.next.store((state & !HELD) as *mut Waiter, Ordering::Relaxed);
                 ptr::from_ref(&waiter).addr() | HELD
             };
-            match self
-                .0
-                .compare_exchange_weak(state, wanted, Ordering::AcqRel, Ordering::Relaxed)
-            {
+            match self.0.compare_exchange_weak(state, wanted, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(FREE) => return,
                 Ok(_) => break,
                 Err(now) => state = now,
@@ -64,11 +61,7 @@ impl RawMutex {
                 if before.is_null() {
                     // It is the only one, unless another came this moment: then it is no longer the last.
                     let only = last.addr() | HELD;
-                    if self
-                        .0
-                        .compare_exchange(only, HELD, Ordering::AcqRel, Ordering::Relaxed)
-                        .is_err()
-                    {
+                    if self.0.compare_exchange(only, HELD, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                         continue;
                     }
                 } else {
@@ -96,18 +89,12 @@ unsafe impl lock_api::RawMutex for RawMutex {
 
     #[inline]
     fn try_lock(&self) -> bool {
-        self.0
-            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
+        self.0.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[inline]
     unsafe fn unlock(&self) {
-        if self
-            .0
-            .compare_exchange(HELD, FREE, Ordering::Release, Ordering::Relaxed)
-            .is_err()
-        {
+        if self.0.compare_exchange(HELD, FREE, Ordering::Release, Ordering::Relaxed).is_err() {
             self.hand_over();
         }
     }

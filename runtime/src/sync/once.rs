@@ -21,10 +21,7 @@ impl Default for Once {
 impl Once {
     /// Not done yet.
     pub const fn new() -> Once {
-        Once {
-            done: AtomicBool::new(false),
-            lock: Mutex::new(()),
-        }
+        Once { done: AtomicBool::new(false), lock: Mutex::new(()) }
     }
 
     /// Does it, unless it was done. `action` must not ask for the same again: it would wait for itself.
@@ -63,10 +60,7 @@ impl<T> Default for OnceLock<T> {
 impl<T> OnceLock<T> {
     /// Not made yet.
     pub const fn new() -> OnceLock<T> {
-        OnceLock {
-            once: Once::new(),
-            value: UnsafeCell::new(None),
-        }
+        OnceLock { once: Once::new(), value: UnsafeCell::new(None) }
     }
 
     /// The value, made by `make` if there is none.
