@@ -75,13 +75,13 @@ pub struct Symboliser {
     held: Vec<u8>,
     /// Whether the line so far has been passed on already.
     passing: bool,
-    /// Whether the line before was a frame: then this one's address is where a call returns to.
-    after_frame: bool,
+    /// The line before, or the passed part of this one.
+    last: Vec<u8>,
 }
 
 impl Symboliser {
     pub fn new(symbols: Symbols) -> Self {
-        Self { symbols, loaded: BTreeMap::new(), held: Vec::new(), passing: false, after_frame: false }
+        Self { symbols, loaded: BTreeMap::new(), held: Vec::new(), passing: false, last: Vec::new() }
     }
 
     /// Takes a piece of output and appends what may be shown to `shown`.
@@ -90,15 +90,18 @@ impl Symboliser {
             if self.passing {
                 shown.push(byte);
                 self.passing = byte != b'\n';
+                if self.last.len() < LONGEST {
+                    self.last.push(byte);
+                }
                 continue;
             }
             self.held.push(byte);
             if byte == b'\n' {
                 self.end_line(shown);
             } else if !may_become_frame(&self.held) {
+                self.last.clone_from(&self.held);
                 shown.append(&mut self.held);
                 self.passing = true;
-                self.after_frame = false;
             }
         }
     }
@@ -112,14 +115,14 @@ impl Symboliser {
         let line = std::mem::take(&mut self.held);
         let text = String::from_utf8_lossy(&line).into_owned();
         let text = text.trim_end_matches(['\r', '\n']);
+        let is_exact = precedes_exact_frame(&self.last);
+        self.last.clone_from(&line);
         let Some(frame) = Frame::parse(text) else {
-            self.after_frame = false;
             shown.extend_from_slice(&line);
             return;
         };
-        // A return address is behind its call, maybe already in the next line: the call itself is before it.
-        let address = frame.address.saturating_sub(u64::from(self.after_frame));
-        self.after_frame = true;
+        // A return address is behind its call, maybe already in the next line or function: the call is before it.
+        let address = frame.address.saturating_sub(u64::from(!is_exact));
         shown.extend_from_slice(text.as_bytes());
         for (depth, place) in self.places(frame.name, address).iter().enumerate() {
             let lead = if depth == 0 { " ".to_owned() } else { format!("\n{:FRAME_WIDTH$}inlined in ", "") };
@@ -140,12 +143,20 @@ impl Symboliser {
     }
 }
 
+/// Whether the frame after this line is the instruction that faulted. It is after the registers, and after the news of
+/// a process's end; all other frames are addresses that calls return to.
+fn precedes_exact_frame(line: &[u8]) -> bool {
+    line.starts_with(b"  r") || line.windows(8).any(|part| part == b" ended: ")
+}
+
+/// No line of a report is longer: what is looked at of a line ends here.
+const LONGEST: usize = 200;
 const FRAME_WIDTH: usize = FRAME.len() + 2;
 
 /// Whether a line that begins with `start` may be a frame.
 fn may_become_frame(start: &[u8]) -> bool {
     let common = start.len().min(FRAME.len());
-    start[..common] == FRAME.as_bytes()[..common] && start.len() < 200
+    start[..common] == FRAME.as_bytes()[..common] && start.len() < LONGEST
 }
 
 fn look_up(loader: &Loader, address: u64) -> Vec<String> {
@@ -254,10 +265,26 @@ mod tests {
         let files = BTreeMap::from([("init".to_owned(), myself)]);
         let mut symboliser = Symboliser::new(Symbols::new(files));
         let mut shown = Vec::new();
-        symboliser.pass(format!("  at init {address:#x}\n").as_bytes(), &mut shown);
+        symboliser.pass(format!("init ended: x\n  at init {address:#x}\n").as_bytes(), &mut shown);
         let shown = String::from_utf8(shown).unwrap();
-        assert!(shown.starts_with(&format!("  at init {address:#x} ")), "{shown}");
+        assert!(shown.starts_with(&format!("init ended: x\n  at init {address:#x} ")), "{shown}");
         assert!(shown.contains("without_hash"), "{shown}");
+    }
+
+    #[test]
+    fn the_instruction_that_faulted_is_told_from_addresses_that_calls_return_to() {
+        for exact in ["  r13 0x0  r14 0x0\n", "tessera: init ended: bad address (address 0x10)\n"] {
+            assert!(precedes_exact_frame(exact.as_bytes()), "{exact}");
+        }
+        for other in ["tessera: kernel crash on processor 0: no memory\n", "init: panic at a.rs:1: b\n", FRAME, ""] {
+            assert!(!precedes_exact_frame(other.as_bytes()), "{other}");
+        }
+        // The line before is remembered however it was cut into pieces.
+        let mut symboliser = Symboliser::new(Symbols::default());
+        for piece in ["a: x en", "ded: y", "\n"] {
+            symboliser.pass(piece.as_bytes(), &mut Vec::new());
+        }
+        assert!(precedes_exact_frame(&symboliser.last));
     }
 
     #[test]
