@@ -22,34 +22,37 @@ impl Vmo {
         create(Syscall::VmoCreatePaged, [pool.owned().number(), size, pager.owned().number(), badge])
     }
 
-    /// Copies from `offset` on into `to`; answers how many bytes could be.
+    /// Copies from `offset` on into `to`; answers how many bytes could be copied before the first error.
     pub fn read(&self, offset: u64, to: &mut [u8]) -> Result<usize> {
         // SAFETY: the kernel writes into `to` only, which is borrowed for it.
-        let values = checked(unsafe {
-            raw::syscall_4(
-                Syscall::VmoRead as u64,
-                self.owned().number(),
-                offset,
-                to.as_mut_ptr() as u64,
-                to.len() as u64,
-            )
-        })?;
-        Ok(values[0] as usize)
+        unsafe { self.copy(Syscall::VmoRead, offset, to.as_mut_ptr() as u64, to.len() as u64) }
     }
 
-    /// Copies `from` to `offset`; answers how many bytes could be.
+    /// Copies `from` to `offset`; answers how many bytes could be copied before the first error.
     pub fn write(&self, offset: u64, from: &[u8]) -> Result<usize> {
         // SAFETY: the kernel reads from `from` only, which is borrowed for it.
-        let values = checked(unsafe {
-            raw::syscall_4(
-                Syscall::VmoWrite as u64,
-                self.owned().number(),
-                offset,
-                from.as_ptr() as u64,
-                from.len() as u64,
-            )
-        })?;
-        Ok(values[0] as usize)
+        unsafe { self.copy(Syscall::VmoWrite, offset, from.as_ptr() as u64, from.len() as u64) }
+    }
+
+    /// The kernel copies a bounded part at each call.
+    ///
+    /// # Safety
+    /// The range must be borrowed from the caller, for writing if the call is `VmoRead`.
+    unsafe fn copy(&self, call: Syscall, offset: u64, address: u64, length: u64) -> Result<usize> {
+        let mut done = 0;
+        loop {
+            let (at, from, rest) = (offset.wrapping_add(done), address + done, length - done);
+            // SAFETY: a part of the range that the caller vouches for.
+            match checked(unsafe { raw::syscall_4(call as u64, self.owned().number(), at, from, rest) }) {
+                Ok([0, ..]) => return Ok(done as usize),
+                Ok([copied, ..]) => done += copied,
+                Err(_) if done > 0 => return Ok(done as usize),
+                Err(error) => return Err(error),
+            }
+            if done >= length {
+                return Ok(done as usize);
+            }
+        }
     }
 
     /// Changes the size; pages beyond the new end are given back, and mappings of them fault.
