@@ -6,7 +6,7 @@
 use core::sync::atomic::Ordering;
 
 use tessera_abi::USER_END;
-use tessera_core::{Machine, Next};
+use tessera_core::{Activation, Entered, Machine, Next};
 
 use crate::platform::Platform;
 use crate::processor::{NO_VECTOR, Processor};
@@ -16,51 +16,88 @@ use crate::{cpu, entry, flush, lock, vector};
 pub extern "C" fn system_call(own: &'static Processor) -> ! {
     // SAFETY: an entry from user mode, where this processor cannot hold the lock; interrupts are off.
     let machine = unsafe { lock::acquire() };
-    machine.syscall(own.number());
-    // SAFETY: the lock was just taken.
+    match machine.fast_syscall(own.number()) {
+        Entered::Same => {
+            let registers = own.registers.load(Ordering::Relaxed);
+            // SAFETY: the thread that entered goes on: its record is the one that the entry stored into, all else is loaded.
+            unsafe {
+                lock::release();
+                entry::leave_fast(registers);
+            }
+        }
+        Entered::Switched => {
+            if let Some(activation) = machine.activation(own.number()) {
+                // SAFETY: the lock is held, and the activation is what core wants to run here.
+                unsafe { leave(own, activation) }
+            }
+        }
+        Entered::Slow => {}
+    }
+    // SAFETY: as above: the lock is held, and core has not done the call.
+    unsafe { system_call_slowly(own, machine) }
+}
+
+/// The rest of the system calls, out of the way of the common ones.
+///
+/// # Safety
+/// This processor holds the big lock, and `machine` is what it got with it.
+#[cold]
+#[inline(never)]
+unsafe fn system_call_slowly(own: &'static Processor, machine: &'static mut Machine<Platform>) -> ! {
+    machine.slow_syscall(own.number());
+    // SAFETY: passed on.
     unsafe { run(own, machine) }
+}
+
+/// Loads what a thread needs, releases the lock, and goes to user mode.
+///
+/// # Safety
+/// This processor holds the big lock, and `activation` is that of the thread that core wants to run here.
+#[inline(always)]
+unsafe fn leave(own: &'static Processor, activation: &mut Activation) -> ! {
+    let root = activation.root.0;
+    let state = activation.vector.map_or(NO_VECTOR, |frame| frame.0);
+    let full = activation.full;
+    let registers = &raw mut activation.registers;
+    own.registers.store(registers, Ordering::Relaxed);
+    if own.root.load(Ordering::Relaxed) != root {
+        // SAFETY: core runs threads in spaces that it made, and makes processors leave them before it gives them up.
+        unsafe { flush::load_root(own, root) };
+    }
+    if own.fs_base.load(Ordering::Relaxed) != activation.registers.fs_base {
+        load_fs_base(own, activation.registers.fs_base);
+    }
+    if own.gs_base.load(Ordering::Relaxed) != activation.registers.gs_base {
+        load_gs_base(own, activation.registers.gs_base);
+    }
+    if own.vector.load(Ordering::Relaxed) != state {
+        vector::switch(own, state);
+    }
+    if full && activation.registers.rip >= USER_END {
+        // `iretq` to an address that is not canonical would fault in the kernel: let it fault in user mode.
+        activation.registers.rip = 0;
+    }
+    // SAFETY: the record stays this thread's while it runs; nobody else reads or writes it until the next entry.
+    unsafe {
+        lock::release();
+        if full {
+            entry::leave_full(registers);
+        }
+        entry::leave_fast(registers);
+    }
 }
 
 /// Runs what core wants to run on this processor.
 ///
 /// # Safety
 /// This processor holds the big lock, and `machine` is what it got with it.
-#[inline(always)]
 pub unsafe fn run(own: &'static Processor, mut machine: &'static mut Machine<Platform>) -> ! {
     loop {
         match machine.next(own.number()) {
             Next::Run => {
                 let Some(activation) = machine.activation(own.number()) else { continue };
-                let root = activation.root.0;
-                let state = activation.vector.map_or(NO_VECTOR, |frame| frame.0);
-                let full = activation.full;
-                let registers = &raw mut activation.registers;
-                own.registers.store(registers, Ordering::Relaxed);
-                if own.root.load(Ordering::Relaxed) != root {
-                    // SAFETY: core runs threads in spaces that it made, and makes processors leave them before it gives them up.
-                    unsafe { flush::load_root(own, root) };
-                }
-                if own.fs_base.load(Ordering::Relaxed) != activation.registers.fs_base {
-                    load_fs_base(own, activation.registers.fs_base);
-                }
-                if own.gs_base.load(Ordering::Relaxed) != activation.registers.gs_base {
-                    load_gs_base(own, activation.registers.gs_base);
-                }
-                if own.vector.load(Ordering::Relaxed) != state {
-                    vector::switch(own, state);
-                }
-                if full && activation.registers.rip >= USER_END {
-                    // `iretq` to an address that is not canonical would fault in the kernel: let it fault in user mode.
-                    activation.registers.rip = 0;
-                }
-                // SAFETY: the record stays this thread's while it runs; nobody else reads or writes it until the next entry.
-                unsafe {
-                    lock::release();
-                    if full {
-                        entry::leave_full(registers);
-                    }
-                    entry::leave_fast(registers);
-                }
+                // SAFETY: the lock is held, and the activation is what core wants to run here.
+                unsafe { leave(own, activation) }
             }
             Next::Work => {
                 // SAFETY: `machine` is not used until it is taken again.

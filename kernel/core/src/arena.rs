@@ -5,30 +5,33 @@
 use alloc::boxed::Box;
 use core::marker::PhantomData;
 
-/// Names an entry of an [`Arena`]. [`Id::NONE`] names none.
-pub struct Id<T> {
-    index: u32,
-    generation: u32,
-    entry: PhantomData<fn() -> T>,
-}
+/// Names an entry of an [`Arena`]. [`Id::NONE`] names none. One word: the index below, the generation above.
+pub struct Id<T>(u64, PhantomData<fn() -> T>);
 
 impl<T> Id<T> {
     /// Names nothing.
-    pub const NONE: Id<T> = Id { index: u32::MAX, generation: 0, entry: PhantomData };
+    pub const NONE: Id<T> = Id::new(u32::MAX, 0);
+
+    const fn new(index: u32, generation: u32) -> Id<T> {
+        Id((generation as u64) << 32 | index as u64, PhantomData)
+    }
 
     /// Whether this names nothing.
+    #[inline(always)]
     pub fn is_none(self) -> bool {
-        self.index == u32::MAX
+        self.0 == Id::<T>::NONE.0
     }
 
     /// The place in the table.
+    #[inline(always)]
     pub fn index(self) -> u32 {
-        self.index
+        self.0 as u32
     }
 
     /// How often the place was used before, doubled, plus one.
+    #[inline(always)]
     pub fn generation(self) -> u32 {
-        self.generation
+        (self.0 >> 32) as u32
     }
 }
 
@@ -39,8 +42,9 @@ impl<T> Clone for Id<T> {
 }
 impl<T> Copy for Id<T> {}
 impl<T> PartialEq for Id<T> {
+    #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
-        self.index == other.index && self.generation == other.generation
+        self.0 == other.0
     }
 }
 impl<T> Eq for Id<T> {}
@@ -51,7 +55,7 @@ impl<T> Default for Id<T> {
 }
 impl<T> core::fmt::Debug for Id<T> {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(formatter, "{}.{}", self.index, self.generation)
+        write!(formatter, "{}.{}", self.index(), self.generation())
     }
 }
 
@@ -96,24 +100,26 @@ impl<T: Default> Arena<T> {
         self.live = self.live.wrapping_add(1);
         slot.generation = slot.generation.wrapping_add(1);
         slot.value = value;
-        Some(Id { index, generation: slot.generation, entry: PhantomData })
+        Some(Id::new(index, slot.generation))
     }
 
     /// Takes a value out.
     pub fn remove(&mut self, id: Id<T>) -> Option<T> {
-        let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?;
+        let slot = self.slots.get_mut(id.index() as usize).filter(|slot| slot.generation == id.generation())?;
         slot.generation = slot.generation.wrapping_add(1);
         slot.next_free = self.free;
-        self.free = id.index;
+        self.free = id.index();
         self.live = self.live.wrapping_sub(1);
         Some(core::mem::take(&mut slot.value))
     }
 
     /// Every entry in use.
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
-        self.slots.iter().enumerate().filter(|(_, slot)| slot.generation & 1 == 1).map(|(index, slot)| {
-            (Id { index: index as u32, generation: slot.generation, entry: PhantomData }, &slot.value)
-        })
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.generation & 1 == 1)
+            .map(|(index, slot)| (Id::new(index as u32, slot.generation), &slot.value))
     }
 }
 
@@ -121,8 +127,8 @@ impl<T> Arena<T> {
     /// The entry that `id` names.
     #[inline(always)]
     pub fn get(&self, id: Id<T>) -> Option<&T> {
-        match self.slots.get(id.index as usize) {
-            Some(slot) if slot.generation == id.generation => Some(&slot.value),
+        match self.slots.get(id.index() as usize) {
+            Some(slot) if slot.generation == id.generation() => Some(&slot.value),
             _ => None,
         }
     }
@@ -130,8 +136,8 @@ impl<T> Arena<T> {
     /// The entry that `id` names, to change it.
     #[inline(always)]
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
-        match self.slots.get_mut(id.index as usize) {
-            Some(slot) if slot.generation == id.generation => Some(&mut slot.value),
+        match self.slots.get_mut(id.index() as usize) {
+            Some(slot) if slot.generation == id.generation() => Some(&mut slot.value),
             _ => None,
         }
     }
@@ -139,12 +145,18 @@ impl<T> Arena<T> {
     /// Two different entries, to change both.
     #[inline(always)]
     pub fn pair_mut(&mut self, first: Id<T>, second: Id<T>) -> Option<(&mut T, &mut T)> {
-        match self.slots.get_disjoint_mut([first.index as usize, second.index as usize]) {
-            Ok([one, two]) if one.generation == first.generation && two.generation == second.generation => {
+        match self.slots.get_disjoint_mut([first.index() as usize, second.index() as usize]) {
+            Ok([one, two]) if one.generation == first.generation() && two.generation == second.generation() => {
                 Some((&mut one.value, &mut two.value))
             }
             _ => None,
         }
+    }
+
+    /// Whatever is at a place: the default value where nothing is in use.
+    #[inline(always)]
+    pub fn peek(&self, index: u32) -> Option<&T> {
+        self.slots.get(index as usize).map(|slot| &slot.value)
     }
 
     /// The entry in use at a place, with its name.
@@ -154,7 +166,7 @@ impl<T> Arena<T> {
         if slot.generation & 1 == 0 {
             return None;
         }
-        Some((Id { index, generation: slot.generation, entry: PhantomData }, &slot.value))
+        Some((Id::new(index, slot.generation), &slot.value))
     }
 }
 

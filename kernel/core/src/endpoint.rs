@@ -26,6 +26,14 @@ pub struct Endpoint {
     pub(crate) event: (Id<Event>, u64),
 }
 
+impl Endpoint {
+    /// Whether nobody calls, nobody receives, and there is nothing to tell a receiver.
+    #[inline(always)]
+    pub(crate) fn nothing_waits(&self) -> bool {
+        self.callers.is_empty() && self.receivers.is_empty() && self.closed.0.is_none() && self.event.0.is_none()
+    }
+}
+
 /// The right to call an endpoint under a badge.
 #[derive(Default)]
 pub struct Session {

@@ -1,11 +1,13 @@
 //! The fast path: a call of plain words to a waiting receiver, and its answer to a waiting caller.
 //!
 //! Each either does all of what `call.rs` would do, or finds out before it has changed anything that it cannot and answers false.
+//! `tests/fast.rs` holds both against each other.
 
 use crate::{
     Hardware, Machine,
     arena::Id,
-    node::{Holder, Object},
+    node::{MAX_NODES, Object},
+    queue::Queue,
     thread::{Answerer, Purpose, State, Thread},
 };
 use tessera_abi::{Rights, Tag, x86_64::Registers};
@@ -16,33 +18,38 @@ fn move_words(from: &Registers, to: &mut Registers, badge: u64) {
     to.rax = 0;
     to.rdi = badge;
     to.rsi = from.rsi;
-    to.set_words(from.words());
+    to.rdx = from.rdx;
+    to.r10 = from.r10;
+    to.r8 = from.r8;
+    to.r9 = from.r9;
+    to.r12 = from.r12;
+    to.r13 = from.r13;
+    to.r14 = from.r14;
+    to.r15 = from.r15;
 }
 
 impl<H: Hardware> Machine<H> {
-    /// `call` without handles, leases, bytes or deadline.
+    /// The object behind the handle in a thread's first argument, if the message is of plain words and the right is there.
+    #[inline(always)]
+    fn plain_target(&self, thread: &Thread, right: Rights) -> Option<Object> {
+        let (number, tag) = (thread.activation.registers.rdi, thread.activation.registers.rsi);
+        let node = self.nodes.peek((number as u32 & MAX_NODES as u32).wrapping_sub(1))?;
+        let plain = tag & Tag::COMPLEX == 0;
+        let ours = u64::from(node.number) == number && node.process == thread.process;
+        if plain && ours && node.rights.contains(right) { Some(node.object) } else { None }
+    }
+
+    /// `call` without handles, leases, bytes or deadline, received by the only one who waits for it.
     #[inline(always)]
     pub(crate) fn fast_call(&mut self, processor: usize, current: Id<Thread>) -> bool {
         let Some(thread) = self.threads.get(current) else { return false };
-        let (number, tag, process) = (thread.activation.registers.rdi, thread.activation.registers.rsi, thread.process);
-        if tag & Tag::COMPLEX != 0 {
-            return false;
-        }
-        let index = (number as u32 & crate::node::MAX_NODES as u32).wrapping_sub(1);
-        let Some((_, node)) = self.nodes.at(index) else { return false };
-        let Object::Session(session) = node.object else { return false };
-        if u64::from(node.number) != number
-            || node.holder != Holder::Process(process)
-            || !node.rights.contains(Rights::CALL)
-        {
-            return false;
-        }
+        let Some(Object::Session(session)) = self.plain_target(thread, Rights::CALL) else { return false };
         let Some(session) = self.sessions.get(session) else { return false };
         let Some(endpoint) = self.endpoints.get_mut(session.endpoint) else { return false };
-        let receiver = endpoint.receivers.first();
+        let Some(receiver) = endpoint.receivers.only() else { return false };
         let badge = session.badge;
         let Some((from, to)) = self.threads.pair_mut(current, receiver) else { return false };
-        if to.ended || to.suspended || endpoint.grave.buried {
+        if to.barred() || endpoint.grave.buried {
             return false;
         }
         move_words(&from.activation.registers, &mut to.activation.registers, badge);
@@ -51,10 +58,8 @@ impl<H: Hardware> Machine<H> {
         to.budget = from.budget;
         to.state = State::Running(processor);
         to.processor = processor;
-        endpoint.receivers.remove(&mut self.threads, receiver);
-        if let Some(entry) = self.processors.get_mut(processor) {
-            entry.current = receiver;
-        }
+        endpoint.receivers = Queue::default();
+        self.set_current(processor, receiver);
         true
     }
 
@@ -62,30 +67,14 @@ impl<H: Hardware> Machine<H> {
     #[inline(always)]
     pub(crate) fn fast_reply(&mut self, processor: usize, current: Id<Thread>) -> bool {
         let Some(thread) = self.threads.get(current) else { return false };
-        let (number, tag, process, held) =
-            (thread.activation.registers.rdi, thread.activation.registers.rsi, thread.process, thread.holds);
-        if tag & Tag::COMPLEX != 0 {
-            return false;
-        }
-        let index = (number as u32 & crate::node::MAX_NODES as u32).wrapping_sub(1);
-        let Some((_, node)) = self.nodes.at(index) else { return false };
-        let Object::Endpoint(id) = node.object else { return false };
-        if u64::from(node.number) != number
-            || node.holder != Holder::Process(process)
-            || !node.rights.contains(Rights::RECEIVE)
-        {
-            return false;
-        }
+        let held = thread.holds;
+        let Some(Object::Endpoint(id)) = self.plain_target(thread, Rights::RECEIVE) else { return false };
         let Some(endpoint) = self.endpoints.get_mut(id) else { return false };
-        if !endpoint.callers.is_empty()
-            || !endpoint.closed.0.is_none()
-            || !endpoint.event.0.is_none()
-            || endpoint.grave.buried
-        {
+        if !endpoint.nothing_waits() || endpoint.grave.buried {
             return false;
         }
         let Some((from, to)) = self.threads.pair_mut(current, held) else { return false };
-        if to.ended || to.suspended || to.alarm != 0 || to.purpose != Purpose::Call || from.budget != to.budget {
+        if to.barred() || to.alarm != 0 || to.purpose != Purpose::Call || from.budget != to.budget {
             return false;
         }
         move_words(&from.activation.registers, &mut to.activation.registers, 0);
@@ -93,10 +82,16 @@ impl<H: Hardware> Machine<H> {
         from.state = State::Receiving(id);
         to.state = State::Running(processor);
         to.processor = processor;
-        endpoint.receivers.push(&mut self.threads, current);
-        if let Some(entry) = self.processors.get_mut(processor) {
-            entry.current = held;
-        }
+        // Nobody received before, and a thread outside of queues has clear links.
+        endpoint.receivers = Queue::of(current);
+        self.set_current(processor, held);
         true
+    }
+
+    #[inline(always)]
+    fn set_current(&mut self, processor: usize, thread: Id<Thread>) {
+        if let Some(entry) = self.processors.get_mut(processor) {
+            entry.current = thread;
+        }
     }
 }

@@ -76,6 +76,17 @@ pub enum Next {
     Idle,
 }
 
+/// What the first look at a system call came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entered {
+    /// It is done; the same thread goes on.
+    Same,
+    /// It is done; [`Machine::activation`] names another thread. No look at [`Machine::next`] is needed.
+    Switched,
+    /// It is not done: [`Machine::slow_syscall`] does it.
+    Slow,
+}
+
 /// What became of a system call that was not refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Flow {

@@ -96,6 +96,8 @@ pub struct Node {
     pub(crate) rights: Rights,
     pub(crate) object: Object,
     pub(crate) holder: Holder,
+    /// The holder, if it is a process.
+    pub(crate) process: Id<Process>,
     /// Who was charged for it.
     pub(crate) pool: Id<Pool>,
     depth: u64,
@@ -157,9 +159,7 @@ impl<H: Hardware> Machine<H> {
     pub(crate) fn find(&self, process: Id<Process>, number: u64) -> Result<(Id<Node>, &Node), Error> {
         let index = (number as u32 & MAX_NODES as u32).wrapping_sub(1);
         match self.nodes.at(index) {
-            Some((id, node)) if u64::from(node.number) == number && node.holder == Holder::Process(process) => {
-                Ok((id, node))
-            }
+            Some((id, node)) if u64::from(node.number) == number && node.process == process => Ok((id, node)),
             _ => Err(Error::BadHandle),
         }
     }
@@ -242,6 +242,7 @@ impl<H: Hardware> Machine<H> {
         }
         if let Some(node) = self.nodes.get_mut(id) {
             node.holder = holder;
+            node.process = if let Holder::Process(process) = holder { process } else { Id::NONE };
             node.older = head;
             node.newer = Id::NONE;
             node.number = if matches!(holder, Holder::Process(_)) { number_of(id) } else { 0 };
@@ -254,6 +255,7 @@ impl<H: Hardware> Machine<H> {
         let (holder, older, newer) =
             (core::mem::take(&mut node.holder), core::mem::take(&mut node.older), core::mem::take(&mut node.newer));
         node.number = 0;
+        node.process = Id::NONE;
         if let Some(node) = self.nodes.get_mut(older) {
             node.newer = newer;
         }

@@ -64,6 +64,18 @@ impl Queue {
         }
     }
 
+    /// The only thread of the queue, if there is just one.
+    #[inline(always)]
+    pub fn only(&self) -> Option<Id<Thread>> {
+        if self.first == self.last && !self.first.is_none() { Some(self.first) } else { None }
+    }
+
+    /// A queue of one thread, whose links are clear.
+    #[inline(always)]
+    pub fn of(thread: Id<Thread>) -> Queue {
+        Queue { first: thread, last: thread }
+    }
+
     /// Takes the first thread out.
     #[inline(always)]
     pub fn pop(&mut self, threads: &mut Arena<Thread>) -> Option<Id<Thread>> {

@@ -1,7 +1,7 @@
 //! The entry of every system call: an exhaustive match, one line a call.
 
 use crate::{
-    Caller, Flow, Hardware, Machine, PowerAction, Resource, node::Object, thread::result_to, user::UserSlice,
+    Caller, Entered, Flow, Hardware, Machine, PowerAction, Resource, node::Object, thread::result_to, user::UserSlice,
     vmo::Source,
 };
 use tessera_abi::{Error, Rights, Syscall, x86_64::Registers};
@@ -11,32 +11,44 @@ const COPY_STEP: u64 = 64 * 1024;
 
 impl<H: Hardware> Machine<H> {
     /// The running thread made a system call. Its registers are saved.
-    #[inline(always)]
     pub fn syscall(&mut self, processor: usize) {
-        let Some(entry) = self.processors.get(processor) else { return };
-        let (current, quiet) = (entry.current, !entry.attention);
-        let Some(thread) = self.threads.get_mut(current) else { return };
-        if !thread.in_guest {
+        if self.fast_syscall(processor) == Entered::Slow {
+            self.slow_syscall(processor);
+        }
+    }
+
+    /// The common cases of `syscall`, to be inlined where the entry is.
+    #[inline(always)]
+    pub fn fast_syscall(&mut self, processor: usize) -> Entered {
+        let Some(entry) = self.processors.get(processor) else { return Entered::Slow };
+        let current = entry.current;
+        let quiet = !entry.attention;
+        let Some(thread) = self.threads.get_mut(current) else { return Entered::Slow };
+        if quiet && !thread.in_guest {
             thread.activation.full = false;
             let number = thread.activation.registers.rax;
             if number == Syscall::Call as u64 {
-                if quiet && self.fast_call(processor, current) {
-                    return;
+                if self.fast_call(processor, current) {
+                    return Entered::Switched;
                 }
             } else if number == Syscall::ReplyAndReceive as u64 {
-                if quiet && self.fast_reply(processor, current) {
-                    return;
+                if self.fast_reply(processor, current) {
+                    return Entered::Switched;
                 }
             } else if number == Syscall::Null as u64 {
-                return;
+                return Entered::Same;
             }
         }
-        self.slow_syscall(processor);
+        Entered::Slow
     }
 
-    #[inline(never)]
-    fn slow_syscall(&mut self, processor: usize) {
+    /// What `fast_syscall` left to do when it answered [`Entered::Slow`].
+    pub fn slow_syscall(&mut self, processor: usize) {
         self.active = processor;
+        let current = self.processors.get(processor).map_or(Default::default(), |entry| entry.current);
+        if let Some(thread) = self.threads.get_mut(current) {
+            thread.activation.full = false;
+        }
         let Some(caller) = self.caller(processor) else { return };
         let Some(thread) = self.threads.get(caller.thread) else { return };
         if thread.in_guest {

@@ -112,6 +112,14 @@ pub struct Thread {
     pub(crate) guest: Guest,
 }
 
+impl Thread {
+    /// Whether the thread must not run on.
+    #[inline(always)]
+    pub(crate) fn barred(&self) -> bool {
+        self.ended | self.suspended
+    }
+}
+
 impl<H: Hardware> Machine<H> {
     /// Puts a new thread into a process.
     pub(crate) fn thread_make(
