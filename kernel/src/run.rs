@@ -25,12 +25,8 @@ pub extern "C" fn system_call(own: &'static Processor) -> ! {
                 entry::leave_fast(registers);
             }
         }
-        Entered::Switched => {
-            if let Some(activation) = machine.activation(own.number()) {
-                // SAFETY: the lock is held, and the activation is what core wants to run here.
-                unsafe { leave(own, activation) }
-            }
-        }
+        // SAFETY: the lock is held, and the activation is what core wants to run here.
+        Entered::Switched(activation) => unsafe { leave(own, activation) },
         Entered::Slow => {}
     }
     // SAFETY: as above: the lock is held, and core has not done the call.
@@ -56,7 +52,7 @@ unsafe fn system_call_slowly(own: &'static Processor, machine: &'static mut Mach
 #[inline(always)]
 unsafe fn leave(own: &'static Processor, activation: &mut Activation) -> ! {
     let root = activation.root.0;
-    let state = activation.vector.map_or(NO_VECTOR, |frame| frame.0);
+    let state = activation.vector.0;
     let full = activation.full;
     let registers = &raw mut activation.registers;
     own.registers.store(registers, Ordering::Relaxed);

@@ -130,9 +130,25 @@ impl<'a> Message<'a> {
         Ok((self.tag, words))
     }
 
-    /// After the call: dropping the handles closes those that did not go, which only a refused call leaves here. The numbers of
-    /// those that went carry a generation, so that they name nothing.
-    pub(crate) fn sent(self) {}
+    /// After the call: handles that went are not this side's any more; those of a refused call are closed with the message.
+    ///
+    /// A call that failed on its way may have delivered them: then their numbers name nothing here, unless the receiver is in
+    /// this very process.
+    pub(crate) fn sent(self, went: bool) {
+        if went {
+            self.handles.map(Owned::into_handle);
+        }
+    }
+
+    /// Whether handles go along.
+    pub(crate) fn has_handles(&self) -> bool {
+        self.tag.handles() != 0
+    }
+
+    /// Where bytes are put.
+    pub(crate) fn buffer(&self) -> u64 {
+        self.buffer
+    }
 }
 
 /// Handles that came with a message.
@@ -157,8 +173,9 @@ impl Handles {
 
 /// Closes the handles of a message that was not meant to bring any.
 #[cold]
-pub(crate) fn close_handles(tag: Tag, words: &[u64; 8]) {
-    drop(Handles::new(tag, words));
+#[inline(never)]
+pub(crate) fn close_handles(tag: Tag, words: [u64; 8]) {
+    drop(Handles::new(tag, &words));
 }
 
 /// The answer to a call.

@@ -73,7 +73,7 @@ fn calls(bench: &Bench) -> Result<()> {
 
 fn call<const N: usize>(session: &Session) {
     // A refusal would show as a figure that is far too small.
-    let _ = session.call_words(0, [1; N]);
+    let _ = session.call_words(N as u32, [1; N]);
 }
 
 /// Another thread of this process: at the same priority for `yield`, at a higher one for a signal.

@@ -1,10 +1,11 @@
 //! The fast path: a call of plain words to a waiting receiver, and its answer to a waiting caller.
 //!
-//! Each either does all of what `call.rs` would do, or finds out before it has changed anything that it cannot and answers false.
+//! Each either does all of what `call.rs` would do, or finds out before it has changed anything that it cannot and answers
+//! nothing; else it answers what the processor goes on with.
 //! `tests/fast.rs` holds both against each other.
 
 use crate::{
-    Hardware, Machine,
+    Activation, Hardware, Machine,
     arena::Id,
     node::{MAX_NODES, Object},
     queue::Queue,
@@ -41,16 +42,16 @@ impl<H: Hardware> Machine<H> {
 
     /// `call` without handles, leases, bytes or deadline, received by the only one who waits for it.
     #[inline(always)]
-    pub(crate) fn fast_call(&mut self, processor: usize, current: Id<Thread>) -> bool {
-        let Some(thread) = self.threads.get(current) else { return false };
-        let Some(Object::Session(session)) = self.plain_target(thread, Rights::CALL) else { return false };
-        let Some(session) = self.sessions.get(session) else { return false };
-        let Some(endpoint) = self.endpoints.get_mut(session.endpoint) else { return false };
-        let Some(receiver) = endpoint.receivers.only() else { return false };
+    pub(crate) fn fast_call(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
+        let thread = self.threads.get(current)?;
+        let Some(Object::Session(session)) = self.plain_target(thread, Rights::CALL) else { return None };
+        let session = self.sessions.get(session)?;
+        let endpoint = self.endpoints.get_mut(session.endpoint)?;
+        let receiver = endpoint.receivers.only()?;
         let badge = session.badge;
-        let Some((from, to)) = self.threads.pair_mut(current, receiver) else { return false };
+        let (from, to) = self.threads.pair_mut(current, receiver)?;
         if to.barred() || endpoint.grave.buried {
-            return false;
+            return None;
         }
         move_words(&from.activation.registers, &mut to.activation.registers, badge);
         from.state = State::Awaiting(Answerer::Thread(receiver));
@@ -59,23 +60,23 @@ impl<H: Hardware> Machine<H> {
         to.state = State::Running(processor);
         to.processor = processor;
         endpoint.receivers = Queue::default();
-        self.set_current(processor, receiver);
-        true
+        self.processors.get_mut(processor)?.current = receiver;
+        Some(&mut to.activation)
     }
 
     /// `reply_and_receive` of plain words when nothing else is to be received.
     #[inline(always)]
-    pub(crate) fn fast_reply(&mut self, processor: usize, current: Id<Thread>) -> bool {
-        let Some(thread) = self.threads.get(current) else { return false };
+    pub(crate) fn fast_reply(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
+        let thread = self.threads.get(current)?;
         let held = thread.holds;
-        let Some(Object::Endpoint(id)) = self.plain_target(thread, Rights::RECEIVE) else { return false };
-        let Some(endpoint) = self.endpoints.get_mut(id) else { return false };
+        let Some(Object::Endpoint(id)) = self.plain_target(thread, Rights::RECEIVE) else { return None };
+        let endpoint = self.endpoints.get_mut(id)?;
         if !endpoint.nothing_waits() || endpoint.grave.buried {
-            return false;
+            return None;
         }
-        let Some((from, to)) = self.threads.pair_mut(current, held) else { return false };
+        let (from, to) = self.threads.pair_mut(current, held)?;
         if to.barred() || to.alarm != 0 || to.purpose != Purpose::Call || from.budget != to.budget {
-            return false;
+            return None;
         }
         move_words(&from.activation.registers, &mut to.activation.registers, 0);
         from.holds = Id::NONE;
@@ -84,14 +85,7 @@ impl<H: Hardware> Machine<H> {
         to.processor = processor;
         // Nobody received before, and a thread outside of queues has clear links.
         endpoint.receivers = Queue::of(current);
-        self.set_current(processor, held);
-        true
-    }
-
-    #[inline(always)]
-    fn set_current(&mut self, processor: usize, thread: Id<Thread>) {
-        if let Some(entry) = self.processors.get_mut(processor) {
-            entry.current = thread;
-        }
+        self.processors.get_mut(processor)?.current = held;
+        Some(&mut to.activation)
     }
 }

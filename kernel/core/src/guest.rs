@@ -2,7 +2,7 @@
 //! interrupted. Then the thread goes on behind its `guest_enter` with the guest's registers in its memory.
 
 use crate::{
-    Caller, Flow, Frame, Hardware, Machine,
+    Caller, Flow, Hardware, Machine,
     arena::Id,
     node::Object,
     pool::Resource,
@@ -41,8 +41,7 @@ impl<H: Hardware> Machine<H> {
         self.hardware.view_create(view, own_root, guest_root);
         self.reference(Object::Space(space));
         let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
-        let activation =
-            crate::Activation { root: guest_root, vector: Some(vector), full: true, ..crate::Activation::default() };
+        let activation = crate::Activation { root: guest_root, vector, full: true, ..crate::Activation::default() };
         thread.guest = Guest { space, view, activation, address: 0, pool };
         thread.activation.root = view;
         Ok(Flow::Done)
@@ -115,8 +114,7 @@ impl<H: Hardware> Machine<H> {
         debug_assert!(root == guest.view);
         // No processor may go on with the joint table; that of the process is left to the space.
         self.hardware.view_release(guest.view);
-        let frames: [Option<Frame>; 2] = [guest.activation.vector, Some(guest.view)];
-        for frame in frames.into_iter().flatten() {
+        for frame in [guest.activation.vector, guest.view] {
             self.frames.release(frame);
             self.credit(guest.pool, Resource::PAGES, 1);
         }

@@ -59,8 +59,8 @@ pub struct Activation {
     pub registers: Registers,
     /// The root of its page tables.
     pub root: Frame,
-    /// Its vector state, if it has any.
-    pub vector: Option<Frame>,
+    /// Its vector state; frame 0, which is never memory for anybody: it has none.
+    pub vector: Frame,
     /// All registers count, not only those that a system call gives back.
     pub full: bool,
 }
@@ -77,12 +77,11 @@ pub enum Next {
 }
 
 /// What the first look at a system call came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Entered {
+pub enum Entered<'a> {
     /// It is done; the same thread goes on.
     Same,
-    /// It is done; [`Machine::activation`] names another thread. No look at [`Machine::next`] is needed.
-    Switched,
+    /// It is done; this thread goes on. No look at [`Machine::next`] is needed.
+    Switched(&'a mut Activation),
     /// It is not done: [`Machine::slow_syscall`] does it.
     Slow,
 }

@@ -1,9 +1,8 @@
 //! Capabilities: one record for every handle, every mapping and every sealed handle, in one derivation order.
 //!
-//! The order is a list in preorder with depths: what was derived from a record stands behind it and is deeper, up to the
-//! first record that is not. Taking one record out is constant time; whatever was derived from it then counts as derived from
-//! what it was derived from. A new record is put directly behind its parent, at least as deep as its successor, so that
-//! the successor's family never becomes its own. (seL4's mapping database has the same shape.)
+//! The order is a list of brackets: every record has an opening and a closing one, and what was derived from a record stands
+//! between its two. Taking one record out is constant time; whatever was derived from it then counts as derived from what it
+//! was derived from, and from nothing else. A new record is put directly behind its parent's opening bracket.
 
 use crate::{
     Caller, Flow, Hardware, Machine,
@@ -88,6 +87,20 @@ pub enum Holder {
     Box(Id<Sealed>),
 }
 
+/// A bracket of the derivation order.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Bracket {
+    node: Id<Node>,
+    closing: bool,
+}
+
+/// A bracket's neighbours.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    before: Bracket,
+    after: Bracket,
+}
+
 /// A capability.
 #[derive(Default)]
 pub struct Node {
@@ -100,9 +113,8 @@ pub struct Node {
     pub(crate) process: Id<Process>,
     /// Who was charged for it.
     pub(crate) pool: Id<Pool>,
-    depth: u64,
-    before: Id<Node>,
-    after: Id<Node>,
+    opening: Place,
+    closing: Place,
     /// The process's other handles.
     older: Id<Node>,
     newer: Id<Node>,
@@ -194,26 +206,31 @@ impl<H: Hardware> Machine<H> {
         holder: Holder,
         pool: Id<Pool>,
     ) -> Result<Id<Node>, Error> {
-        let (after, depth) = match self.nodes.get(parent) {
-            Some(node) => {
-                let next = self.nodes.get(node.after).map_or(0, |next| next.depth);
-                (node.after, next.max(node.depth.saturating_add(1)))
-            }
-            None => (Id::NONE, 0),
-        };
-        let id = self
-            .nodes
-            .insert(Node { rights, object, depth, before: parent, after, pool, ..Node::default() })
-            .ok_or(Error::NoQuota)?;
-        if let Some(node) = self.nodes.get_mut(parent) {
-            node.after = id;
-        }
-        if let Some(node) = self.nodes.get_mut(after) {
-            node.before = id;
-        }
+        let id = self.nodes.insert(Node { rights, object, pool, ..Node::default() }).ok_or(Error::NoQuota)?;
+        let (opening, closing) = (Bracket { node: id, closing: false }, Bracket { node: id, closing: true });
+        let above = Bracket { node: parent, closing: false };
+        let behind = self.nodes.get(parent).map(|node| node.opening.after).unwrap_or_default();
+        self.join_brackets(above, opening);
+        self.join_brackets(opening, closing);
+        self.join_brackets(closing, behind);
         self.reference(object);
         self.node_hold(id, holder);
         Ok(id)
+    }
+
+    fn place(&mut self, bracket: Bracket) -> Option<&mut Place> {
+        let node = self.nodes.get_mut(bracket.node)?;
+        Some(if bracket.closing { &mut node.closing } else { &mut node.opening })
+    }
+
+    /// Makes two brackets neighbours; one that names no record is the end of the order.
+    fn join_brackets(&mut self, before: Bracket, after: Bracket) {
+        if let Some(place) = self.place(before) {
+            place.after = after;
+        }
+        if let Some(place) = self.place(after) {
+            place.before = before;
+        }
     }
 
     /// Makes a handle for `process`, already charged, and answers its number.
@@ -296,13 +313,11 @@ impl<H: Hardware> Machine<H> {
     /// Removes a capability. The object goes with its last one, at the latest when the reaper has run.
     pub(crate) fn node_remove(&mut self, id: Id<Node>) {
         self.node_unhold(id);
+        // The closing bracket first: the two may be neighbours.
+        let Some(closing) = self.nodes.get(id).map(|node| node.closing) else { return };
+        self.join_brackets(closing.before, closing.after);
         let Some(node) = self.nodes.remove(id) else { return };
-        if let Some(before) = self.nodes.get_mut(node.before) {
-            before.after = node.after;
-        }
-        if let Some(after) = self.nodes.get_mut(node.after) {
-            after.before = node.before;
-        }
+        self.join_brackets(node.opening.before, node.opening.after);
         self.unreference(node.object);
         self.credit(node.pool, Resource::HANDLES, 1);
     }
@@ -337,10 +352,11 @@ impl<H: Hardware> Machine<H> {
         if !node.rights.contains(Rights::MANAGE) {
             return Err(Error::NoRight);
         }
-        let depth = node.depth;
+        let end = Bracket { node: id, closing: true };
         for _ in 0..REVOKE_STEP {
-            let Some(next) = self.nodes.get(id).map(|node| node.after) else { return Err(Error::Gone) };
-            let Some(node) = self.nodes.get(next).filter(|node| node.depth > depth) else {
+            let Some(bracket) = self.nodes.get(id).map(|node| node.opening.after) else { return Err(Error::Gone) };
+            let next = bracket.node;
+            let Some(node) = self.nodes.get(next).filter(|_| bracket != end) else {
                 self.drain(caller.thread);
                 return Ok(Flow::Done);
             };

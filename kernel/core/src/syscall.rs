@@ -12,34 +12,33 @@ const COPY_STEP: u64 = 64 * 1024;
 impl<H: Hardware> Machine<H> {
     /// The running thread made a system call. Its registers are saved.
     pub fn syscall(&mut self, processor: usize) {
-        if self.fast_syscall(processor) == Entered::Slow {
+        if let Entered::Slow = self.fast_syscall(processor) {
             self.slow_syscall(processor);
         }
     }
 
     /// The common cases of `syscall`, to be inlined where the entry is.
     #[inline(always)]
-    pub fn fast_syscall(&mut self, processor: usize) -> Entered {
+    pub fn fast_syscall(&mut self, processor: usize) -> Entered<'_> {
         let Some(entry) = self.processors.get(processor) else { return Entered::Slow };
         let current = entry.current;
         let quiet = !entry.attention;
         let Some(thread) = self.threads.get_mut(current) else { return Entered::Slow };
-        if quiet && !thread.in_guest {
-            thread.activation.full = false;
-            let number = thread.activation.registers.rax;
-            if number == Syscall::Call as u64 {
-                if self.fast_call(processor, current) {
-                    return Entered::Switched;
-                }
-            } else if number == Syscall::ReplyAndReceive as u64 {
-                if self.fast_reply(processor, current) {
-                    return Entered::Switched;
-                }
-            } else if number == Syscall::Null as u64 {
-                return Entered::Same;
-            }
+        if !quiet || thread.in_guest {
+            return Entered::Slow;
         }
-        Entered::Slow
+        thread.activation.full = false;
+        let number = thread.activation.registers.rax;
+        let switched = if number == Syscall::Call as u64 {
+            self.fast_call(processor, current)
+        } else if number == Syscall::ReplyAndReceive as u64 {
+            self.fast_reply(processor, current)
+        } else if number == Syscall::Null as u64 {
+            return Entered::Same;
+        } else {
+            None
+        };
+        switched.map_or(Entered::Slow, Entered::Switched)
     }
 
     /// What `fast_syscall` left to do when it answered [`Entered::Slow`].

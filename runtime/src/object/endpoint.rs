@@ -29,7 +29,8 @@ impl Drop for Received {
     #[inline(always)]
     fn drop(&mut self) {
         if self.tag.handles() != 0 {
-            close_handles(self.tag, &self.words);
+            // A copy, so that only this rare case needs the words in memory.
+            close_handles(self.tag, self.words);
         }
     }
 }
@@ -141,11 +142,30 @@ impl Endpoint {
     /// Answers the held call with a message, then receives; the message's buffer takes the next message's bytes.
     #[inline]
     pub fn reply_and_receive(&self, message: Message<'_>) -> Result<Received> {
+        if message.has_handles() {
+            return self.reply_with_handles(message);
+        }
         let (tag, words) = message.assemble()?;
         // SAFETY: the memory that the tag names is borrowed by `message` until the call is over.
         let outcome = unsafe { raw::message(Syscall::ReplyAndReceive as u64, self.owned().number(), tag.0, words) };
-        message.sent();
+        drop(message);
         Received::new(outcome)
+    }
+
+    /// In two calls, as the one alone does not tell whether the handles went.
+    fn reply_with_handles(&self, message: Message<'_>) -> Result<Received> {
+        let buffer = message.buffer();
+        match reply(message) {
+            // The caller is gone: nothing to be done about it.
+            Ok(()) | Err(Error::PeerGone | Error::BadState) => {}
+            Err(error) => return Err(error),
+        }
+        if buffer == 0 {
+            return self.receive();
+        }
+        let (tag, words) = (Tag::new(0).with_buffer(), [0, 0, 0, 0, 0, 0, 0, buffer]);
+        // SAFETY: the buffer was borrowed by the message for the whole of this call.
+        Received::new(unsafe { raw::message(Syscall::Receive as u64, self.owned().number(), tag.0, words) })
     }
 }
 
@@ -154,6 +174,6 @@ pub fn reply(message: Message<'_>) -> Result<()> {
     let (tag, words) = message.assemble()?;
     // SAFETY: the memory that the tag names is borrowed by `message` until the call is over.
     let outcome = unsafe { raw::message(Syscall::Reply as u64, 0, tag.0, words) };
-    message.sent();
+    message.sent(outcome.code as u32 == 0);
     if outcome.code as u32 != 0 { Err(error(outcome.code as u32)) } else { Ok(()) }
 }

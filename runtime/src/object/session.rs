@@ -28,7 +28,7 @@ impl Session {
         }
         let tag = Tag(outcome.tag);
         if tag.handles() != 0 {
-            close_handles(tag, &outcome.words);
+            close_handles(tag, outcome.words);
         }
         let mut answer = [0; N];
         for (to, from) in answer.iter_mut().zip(outcome.words) {
@@ -42,7 +42,7 @@ impl Session {
         let (tag, words) = message.assemble()?;
         // SAFETY: the memory that the tag names is borrowed by `message` until the call is over.
         let outcome = unsafe { raw::message(Syscall::Call as u64, self.owned().number(), tag.0, words) };
-        message.sent();
+        message.sent(outcome.code as u32 == 0);
         if outcome.code as u32 != 0 {
             return Err(error(outcome.code as u32));
         }

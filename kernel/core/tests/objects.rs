@@ -1,0 +1,167 @@
+//! Every object by itself: what its calls do, who else notices, and that all of it is given back.
+
+use tessera_abi::{Error, FaultKind, PAGE, Rights, Syscall, Tag, syscall::map_flags};
+use tessera_core::{Fault, Next, PowerAction};
+use tessera_core_testing::{Answer, System};
+
+const READ_WRITE: u64 = map_flags::READ | map_flags::WRITE;
+
+/// A machine, and the first program's most used handles.
+struct Bench {
+    system: System,
+    pool: u64,
+    space: u64,
+    process: u64,
+    budget: u64,
+    first: u64,
+}
+
+fn bench() -> Bench {
+    let mut system = System::new(2048, 1);
+    let [pool, space, process, budget] = ["pool", "space", "process", "budget"].map(|name| system.first(name));
+    let first = system.who();
+    Bench { system, pool, space, process, budget, first }
+}
+
+#[test]
+fn the_first_program_runs_logs_and_ends_the_machine() {
+    let mut system = System::new(1024, 1);
+    let (log, power, clock) = (system.first("log"), system.first("power"), system.first("clock"));
+    assert_eq!(system.call(Syscall::Null, &[]).error(), None);
+    let text = system.registers().rsp - 64;
+    assert!(system.write(text, b"hello"));
+    assert_eq!(system.call(Syscall::LogWrite, &[log, text, 5]).error(), None);
+    assert_eq!(system.machine.hardware.log, b"hello");
+    system.machine.hardware.time = 5;
+    assert_eq!(system.call(Syscall::ClockRead, &[clock]).value(), 5);
+    assert_eq!(system.call(Syscall::LogWrite, &[clock, text, 5]), Answer::Refused(Error::WrongKind));
+    assert_eq!(system.call(Syscall::PowerControl, &[power, 0, 7]).error(), None);
+    assert_eq!(system.machine.hardware.power, Some(PowerAction::Off(7)));
+    assert_eq!(system.raw(u64::MAX, [0; 6]), Answer::Refused(Error::BadSyscall));
+}
+
+#[test]
+fn memory_beyond_the_highest_mapping_is_found_below_it() {
+    let Bench { mut system, pool, space, .. } = bench();
+    let size = 16 << 20;
+    let vmo = system.call(Syscall::VmoCreate, &[pool, size]).value();
+    system.call(Syscall::SpaceMap, &[space, vmo, 0, 0, size, READ_WRITE]).value();
+}
+
+#[test]
+fn revoking_a_handle_leaves_its_siblings_families_alone() {
+    let Bench { mut system, pool, .. } = bench();
+    let all = u64::from(Rights::ALL.bits());
+    let mut copy = |of| system.call(Syscall::Duplicate, &[of, all]).value();
+    let older = copy(pool);
+    let younger = copy(pool);
+    let grandchild = copy(older);
+    let own = copy(younger);
+    assert_eq!(system.call(Syscall::Close, &[older]).error(), None);
+    assert_eq!(system.call(Syscall::Revoke, &[younger]).error(), None);
+    assert_eq!(system.call(Syscall::Inspect, &[own]).error(), Some(Error::BadHandle));
+    assert_eq!(system.call(Syscall::Inspect, &[younger]).error(), None);
+    assert_eq!(system.call(Syscall::Inspect, &[grandchild]).error(), None, "derived from a sibling");
+    assert_eq!(system.call(Syscall::Revoke, &[pool]).error(), None);
+    assert_eq!(system.call(Syscall::Inspect, &[grandchild]).error(), Some(Error::BadHandle));
+}
+
+#[test]
+fn threads_of_one_priority_share_the_processor() {
+    let Bench { mut system, pool, process, budget, first, .. } = bench();
+    system.advance(1_000);
+    system.thread(pool, process, budget, 0x1000);
+    let at = *system.machine.hardware.timers.get(&0).expect("the timer is set for the end of the turn");
+    assert!(at <= 1_000 + 10_000_000);
+    assert_eq!(system.who(), first);
+    system.advance(20_000_000);
+    assert_eq!(system.who(), 0x1000);
+}
+
+#[test]
+fn a_mapping_of_many_pages_changes_its_protection_and_goes() {
+    let Bench { mut system, pool, space, .. } = bench();
+    let before = system.accounts(pool);
+    let (vmo, address) = system.memory(pool, space, 700);
+    for page in 0..700 {
+        assert!(system.write(address + page * PAGE, &[1]));
+    }
+    let answer = system.call(Syscall::SpaceProtect, &[space, address, 700 * PAGE, map_flags::READ]);
+    assert_eq!(answer.error(), None);
+    let root = system.activation().root;
+    assert!((0..700).all(|page| system.machine.hardware.page(root, address + page * PAGE).is_none()));
+    assert_eq!(system.call(Syscall::SpaceUnmap, &[space, address, 700 * PAGE]).error(), None);
+    assert_eq!(system.call(Syscall::Close, &[vmo]).error(), None);
+    let tables = system.accounts(pool)[0][1] - before[0][1];
+    assert!(tables < 8, "only page tables stay: {tables}");
+}
+
+#[test]
+fn a_child_budget_cannot_outlive_its_parents_limit() {
+    let Bench { mut system, pool, process, budget, first, .. } = bench();
+    let limited = system.call(Syscall::BudgetCreate, &[pool, budget, 63, 1_000_000, 10_000_000, 0]).value();
+    let child = system.call(Syscall::BudgetCreate, &[pool, limited, 63, 0, 0, 0]).value();
+    system.thread(pool, process, child, 0x1000);
+    assert_eq!(system.call(Syscall::Close, &[limited]).error(), None);
+    system.switch_to(0x1000);
+    system.advance(2_000_000);
+    assert_eq!(system.who(), first, "the other is out of time");
+    system.advance(1_000_000);
+    assert_eq!(system.call(Syscall::Yield, &[]).error(), None);
+    assert_eq!(system.who(), first);
+    system.advance(10_000_000);
+    system.switch_to(0x1000);
+}
+
+#[test]
+fn a_tiny_amount_throttles_without_end_of_work() {
+    let Bench { mut system, pool, process, budget, first, .. } = bench();
+    let tiny = system.call(Syscall::BudgetCreate, &[pool, budget, 63, 1, 100_000, 0]).value();
+    for stack in [0x1000, 0x2000, 0x3000] {
+        system.thread(pool, process, tiny, stack);
+    }
+    for _ in 0..200 {
+        system.advance(33_333);
+        assert_ne!(system.who(), 0);
+        system.call(Syscall::Yield, &[]);
+    }
+    system.advance(1);
+    system.switch_to(first);
+}
+
+#[test]
+fn a_ready_thread_whose_budget_is_gone_does_not_run() {
+    let Bench { mut system, pool, process, budget, first, .. } = bench();
+    let own = system.call(Syscall::BudgetCreate, &[pool, budget, 63, 0, 0, 0]).value();
+    let thread = system.thread(pool, process, own, 0x1000);
+    assert_eq!(system.call(Syscall::Close, &[own]).error(), None);
+    system.call(Syscall::Yield, &[]);
+    assert_eq!(system.who(), first);
+    assert_eq!(system.call(Syscall::ThreadBudget, &[thread, budget]).error(), None);
+    system.switch_to(0x1000);
+}
+
+#[test]
+fn a_page_asker_that_dies_with_its_pager_leaves_the_queue_whole() {
+    let Bench { mut system, pool, space, budget, first, .. } = bench();
+    let endpoint = system.call(Syscall::EndpointCreate, &[pool]).value();
+    let paged = system.call(Syscall::VmoCreatePaged, &[pool, PAGE, endpoint, 3]).value();
+    let (other_space, process) = system.process(pool);
+    let address = system.call(Syscall::SpaceMap, &[other_space, paged, 0, 0, PAGE, READ_WRITE]).value();
+    system.thread(pool, process, budget, 0x1000);
+    system.switch_to(0x1000);
+    system.machine.fault(0, Fault { kind: FaultKind::Read, address });
+    assert_eq!(system.settle(), Next::Run);
+    assert_eq!(system.who(), first);
+    assert_eq!(system.message(Syscall::Receive, endpoint, Tag::new(0), [0; 8]).error(), None);
+    assert_eq!(system.received().0, 3);
+    assert_eq!(system.received().3[..2], [0, 0]);
+    let (_, source) = system.memory(pool, space, 1);
+    assert!(system.write(source, b"paged"));
+    assert_eq!(system.call(Syscall::VmoWrite, &[paged, 0, source, 5]).value(), 5);
+    assert_eq!(system.message(Syscall::Reply, 0, Tag::new(0), [0; 8]).error(), None);
+    system.switch_to(0x1000);
+    let mut bytes = [0; 5];
+    assert!(system.read(address, &mut bytes));
+    assert_eq!(&bytes, b"paged");
+}
