@@ -136,7 +136,7 @@ impl<'a> Message<'a> {
     /// this very process.
     pub(crate) fn sent(self, went: bool) {
         if went {
-            self.handles.map(Owned::into_handle);
+            let _ = self.handles.map(Owned::into_handle);
         }
     }
 

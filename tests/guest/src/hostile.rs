@@ -8,7 +8,7 @@ use tessera_runtime::abi::{NEVER, PAGE, Syscall, Tag, USER_END};
 use tessera_runtime::object::{Access, Endpoint, Event, Process, Seal, Session, Space, Thread, Vmo, park};
 use tessera_runtime::{Error, Handle, Kind, Object, Owned, Rights, own, thread};
 
-use crate::context::{Context, NO_HANDLE, call, event, number};
+use crate::context::{Context, NO_HANDLE, call, event, number, sleep};
 use crate::{Test, machine};
 
 pub const TESTS: &[Test] = &[
@@ -110,15 +110,18 @@ fn bad_handles(_: &mut Context) {
 
 fn wrong_kinds(_: &mut Context) {
     let (event, pool) = (event(), own::pool());
+    let endpoint = Endpoint::create(&pool).unwrap();
     for &(syscall, _, kind) in WANTS {
         let wrong = if kind == Kind::Event { number(&*pool) } else { number(&event) };
-        assert_eq!(call(syscall, &[wrong]), Err(Error::WrongKind), "{syscall:?}");
+        // The third argument is an endpoint for the one call that looks at it first.
+        assert_eq!(call(syscall, &[wrong, 0, number(&endpoint)]), Err(Error::WrongKind), "{syscall:?}");
     }
 }
 
 fn missing_rights(_: &mut Context) {
     let pool = own::pool();
     let endpoint = Endpoint::create(&pool).unwrap();
+    let pager = endpoint.try_clone().unwrap();
     let session = Session::create(&endpoint, &pool, 1).unwrap();
     let (seal, unseal) = Seal::create(&pool).unwrap();
     let none = |object: Owned, kind: Kind| (kind, bare(object));
@@ -139,7 +142,8 @@ fn missing_rights(_: &mut Context) {
     let free = [Syscall::PoolInspect, Syscall::VmoInspect, Syscall::ProcessInspect, Syscall::BudgetInspect];
     for &(syscall, _, kind) in WANTS.iter().filter(|(syscall, ..)| !free.contains(syscall)) {
         if let Some((_, handle)) = bare_handles.iter().find(|(found, _)| *found == kind) {
-            assert_eq!(call(syscall, &[handle.number()]), Err(Error::NoRight), "{syscall:?}");
+            let result = call(syscall, &[handle.number(), 0, number(&pager)]);
+            assert_eq!(result, Err(Error::NoRight), "{syscall:?}");
         }
     }
     for (_, handle) in &bare_handles {
@@ -341,9 +345,14 @@ fn bad_tags(_: &mut Context) {
     assert_eq!(refused(Tag(5 << 43), [0; 8]), Error::BadArgument, "too many handles");
     assert_eq!(refused(Tag::new(1).with_handles(1), [NO_HANDLE.0.into(); 8]), Error::BadHandle);
     let kernel = 0xffff_8000_0000_0000;
-    assert_eq!(refused(Tag::new(1).with_bytes(8), [kernel; 8]), Error::BadAddress);
     assert_eq!(refused(Tag::new(1).with_lease(true), [kernel, 64, 0, 0, 0, 0, 0, 0]), Error::BadAddress);
     assert_eq!(refused(Tag::new(1).with_lease(true), [PAGE, u64::MAX, 0, 0, 0, 0, 0, 0]), Error::BadAddress);
+    // The buffer is looked at when a receiver takes the message.
+    let server = thread::spawn(move || endpoint.receive_into(&mut [0; Tag::MAX_BYTES]).map(|_| ())).unwrap();
+    sleep(20);
+    assert_eq!(refused(Tag::new(1).with_bytes(8), [kernel; 8]), Error::BadAddress);
+    drop(session);
+    assert_eq!(server.join(), Ok(()), "it was told of the closed session, not of the refused call");
     let wait = call(Syscall::EventWait, &[self::number(&event()), 0, 0, NEVER]);
     assert_eq!(wait, Err(Error::BadArgument), "waiting for no bit would never end");
 }
@@ -353,10 +362,10 @@ fn kernel_registers(_: &mut Context) {
         let result = call(Syscall::ThreadPointer, &[address]);
         assert!(matches!(result, Err(Error::BadArgument | Error::BadAddress)), "{address:#x}: {result:?}");
     }
-    let space = Space::create(&own::pool()).unwrap();
-    let process = Process::create(&own::pool(), &space, "victim").unwrap();
     let budget = own::budget();
     for address in [USER_END, 0xffff_8000_0000_0000, 0xffff_ffff_8020_0000] {
+        let space = Space::create(&own::pool()).unwrap();
+        let process = Process::create(&own::pool(), &space, "victim").unwrap();
         let thread = Thread::create(&own::pool(), &process, Some(&budget)).unwrap();
         let result = machine::start(&thread, address, 0x1000);
         // Refused, or started at an address where it faults in user mode.
