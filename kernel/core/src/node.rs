@@ -218,17 +218,17 @@ impl<H: Hardware> Machine<H> {
         Ok(id)
     }
 
-    fn place(&mut self, bracket: Bracket) -> Option<&mut Place> {
+    fn bracket_place(&mut self, bracket: Bracket) -> Option<&mut Place> {
         let node = self.nodes.get_mut(bracket.node)?;
         Some(if bracket.closing { &mut node.closing } else { &mut node.opening })
     }
 
     /// Makes two brackets neighbours; one that names no record is the end of the order.
     fn join_brackets(&mut self, before: Bracket, after: Bracket) {
-        if let Some(place) = self.place(before) {
+        if let Some(place) = self.bracket_place(before) {
             place.after = after;
         }
-        if let Some(place) = self.place(after) {
+        if let Some(place) = self.bracket_place(after) {
             place.before = before;
         }
     }
