@@ -316,10 +316,7 @@ impl<H: Hardware> Machine<H> {
         let start = address & !(PAGE - 1);
         let index = mapping.offset.saturating_add(start.saturating_sub(mapping.start) / PAGE);
         let page = match mapping.backing {
-            Backing::Vmo(vmo) => {
-                let absent = self.vmo_page(vmo, index).is_none();
-                self.vmo_touch(vmo, index, access == Access::Write || absent)?
-            }
+            Backing::Vmo(vmo) => self.vmo_touch(vmo, index, access == Access::Write)?,
             Backing::Device(first) => Page { frame: Frame(first.saturating_add(index)), exclusive: true },
             Backing::Nothing => return Err(Miss::Denied),
         };
@@ -381,20 +378,33 @@ impl<H: Hardware> Machine<H> {
             }
             at = mapping.end();
         }
-        self.cut(space, range.start)?;
-        self.cut(space, range.end)?;
+        let read = flags & map_flags::READ != 0;
+        for end in [range.start, range.end] {
+            // What is protected like that already needs no cut: the call may be in the middle of its work.
+            let mapping = self.mapping_at(space, end).and_then(|id| self.mappings.get(id));
+            if mapping.is_some_and(|at| (at.read, at.now.write, at.now.execute) != (read, write, execute)) {
+                self.cut(space, end)?;
+            }
+        }
         let root = self.spaces.get(space).map(|space| space.root).ok_or(Error::Gone)?;
         let mut at = range.start;
         while at < range.end {
             let Some(mapping) = self.mapping_at(space, at).and_then(|id| self.mappings.get_mut(id)) else { break };
-            mapping.read = flags & map_flags::READ != 0;
+            mapping.read = read;
             mapping.now.write = write;
             mapping.now.execute = execute;
             at = mapping.end();
         }
         let stopped = self.hardware.unmap(root, range.start, range.end, STEP);
         self.hardware.invalidate(root, range.start, stopped);
-        Ok(if stopped >= range.end { Flow::Done } else { Flow::Again })
+        if stopped >= range.end {
+            return Ok(Flow::Done);
+        }
+        // The rest is what the call is made for again.
+        let thread = self.threads.get_mut(caller.thread).ok_or(Error::Gone)?;
+        thread.activation.registers.rsi = stopped;
+        thread.activation.registers.rdx = range.end.saturating_sub(stopped);
+        Ok(Flow::Again)
     }
 
     /// Splits the mapping that lies across `address`, so that one ends and another begins there.
@@ -502,7 +512,8 @@ impl<H: Hardware> Machine<H> {
         let (pool, root, top) = (space.pool, space.root, space.top);
         if !top.is_none() {
             if self.mappings.get(top).is_some_and(|mapping| mapping.grave.buried) {
-                return Progress::Stuck;
+                // It is on the list too, and its turn comes.
+                return Progress::More;
             }
             return match self.mapping_reap(top) {
                 Progress::Finished => Progress::More,
@@ -560,7 +571,7 @@ impl<H: Hardware> Machine<H> {
         for first in [hint, NATIVE_BASE] {
             let mut start = first;
             for _ in 0..4096 {
-                let end = start.checked_add(length).filter(|end| *end <= USER_END)?;
+                let Some(end) = start.checked_add(length).filter(|end| *end <= USER_END) else { break };
                 match self.overlap(space, Range { start, end }).and_then(|id| self.mappings.get(id)) {
                     None => return Some(start),
                     Some(mapping) => start = mapping.end(),
