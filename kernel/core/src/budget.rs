@@ -16,6 +16,8 @@ use tessera_abi::{Error, Kind, Rights};
 pub const PRIORITIES: usize = 64;
 /// Most budgets above one another.
 const MAX_DEPTH: u8 = 8;
+/// How many threads that waited for a period one alarm lets go.
+const REFILL_STEP: usize = 16;
 /// Shortest period, in nanoseconds: shorter ones would keep the processor busy with its timer.
 const MIN_PERIOD: u64 = 100_000;
 
@@ -88,6 +90,8 @@ impl<H: Hardware> Machine<H> {
             ..Budget::default()
         };
         let id = self.budgets.insert(budget).ok_or(Error::NoQuota)?;
+        // Its parent stays while it does: a limit holds for as long as there is time to be had under it.
+        self.reference(Object::Budget(parent));
         self.publish(caller.process, node, Object::Budget(id), Rights::ALL)
     }
 
@@ -163,23 +167,35 @@ impl<H: Hardware> Machine<H> {
 
     /// A period began: whoever waited for it may run.
     pub(crate) fn refill(&mut self, id: Id<Budget>) {
-        loop {
-            let Some(budget) = self.budgets.get_mut(id) else { return };
-            let Some(thread) = budget.throttled.pop(&mut self.threads) else { return };
-            self.make_ready(thread);
+        let now = self.hardware.now();
+        // Another thread may have begun the period before, and used it up.
+        let spent = self.exhausted(id, now) == Some(id);
+        let at = if spent { self.budgets.get(id).map_or(now, |budget| budget.refill) } else { now };
+        if !spent {
+            for _ in 0..REFILL_STEP {
+                let Some(thread) = self.budgets.get_mut(id).and_then(|entry| entry.throttled.pop(&mut self.threads))
+                else {
+                    return;
+                };
+                self.make_ready(thread);
+            }
+        }
+        let Some(budget) = self.budgets.get(id) else { return };
+        if !budget.throttled.is_empty() && budget.alarm == 0 {
+            self.alarm_set(Alarm::Budget(id), at);
         }
     }
 
     /// The last handle is gone: the threads that run on it stand still until they are given another.
     pub(crate) fn budget_unnamed(&mut self, id: Id<Budget>) {
         self.alarm_clear(Alarm::Budget(id));
-        while let Some(thread) = self.budgets.get_mut(id).and_then(|budget| budget.throttled.pop(&mut self.threads)) {
-            if let Some(thread) = self.threads.get_mut(thread) {
-                thread.state = crate::thread::State::Stalled;
+        if let Some(mut budget) = self.budgets.remove(id) {
+            // Those that waited for it go on on what else they have, or stand still.
+            while let Some(thread) = budget.throttled.pop(&mut self.threads) {
+                self.make_ready(thread);
             }
-        }
-        if let Some(budget) = self.budgets.remove(id) {
             self.credit(budget.pool, Resource::of(Kind::Budget), 1);
+            self.unreference(Object::Budget(budget.parent));
         }
         // Whoever runs on it now is taken off at the next look.
         for processor in 0..self.processors.len() {
