@@ -95,7 +95,9 @@ impl<H: Hardware> Machine<H> {
         let running =
             self.processors.get(processor).map(|entry| entry.current).and_then(|current| self.threads.get(current));
         let running = running.and_then(|thread| self.budgets.get(thread.budget)).map(|budget| budget.priority);
-        if running.is_none_or(|running| running < priority) {
+        // One of the same priority has its turn when this one's is over: the timer may not be set for that yet.
+        let turn_ends = self.processors.get(processor).is_some_and(|entry| entry.armed <= entry.slice_end);
+        if running.is_none_or(|running| running < priority || running == priority && !turn_ends) {
             self.attend(processor);
         }
     }
@@ -304,6 +306,10 @@ impl<H: Hardware> Machine<H> {
             let Some(thread) = self.threads.get_mut(id) else { continue };
             if thread.ended || thread.suspended {
                 thread.state = State::Stopped;
+                continue;
+            }
+            if self.budgets.get(thread.budget).is_none() {
+                self.make_ready(id);
                 continue;
             }
             thread.state = State::Running(processor);
