@@ -138,16 +138,8 @@ impl<H: Hardware> Machine<H> {
     pub fn start_first(&mut self, program: &FirstProgram<'_>) -> Result<(), Error> {
         self.lines = vec![Id::NONE; program.interrupt_lines as usize];
         let pool = self.pools.iter().next().map(|(id, _)| id).ok_or(Error::BadState)?;
-        for kind in [
-            Kind::Space,
-            Kind::Process,
-            Kind::Thread,
-            Kind::Budget,
-            Kind::Interrupt,
-            Kind::IoPort,
-            Kind::Mmio,
-            Kind::Vmo,
-        ] {
+        for kind in [Kind::Space, Kind::Process, Kind::Thread, Kind::Budget, Kind::Interrupt, Kind::IoPort, Kind::Mmio]
+        {
             self.charge(pool, Resource::of(kind), 1)?;
         }
         let space = self.space_make(pool)?;
