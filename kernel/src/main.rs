@@ -119,6 +119,7 @@ extern "C" fn boot_first_processor(start_info: u64) -> ! {
 /// The rest of boot: devices, processors, core, the first program.
 extern "C" fn boot_on_own_stack() -> ! {
     let Some(boot) = BOOT.get() else { unreachable!("boot comes here after its first steps") };
+    memory::open_heap(&boot.free);
     let own = Processor::current();
     let description = Description::read(boot.info.rsdp);
     own.apic.store(apic::initialize(), Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! Physical memory at boot: where it is, which part the kernel keeps, and the heap that core's tables come from.
 //!
-//! The heap is one run of RAM behind the image, sized once; it only grows and is sealed when boot is over, after which
-//! every allocation is a crash. All else that is RAM is handed to core as free frames and never touched here again.
+//! The heap is first a small run of RAM behind the image, which the early tables map, for the real tables; then a larger one
+//! anywhere, for core's. It only grows and is sealed when boot is over, after which every allocation is a crash. All
+//! else that is RAM is handed to core as free frames and never touched here again.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
@@ -129,18 +130,21 @@ pub struct Free {
     pub count: usize,
     /// All RAM, in bytes.
     pub ram: u64,
+    /// The memory of the heap's second part, in bytes.
+    heap: Range<u64>,
 }
 
-/// Opens the boot heap behind the image (which ends at `image_end`), and lists what remains.
+/// Opens the first part of the boot heap behind the image (which ends at `image_end`), and lists what remains.
 pub fn divide(info: &StartInfo, image_end: u64) -> Free {
     let ram: u64 = info.ram().map(|range| range.end - range.start).sum();
-    let size = (ram / 8).clamp(2 * MIB, 64 * MIB) & !(PAGE - 1);
+    // Two tables for each GiB, and those of the kernel's image and stacks.
+    let size = (MIB / 4 + (ram >> 17)).next_multiple_of(PAGE);
     let start = image_end.next_multiple_of(PAGE);
     let home = info.ram().find(|range| range.contains(&image().text.start));
     let Some(home) = home else { panic!("the image does not lie in memory that the loader lists as usable") };
     assert!(
         start + size <= home.end.min(EARLY),
-        "the image and {size} bytes of heap do not fit into the memory at {:#x}..{:#x}: give the machine more memory",
+        "the image does not fit into the memory at {:#x}..{:#x}: give the machine more memory, or the image fewer programs",
         home.start,
         home.end
     );
@@ -148,14 +152,21 @@ pub fn divide(info: &StartInfo, image_end: u64) -> Free {
     HEAP.end.store(start + size, Ordering::Relaxed);
 
     let kept = image().text.start & !(PAGE - 1)..start + size;
-    let mut free = Free { ranges: [const { 0..0 }; MAX_FREE], count: 0, ram };
+    let mut free = Free { ranges: [const { 0..0 }; MAX_FREE], count: 0, ram, heap: 0..0 };
     for range in info.ram() {
         let range = range.start.max(LOW)..range.end;
         free.add(range.start..range.end.min(kept.start));
         free.add(range.start.max(kept.end)..range.end);
     }
     free.ranges[..free.count].sort_unstable_by_key(|range| range.start);
+    free.take_heap((ram / 8).max(2 * MIB));
     free
+}
+
+/// Opens the second part of the boot heap. With the real tables loaded, which map all memory.
+pub fn open_heap(free: &Free) {
+    HEAP.next.store(free.heap.start, Ordering::Relaxed);
+    HEAP.end.store(free.heap.end, Ordering::Relaxed);
 }
 
 impl Free {
@@ -166,5 +177,15 @@ impl Free {
             self.ranges[self.count] = frames;
             self.count += 1;
         }
+    }
+
+    /// Takes memory for the heap from the end of the largest range.
+    fn take_heap(&mut self, size: u64) {
+        let frames = size / PAGE;
+        let largest = self.ranges[..self.count].iter_mut().max_by_key(|range| range.end - range.start);
+        let largest = largest.filter(|range| range.end - range.start > frames);
+        let Some(largest) = largest else { panic!("no {} MiB of memory in a row: give the machine more", size / MIB) };
+        largest.end -= frames;
+        self.heap = largest.end * PAGE..(largest.end + frames) * PAGE;
     }
 }
