@@ -26,7 +26,7 @@ const MIN_PERIOD: u64 = 100_000;
 pub struct Budget {
     pub(crate) references: u32,
     pub(crate) pool: Id<Pool>,
-    parent: Id<Budget>,
+    pub(crate) parent: Id<Budget>,
     depth: u8,
     pub(crate) priority: u8,
     /// Bit n: may run on processor n.

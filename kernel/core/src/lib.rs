@@ -18,6 +18,8 @@
 extern crate alloc;
 
 pub mod arena;
+#[cfg(feature = "audit")]
+mod audit;
 mod boot;
 mod budget;
 mod call;

@@ -20,7 +20,7 @@ pub struct Processor {
     /// Something happened that needs a look before user mode goes on.
     pub(crate) attention: bool,
     idle: bool,
-    queues: [Queue; PRIORITIES],
+    pub(crate) queues: [Queue; PRIORITIES],
     /// Bit n: queue n is not empty.
     ready: u64,
     /// Since when time has not been accounted.
@@ -196,8 +196,10 @@ impl<H: Hardware> Machine<H> {
     fn next_with_attention(&mut self, processor: usize) -> Next {
         self.active = processor;
         let now = self.hardware.now();
-        self.settle(processor, now);
+        // Whoever an alarm wakes counts when it is decided whether the running thread goes on.
+        self.account(processor, now);
         self.ring(now);
+        self.settle(processor, now);
         let next = self.select(processor, now);
         self.arm(processor, now);
         let Some(entry) = self.processors.get_mut(processor) else { return Next::Idle };

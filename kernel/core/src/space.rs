@@ -24,7 +24,7 @@ pub struct Space {
     pub(crate) grave: Grave,
     pub(crate) root: Frame,
     /// Frames of page tables, the root included: what the pool was charged.
-    tables: u32,
+    pub(crate) tables: u32,
     /// The mappings, a treap by address.
     top: Id<Mapping>,
     /// Where the search for a free place starts.
@@ -46,7 +46,7 @@ pub enum Backing {
 pub struct Mapping {
     pub(crate) grave: Grave,
     pub(crate) space: Id<Space>,
-    backing: Backing,
+    pub(crate) backing: Backing,
     node: Id<Node>,
     start: u64,
     pages: u64,

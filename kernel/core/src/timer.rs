@@ -14,7 +14,7 @@ pub enum Alarm {
 
 /// The alarms, soonest first. Places are counted from one; zero is none.
 pub struct Alarms {
-    heap: Vec<(u64, Alarm)>,
+    pub(crate) heap: Vec<(u64, Alarm)>,
 }
 
 impl Alarms {

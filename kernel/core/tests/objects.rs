@@ -165,3 +165,158 @@ fn a_page_asker_that_dies_with_its_pager_leaves_the_queue_whole() {
     assert!(system.read(address, &mut bytes));
     assert_eq!(&bytes, b"paged");
 }
+
+#[test]
+fn a_snapshot_and_its_source_change_independently() {
+    let Bench { mut system, pool, space, .. } = bench();
+    let before = system.accounts(pool);
+    let (vmo, address) = system.memory(pool, space, 3);
+    assert!(system.write(address, b"before"));
+    let copy = system.call(Syscall::VmoSnapshot, &[vmo, pool]).value();
+    let view = system.call(Syscall::SpaceMap, &[space, copy, 0, 0, 3 * PAGE, READ_WRITE]).value();
+    let mut bytes = [0; 6];
+    assert!(system.write(address, b"source"));
+    assert!(system.read(view, &mut bytes));
+    assert_eq!(&bytes, b"before");
+    assert!(system.write(view, b"copied"));
+    assert!(system.read(address, &mut bytes));
+    assert_eq!(&bytes, b"source");
+    let again = system.call(Syscall::VmoSnapshot, &[copy, pool]).value();
+    assert_eq!(system.call(Syscall::VmoRead, &[again, 0, address + PAGE, 6]).value(), 6);
+    assert!(system.read(address + PAGE, &mut bytes));
+    assert_eq!(&bytes, b"copied");
+    // A resize takes pages from one side only, and what grows again is zero.
+    assert_eq!(system.call(Syscall::VmoResize, &[vmo, PAGE]).error(), None);
+    assert!(!system.read(address + PAGE, &mut bytes) || bytes == [0; 6]);
+    let _ = before;
+}
+
+#[test]
+fn all_that_objects_were_charged_comes_back() {
+    let Bench { mut system, pool, .. } = bench();
+    let before = system.accounts(pool);
+    let own = system.call(Syscall::PoolCreate, &[pool, 400]).value();
+    let empty = system.accounts(own);
+    let (space, process) = system.process(own);
+    let (vmo, _) = system.memory(own, space, 5);
+    let snapshot = system.call(Syscall::VmoSnapshot, &[vmo, own]).value();
+    let endpoint = system.call(Syscall::EndpointCreate, &[own]).value();
+    let session = system.call(Syscall::SessionCreate, &[endpoint, own, 9]).value();
+    let event = system.call(Syscall::EventCreate, &[own]).value();
+    let [seal, unseal, ..] = system.call(Syscall::SealCreate, &[own]).values();
+    let boxed = system.call(Syscall::SealClose, &[seal, own, event]).value();
+    let opened = system.call(Syscall::SealOpen, &[unseal, boxed]).value();
+    assert_eq!(system.call(Syscall::SealOpen, &[seal, boxed]).error(), Some(Error::WrongKind));
+    assert_eq!(system.call(Syscall::EventRaise, &[opened, 3]).error(), None);
+    assert_eq!(system.call(Syscall::EventClear, &[opened, 1]).value(), 3);
+    for handle in [space, process, vmo, snapshot, endpoint, session, seal, unseal, boxed, opened] {
+        assert_eq!(system.call(Syscall::Close, &[handle]).error(), None);
+    }
+    assert_eq!(system.accounts(own), empty);
+    assert_eq!(system.call(Syscall::Close, &[own]).error(), None);
+    assert_eq!(system.accounts(pool), before);
+}
+
+#[test]
+fn revoking_memory_undoes_its_mappings_in_every_process() {
+    let Bench { mut system, pool, space, budget, .. } = bench();
+    let (vmo, address) = system.memory(pool, space, 1);
+    let (other, process) = system.process(pool);
+    let there = system.call(Syscall::SpaceMap, &[other, vmo, 0, 0, PAGE, READ_WRITE]).value();
+    let copy = system.grant(process, vmo);
+    assert_ne!(copy, 0);
+    system.thread(pool, process, budget, 0x1000);
+    assert!(system.write(address, &[7]));
+    let first = system.who();
+    system.switch_to(0x1000);
+    let mut byte = [0];
+    assert!(system.read(there, &mut byte));
+    assert_eq!(byte, [7]);
+    system.switch_to(first);
+    assert_eq!(system.call(Syscall::Revoke, &[vmo]).error(), None);
+    system.switch_to(0x1000);
+    assert_eq!(system.call(Syscall::Inspect, &[copy]).error(), Some(Error::BadHandle));
+    assert!(!system.read(there, &mut byte), "the access faults");
+    assert_eq!(system.who(), first);
+    let [state, code, fault, at, ..] = system.call(Syscall::ProcessInspect, &[process]).values();
+    assert_eq!((state, code, fault, at), (2, 128 + FaultKind::Read as u64, FaultKind::Read as u64, there));
+}
+
+#[test]
+fn events_wake_all_who_wait_and_deadlines_pass() {
+    let Bench { mut system, pool, process, budget, first, .. } = bench();
+    let event = system.call(Syscall::EventCreate, &[pool]).value();
+    for stack in [0x1000, 0x2000] {
+        system.thread(pool, process, budget, stack);
+        system.switch_to(stack);
+        assert_eq!(system.call(Syscall::EventWait, &[event, 1, 0, u64::MAX]), Answer::Waits);
+        system.switch_to(first);
+    }
+    assert_eq!(system.call(Syscall::EventRaise, &[event, 1]).error(), None);
+    for stack in [0x1000, 0x2000] {
+        system.switch_to(stack);
+        assert_eq!(system.result().value(), 1);
+    }
+    assert_eq!(system.call(Syscall::EventWait, &[event, 2, 0, 1_000]), Answer::Waits);
+    system.advance(2_000);
+    system.switch_to(0x2000);
+    assert_eq!(system.result().error(), Some(Error::TimedOut));
+    system.switch_to(0x1000);
+    assert_eq!(system.call(Syscall::EventWait, &[event, 2, 0, u64::MAX]), Answer::Waits);
+    system.switch_to(first);
+    assert_eq!(system.call(Syscall::Close, &[event]).error(), None);
+    system.switch_to(0x1000);
+    assert_eq!(system.result().error(), Some(Error::Gone));
+}
+
+#[test]
+fn parked_threads_are_unparked_once_and_suspended_ones_stand() {
+    let Bench { mut system, pool, space, process, budget, first } = bench();
+    let thread = system.thread(pool, process, budget, 0x1000);
+    system.switch_to(0x1000);
+    assert_eq!(system.call(Syscall::Park, &[u64::MAX]), Answer::Waits);
+    assert_eq!(system.call(Syscall::Unpark, &[thread]).error(), None);
+    system.switch_to(0x1000);
+    assert_eq!(system.result().error(), None);
+    system.switch_to(first);
+    assert_eq!(system.call(Syscall::Unpark, &[thread]).error(), None);
+    system.switch_to(0x1000);
+    assert_eq!(system.call(Syscall::Park, &[u64::MAX]).error(), None, "the token was there");
+    system.switch_to(first);
+    let (_, memory) = system.memory(pool, space, 1);
+    assert_eq!(system.call(Syscall::ThreadRead, &[thread, memory]).error(), Some(Error::BadState));
+    assert_eq!(system.call(Syscall::ThreadSuspend, &[thread]).error(), None);
+    assert_eq!(system.call(Syscall::ThreadRead, &[thread, memory]).error(), None);
+    let mut stack = [0; 8];
+    assert!(system.read(memory + 13 * 8, &mut stack));
+    assert_eq!(u64::from_le_bytes(stack), 0x1000);
+    assert!(system.write(memory + 13 * 8, &0x5000u64.to_le_bytes()));
+    assert!(system.write(memory + 15 * 8, &u64::MAX.to_le_bytes()));
+    assert_eq!(system.call(Syscall::ThreadWrite, &[thread, memory]).error(), None);
+    assert_eq!(system.call(Syscall::ThreadResume, &[thread]).error(), None);
+    system.switch_to(0x5000);
+    assert_eq!(system.registers().rflags & !0x20_0dd5, 0x202, "no flag that harms the kernel");
+}
+
+#[test]
+fn higher_priorities_run_first_and_amounts_are_kept() {
+    let Bench { mut system, pool, process, budget, first, .. } = bench();
+    let low = system.call(Syscall::BudgetCreate, &[pool, budget, 5, 0, 0, 0]).value();
+    let thread = system.thread(pool, process, low, 0x1000);
+    for _ in 0..3 {
+        system.call(Syscall::Yield, &[]);
+        assert_eq!(system.who(), first, "the lower one waits");
+    }
+    assert_eq!(system.call(Syscall::Park, &[50_000]), Answer::Waits);
+    assert_eq!(system.who(), 0x1000);
+    system.advance(60_000);
+    assert_eq!(system.who(), first, "preempted at the deadline");
+    let [used, priority, ..] = system.call(Syscall::BudgetInspect, &[low]).values();
+    assert_eq!((used, priority), (60_000, 5));
+    assert_eq!(system.call(Syscall::BudgetCreate, &[pool, low, 6, 0, 0, 0]).error(), Some(Error::BadArgument));
+    assert_eq!(system.call(Syscall::ThreadBudget, &[thread, 0]).error(), None);
+    assert_eq!(system.call(Syscall::Park, &[100_000]), Answer::Waits);
+    assert_eq!(system.who(), 0, "nobody has time");
+    system.advance(100_000);
+    assert_eq!(system.who(), first);
+}

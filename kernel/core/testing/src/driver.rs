@@ -58,15 +58,15 @@ pub struct System {
 }
 
 impl System {
-    /// A machine of so many frames (above the archive's one page at frame 8) with its first program running.
+    /// A machine of so many frames (and the archive's one page among them, at frame 24) with its first program running.
     pub fn new(frames: u64, processors: usize) -> System {
-        let free = [16..16 + frames];
+        let free = [16..24, 25..17 + frames];
         let mut machine = Machine::new(FakeHardware::default(), Config { processors, free: &free });
         machine
             .start_first(&FirstProgram {
                 segments: &[],
                 entry: tessera_abi::NATIVE_BASE,
-                archive: (Frame(8), PAGE),
+                archive: (Frame(24), PAGE),
                 arguments: &["one", "two"],
                 interrupt_lines: 24,
                 devices: 0x10_0000..0x10_0100,
@@ -79,6 +79,14 @@ impl System {
 
     /// Works until the machine runs a thread (the calls that are to be made again are made) or has nothing to do.
     pub fn settle(&mut self) -> Next {
+        let next = self.come_to_rest();
+        if let Err(what) = self.machine.audit() {
+            panic!("the books do not balance: {what}");
+        }
+        next
+    }
+
+    fn come_to_rest(&mut self) -> Next {
         for _ in 0..PATIENCE {
             match self.machine.next(self.processor) {
                 Next::Work => self.machine.work(self.processor),
