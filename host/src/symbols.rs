@@ -14,6 +14,9 @@ use miette::{IntoDiagnostic, Result, WrapErr};
 use crate::bare::ROOT_IN_OUTPUT;
 use crate::workspace;
 
+/// The kernel's name in reports.
+pub const KERNEL: &str = "kernel";
+
 /// What begins the line of a frame.
 const FRAME: &str = "  at ";
 
@@ -37,6 +40,13 @@ impl Symbols {
             fs::copy(path, folder.join(name)).into_diagnostic().wrap_err_with(cannot)?;
         }
         Ok(())
+    }
+
+    /// The file of the process `name`. A program may start copies of itself under other names: where all programs of
+    /// the image are one, an unknown name is that one's.
+    fn file(&self, name: &str) -> Option<&PathBuf> {
+        let mut programs = self.files.iter().filter(|(name, _)| *name != KERNEL).map(|(_, path)| path);
+        self.files.get(name).or_else(|| programs.next().filter(|first| programs.all(|other| other == *first)))
     }
 
     /// The symbols of an image that was built in this checkout; none if it was not.
@@ -134,8 +144,8 @@ impl Symboliser {
 
     /// The function that holds `address`, and those that it was inlined into, each with its line.
     fn places(&mut self, name: &str, address: u64) -> Vec<String> {
-        let files = &self.symbols.files;
-        let load = || files.get(name).and_then(|path| Loader::new(path).ok());
+        let path = self.symbols.file(name);
+        let load = || path.and_then(|path| Loader::new(path).ok());
         match self.loaded.entry(name.to_owned()).or_insert_with(load) {
             Some(loader) => look_up(loader, address),
             None => Vec::new(),
@@ -285,6 +295,19 @@ mod tests {
             symboliser.pass(piece.as_bytes(), &mut Vec::new());
         }
         assert!(precedes_exact_frame(&symboliser.last));
+    }
+
+    #[test]
+    fn an_unknown_name_is_the_only_program() {
+        let files = |names: &[(&str, &str)]| {
+            Symbols::new(names.iter().map(|(name, path)| ((*name).to_owned(), PathBuf::from(path))).collect())
+        };
+        let one = files(&[("kernel", "/k"), ("init", "/t"), ("tests", "/t")]);
+        assert_eq!(one.file("overflow"), Some(&PathBuf::from("/t")));
+        assert_eq!(one.file("kernel"), Some(&PathBuf::from("/k")));
+        let two = files(&[("kernel", "/k"), ("init", "/t"), ("server", "/s")]);
+        assert_eq!(two.file("overflow"), None);
+        assert_eq!(files(&[("kernel", "/k")]).file("init"), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub use description::{Description, MachineKind, Memory, Processors};
 pub use elf::is_image;
 
 use crate::bare::{self, Executable};
-use crate::symbols::Symbols;
+use crate::symbols::{self, Symbols};
 use crate::workspace;
 
 /// The package and the program that is the kernel.
@@ -40,7 +40,7 @@ pub fn build(description: &Description) -> Result<Image> {
     let executables = bare::build(&names)?;
 
     let kernel = find(&executables, KERNEL.0, Some(KERNEL.1))?;
-    let mut symbols = BTreeMap::from([("kernel".to_owned(), kernel.path.clone())]);
+    let mut symbols = BTreeMap::from([(symbols::KERNEL.to_owned(), kernel.path.clone())]);
     let mut members = BTreeMap::new();
     for program in description.programs() {
         let executable = find(&executables, program.package, program.bin)?;

@@ -57,7 +57,7 @@ const HELLO: Expected = Expected {
 
 /// All tests that run inside the machine.
 const TESTS: Expected =
-    Expected { image: "images/test.toml", memory: "256M", seconds: 240, lines: &[], runs_tests: true, ..HELLO };
+    Expected { image: "images/test.toml", memory: "256M", seconds: 150, lines: &[], runs_tests: true, ..HELLO };
 
 /// The cases, in the order in which they run.
 fn boots() -> Vec<Expected> {
