@@ -213,10 +213,12 @@ struct First {
 
 extern "C" fn enter(first: *mut First) -> ! {
     // SAFETY: `start` made the box for this thread alone.
-    let first = *unsafe { Box::from_raw(first) };
+    let first = unsafe { Box::from_raw(first) };
+    // Before the box is freed: the heap's lock needs the record.
     // SAFETY: the record is part of what the thread shares with its joiner, which lives until the thread ended.
     unsafe { &*first.record }.enter(first.number);
-    let (state, own) = (first.main)();
+    let First { main, .. } = *first;
+    let (state, own) = main();
     // SAFETY: the state is live until it says ended; nothing of this thread's stack is used after.
     unsafe { raw::end_thread(state, ENDED, own) }
 }
