@@ -361,8 +361,14 @@ impl<H: Hardware> Machine<H> {
     /// An interrupt came in the middle of whatever runs here: all of its registers count.
     pub(crate) fn interrupted(&mut self, processor: usize) {
         self.active = processor;
-        if let Some(activation) = self.activation(processor) {
-            activation.full = true;
+        match self.activation(processor) {
+            Some(activation) => activation.full = true,
+            // It idled: there is no thread that it could go on with unseen.
+            None => {
+                if let Some(entry) = self.processors.get_mut(processor) {
+                    entry.attention = true;
+                }
+            }
         }
     }
 
