@@ -86,7 +86,8 @@ pub fn initialize() -> u32 {
     write(SPURIOUS_VECTOR, ENABLED | SPURIOUS as u32);
     write(DIVIDE, DIVIDE_BY_ONE);
     write(LINT_0, MASKED);
-    write(LINT_1, MASKED);
+    // The host's way to ask a machine that hangs for a crash report.
+    write(LINT_1, NON_MASKABLE);
     write(ERROR_VECTOR, MASKED);
     write(TIMER_VECTOR, MASKED | TIMER as u32);
     write(INITIAL_COUNT, 0);

@@ -23,6 +23,7 @@ const MACHINE_CHECK: u64 = 18;
 /// Bits of a page fault's error code.
 const FAULT_PRESENT: u64 = 1;
 const FAULT_WRITE: u64 = 1 << 1;
+const FAULT_USER: u64 = 1 << 2;
 const FAULT_EXECUTE: u64 = 1 << 4;
 
 /// An entry from user mode; the thread's record holds its registers.
@@ -54,6 +55,8 @@ pub extern "C" fn from_user(own: &'static Processor, vector: u64, error: u64) ->
 /// An exception of user mode, as core names it.
 fn describe(own: &Processor, vector: u64, error: u64, address: u64) -> Fault {
     let kind = match vector {
+        // The processor itself looked at a page on the program's behalf (QEMU does at `iretq`): no mapping mends that.
+        PAGE_FAULT if error & FAULT_USER == 0 => FaultKind::Protection,
         PAGE_FAULT if error & FAULT_EXECUTE != 0 => FaultKind::Execute,
         PAGE_FAULT if error & FAULT_WRITE != 0 => FaultKind::Write,
         PAGE_FAULT => FaultKind::Read,
