@@ -64,7 +64,7 @@ pub fn lint(packages: &[Package]) -> Suite {
             return Ok(Outcome::skipped("clippy is not installed"));
         }
         let mut command = cargo();
-        command.arg("clippy").args(&host).args(["--all-targets", "--", "-D", "warnings"]);
+        command.args(["clippy", "--keep-going"]).args(&host).args(["--all-targets", "--", "-D", "warnings"]);
         Ok(run(&mut command, step)?.outcome())
     });
     let on_bare = Case::new("clippy-bare", move |step| {
@@ -78,7 +78,7 @@ pub fn lint(packages: &[Package]) -> Suite {
         };
         let mut command = bare::with_environment(Command::new(clippy), &tool_chain);
         command.env("CARGO", &tool_chain.cargo).env("CARGO_TERM_COLOR", "never");
-        command.args(["clippy", "--profile", "bare"]).args(bare::build_arguments()).args(&bare);
+        command.args(["clippy", "--keep-going", "--profile", "bare"]).args(bare::build_arguments()).args(&bare);
         command.args(["--", "-D", "warnings"]);
         Ok(run(&mut command, step)?.outcome())
     });
