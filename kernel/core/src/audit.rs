@@ -58,6 +58,18 @@ impl<H: Hardware> Machine<H> {
         self.audit_calls()
     }
 
+    /// What every pool owes of everything.
+    pub fn charges(&self) -> Vec<u32> {
+        let numbers = (0..=19).chain([RESOURCE_HANDLES]).filter_map(Resource::from_number);
+        let numbers: Vec<Resource> = numbers.collect();
+        self.pools.iter().flat_map(|(_, pool)| numbers.iter().map(|resource| pool.account(*resource).1)).collect()
+    }
+
+    /// Whether nothing waits to be taken apart.
+    pub fn is_quiet(&self) -> bool {
+        self.dead == crate::reaper::Dead::Nothing
+    }
+
     /// Every pool owes what there is of it, nothing else.
     fn audit_pools(&self) -> Check {
         let mut owed: BTreeMap<(u32, u64), u32> = BTreeMap::new();

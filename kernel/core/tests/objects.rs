@@ -320,3 +320,18 @@ fn higher_priorities_run_first_and_amounts_are_kept() {
     system.advance(100_000);
     assert_eq!(system.who(), first);
 }
+
+#[test]
+fn a_device_that_interrupts_an_idle_processor_lets_it_idle_on() {
+    let Bench { mut system, pool, .. } = bench();
+    let lines = system.first("interrupts");
+    let line = system.call(Syscall::InterruptCreate, &[lines, pool, 3, 1]).value();
+    let event = system.call(Syscall::EventCreate, &[pool]).value();
+    assert_eq!(system.call(Syscall::InterruptBind, &[line, event, 8]).error(), None);
+    assert!(system.machine.hardware.lines.contains(&3));
+    assert_eq!(system.call(Syscall::EventWait, &[event, 1, 0, u64::MAX]), Answer::Waits);
+    system.machine.interrupt(0, 3);
+    assert_eq!(system.machine.next(0), Next::Idle);
+    system.machine.interrupt(0, 99);
+    assert_eq!(system.machine.next(0), Next::Idle);
+}

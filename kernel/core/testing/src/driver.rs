@@ -53,6 +53,8 @@ pub struct System {
     pub machine: Machine<FakeHardware>,
     /// The processor whose entries the driver makes.
     pub processor: usize,
+    /// How many processors there are.
+    pub processors: usize,
     /// Where each thread that made a call goes on behind it.
     pending: BTreeMap<u64, u64>,
 }
@@ -72,7 +74,7 @@ impl System {
                 devices: 0x10_0000..0x10_0100,
             })
             .expect("the first program starts");
-        let mut system = System { machine, processor: 0, pending: BTreeMap::new() };
+        let mut system = System { machine, processor: 0, processors, pending: BTreeMap::new() };
         assert_eq!(system.settle(), Next::Run);
         system
     }
@@ -80,13 +82,20 @@ impl System {
     /// Works until the machine runs a thread (the calls that are to be made again are made) or has nothing to do.
     pub fn settle(&mut self) -> Next {
         let next = self.come_to_rest();
-        if let Err(what) = self.machine.audit() {
+        // A machine that was ended does not go on, and owes nobody an account.
+        if self.machine.hardware.power.is_none()
+            && let Err(what) = self.machine.audit()
+        {
             panic!("the books do not balance: {what}");
         }
         next
     }
 
     fn come_to_rest(&mut self) -> Next {
+        if self.who() == 0 {
+            // Only an interrupt lets an idle processor into the kernel.
+            self.machine.notified(self.processor);
+        }
         for _ in 0..PATIENCE {
             match self.machine.next(self.processor) {
                 Next::Work => self.machine.work(self.processor),
@@ -102,8 +111,25 @@ impl System {
                     }
                 }
             }
+            self.notify_others();
         }
         panic!("the machine does not come to rest");
+    }
+
+    /// The other processors enter the kernel if they were asked to.
+    fn notify_others(&mut self) {
+        for other in std::mem::take(&mut self.machine.hardware.notified) {
+            if other == self.processor {
+                continue;
+            }
+            self.machine.notified(other);
+            for _ in 0..PATIENCE {
+                match self.machine.next(other) {
+                    Next::Work => self.machine.work(other),
+                    Next::Run | Next::Idle => break,
+                }
+            }
+        }
     }
 
     /// The running thread's record.
@@ -213,7 +239,7 @@ impl System {
     /// Reads memory as the running thread would; false when it faulted and does not run any more.
     pub fn read(&mut self, address: u64, bytes: &mut [u8]) -> bool {
         use tessera_core::Hardware;
-        bytes.iter_mut().zip(address..).all(|(byte, address)| {
+        bytes.iter_mut().zip((0..).map(|index: u64| address.wrapping_add(index))).all(|(byte, address)| {
             self.reach(address, false)
                 .map(|physical| self.machine.hardware.read_bytes(physical, std::slice::from_mut(byte)))
                 .is_some()
@@ -223,7 +249,7 @@ impl System {
     /// Writes memory as the running thread would; false when it faulted and does not run any more.
     pub fn write(&mut self, address: u64, bytes: &[u8]) -> bool {
         use tessera_core::Hardware;
-        bytes.iter().zip(address..).all(|(byte, address)| {
+        bytes.iter().zip((0..).map(|index: u64| address.wrapping_add(index))).all(|(byte, address)| {
             self.reach(address, true).map(|physical| self.machine.hardware.write_bytes(physical, &[*byte])).is_some()
         })
     }

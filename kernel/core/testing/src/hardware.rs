@@ -133,7 +133,7 @@ impl Hardware for FakeHardware {
 
     fn read_bytes(&mut self, from: u64, to: &mut [u8]) {
         self.each_byte(from, to.len());
-        let words = *self.words(Frame(from / PAGE));
+        let words = self.words(Frame(from / PAGE));
         for (index, byte) in to.iter_mut().enumerate() {
             let at = (from % PAGE) as usize + index;
             *byte = words[at / 8].to_le_bytes()[at % 8];

@@ -4,6 +4,7 @@
 
 mod driver;
 mod hardware;
+pub mod trace;
 
 pub use driver::{Answer, POOL_RESOURCES, System};
 pub use hardware::FakeHardware;
