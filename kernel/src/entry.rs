@@ -62,7 +62,7 @@ system_call_entry:
     mov rax, gs:[{scratch}]
     mov [rsp + {RSP}], rax
     mov rsp, gs:[{stack}]
-    mov rdi, gs:[{this}]
+    mov r12, gs:[{this}]
     call {system_call}
     ud2
 

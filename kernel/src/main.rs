@@ -18,6 +18,7 @@
 //! `traps`, `run`, `lock` are the way in, through and out; `segments`, `features`, `vector`, `processor`, `smp` are the
 //! processors; `apic`, `io_apic`, `clock`, `acpi_tables`, `power`, `serial` are the machine around them; `first` is the
 //! first program, `platform` what core asks for, `crash` the report.
+#![feature(rust_preserve_none_cc)]
 #![no_std]
 #![no_main]
 

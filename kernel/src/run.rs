@@ -12,8 +12,9 @@ use crate::platform::Platform;
 use crate::processor::{NO_VECTOR, Processor};
 use crate::{cpu, entry, flush, lock, vector};
 
-/// A system call: the assembly saved the caller's registers and jumps here, never to return.
-pub extern "C" fn system_call(own: &'static Processor) -> ! {
+/// A system call: the assembly saved the caller's registers and jumps here, never to return: no register needs to be kept, which
+/// this calling convention says (its first argument is in `r12`).
+pub extern "rust-preserve-none" fn system_call(own: &'static Processor) -> ! {
     // SAFETY: an entry from user mode, where this processor cannot hold the lock; interrupts are off.
     let machine = unsafe { lock::acquire() };
     match machine.fast_syscall(own.number()) {
@@ -63,11 +64,14 @@ unsafe fn leave(own: &'static Processor, activation: &mut Activation) -> ! {
     if own.fs_base.load(Ordering::Relaxed) != activation.registers.fs_base {
         load_fs_base(own, activation.registers.fs_base);
     }
-    if own.gs_base.load(Ordering::Relaxed) != activation.registers.gs_base {
-        load_gs_base(own, activation.registers.gs_base);
-    }
-    if own.vector.load(Ordering::Relaxed) != state {
-        vector::switch(own, state);
+    // Only a guest has vector state, or a GS base.
+    if own.vector.load(Ordering::Relaxed) | state != NO_VECTOR {
+        if own.gs_base.load(Ordering::Relaxed) != activation.registers.gs_base {
+            load_gs_base(own, activation.registers.gs_base);
+        }
+        if own.vector.load(Ordering::Relaxed) != state {
+            vector::switch(own, state);
+        }
     }
     if full && activation.registers.rip >= USER_END {
         // `iretq` to an address that is not canonical would fault in the kernel: let it fault in user mode.

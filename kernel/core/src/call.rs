@@ -92,14 +92,14 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// What a caller calls with: its own message, or the one that the kernel makes for it.
-    fn called(&self, caller: Id<Thread>) -> Result<(Delivery, u64, Message), Error> {
+    fn called(&self, caller: Id<Thread>, checked: Option<Message>) -> Result<(Delivery, u64, Message), Error> {
         let thread = self.threads.get(caller).ok_or(Error::Gone)?;
         let plain = |words| Message { tag: Tag::new(0), words };
         Ok(match thread.purpose {
             Purpose::Call => {
                 let (_, session) = self.session(thread.process, thread.activation.registers.rdi, Rights::CALL)?;
                 let badge = self.sessions.get(session).ok_or(Error::PeerGone)?.badge;
-                (Delivery::Call, badge, self.outgoing(caller)?)
+                (Delivery::Call, badge, checked.map_or_else(|| self.outgoing(caller), Ok)?)
             }
             Purpose::Page { badge, offset, write } => {
                 (Delivery::Page, badge, plain([offset, u64::from(write), 0, 0, 0, 0, 0, 0]))
@@ -111,8 +111,9 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// Hands a caller's message to a receiver, which works on it from now on; neither is in a queue.
-    fn deliver(&mut self, caller: Id<Thread>, receiver: Id<Thread>) -> Result<(), Error> {
-        let (delivery, badge, message) = self.called(caller)?;
+    /// `checked` is the caller's message if it was looked at in this entry already.
+    fn deliver(&mut self, caller: Id<Thread>, receiver: Id<Thread>, checked: Option<Message>) -> Result<(), Error> {
+        let (delivery, badge, message) = self.called(caller, checked)?;
         let message = if delivery == Delivery::Call { self.cross(message, caller, receiver)? } else { message };
         let Some((from, to)) = self.threads.pair_mut(caller, receiver) else { return Err(Error::PeerGone) };
         from.state = State::Awaiting(Answerer::Thread(receiver));
@@ -126,7 +127,7 @@ impl<H: Hardware> Machine<H> {
     pub(crate) fn call(&mut self, caller: &Caller) -> Result<Flow, Error> {
         let [session, tag, ..] = caller.arguments;
         let (_, session) = self.session(caller.process, session, Rights::CALL)?;
-        self.outgoing(caller.thread)?;
+        let message = self.outgoing(caller.thread)?;
         let endpoint = self.sessions.get(session).map(|session| session.endpoint).ok_or(Error::PeerGone)?;
         let deadline = match self.threads.get(caller.thread) {
             Some(thread) if Tag(tag).has_deadline() => thread.activation.registers.words()[6],
@@ -135,11 +136,17 @@ impl<H: Hardware> Machine<H> {
         if deadline != NEVER && deadline <= self.hardware.now() {
             return Err(Error::TimedOut);
         }
-        self.send(caller, endpoint, deadline)
+        self.send(caller, endpoint, deadline, Some(message))
     }
 
     /// Blocks the calling thread in a call to `endpoint`, received at once if somebody waits for it.
-    fn send(&mut self, caller: &Caller, endpoint: Id<Endpoint>, deadline: u64) -> Result<Flow, Error> {
+    fn send(
+        &mut self,
+        caller: &Caller,
+        endpoint: Id<Endpoint>,
+        deadline: u64,
+        checked: Option<Message>,
+    ) -> Result<Flow, Error> {
         let entry =
             self.endpoints.get_mut(endpoint).filter(|endpoint| !endpoint.grave.buried).ok_or(Error::PeerGone)?;
         let receiver = entry.receivers.first();
@@ -148,15 +155,28 @@ impl<H: Hardware> Machine<H> {
             self.block(caller, State::Calling(endpoint), deadline);
             return Ok(Flow::Blocked);
         }
-        self.deliver(caller.thread, receiver)?;
+        self.deliver(caller.thread, receiver, checked)?;
         if let Some(entry) = self.endpoints.get_mut(endpoint) {
             entry.receivers.remove(&mut self.threads, receiver);
         }
-        let state = State::Awaiting(Answerer::Thread(receiver));
-        self.block(caller, state, deadline);
         // The server goes on at once, on this processor and the caller's time.
+        if deadline == NEVER && self.hand_over(caller.processor, receiver) {
+            return Ok(Flow::Blocked);
+        }
+        self.block(caller, State::Awaiting(Answerer::Thread(receiver)), deadline);
         self.run_here(caller.processor, receiver);
         Ok(Flow::Blocked)
+    }
+
+    /// Lets a thread go on in the place of the one that runs here, which waits from now on, on the same budget: nothing is to be
+    /// accounted or decided. False when the thread cannot go on.
+    fn hand_over(&mut self, processor: usize, id: Id<Thread>) -> bool {
+        let Some(thread) = self.threads.get_mut(id).filter(|thread| !thread.barred()) else { return false };
+        let Some(entry) = self.processors.get_mut(processor) else { return false };
+        thread.state = State::Running(processor);
+        thread.processor = processor;
+        entry.current = id;
+        true
     }
 
     /// Lets a thread go on on this processor if nothing else runs here; else it becomes ready.
@@ -184,7 +204,7 @@ impl<H: Hardware> Machine<H> {
         if let Some(thread) = self.threads.get_mut(caller.thread) {
             thread.purpose = purpose;
         }
-        if self.send(caller, endpoint, NEVER).is_err() {
+        if self.send(caller, endpoint, NEVER, None).is_err() {
             if let Some(thread) = self.threads.get_mut(caller.thread) {
                 thread.purpose = Purpose::Call;
             }
@@ -221,7 +241,7 @@ impl<H: Hardware> Machine<H> {
                 self.block(caller, State::Receiving(endpoint), NEVER);
                 return Ok(Flow::Blocked);
             };
-            match self.deliver(first, caller.thread) {
+            match self.deliver(first, caller.thread, None) {
                 Ok(()) => return Ok(Flow::Blocked),
                 Err(error) => {
                     // Not in the queue any more: only its result is left to tell.
@@ -346,6 +366,22 @@ impl<H: Hardware> Machine<H> {
             Err(Error::BadState | Error::PeerGone) => Id::NONE,
             Err(error) => return Err(error),
         };
+        let lent = |machine: &Self| {
+            let budget = |id: Id<Thread>| machine.threads.get(id).map(|thread| thread.budget);
+            budget(held).is_some() && budget(held) == budget(caller.thread)
+        };
+        if lent(self)
+            && let Some(entry) = self.endpoints.get_mut(endpoint)
+            && entry.nothing_waits()
+            && !entry.grave.buried
+            && self.hand_over(caller.processor, held)
+        {
+            if let Some(entry) = self.endpoints.get_mut(endpoint) {
+                entry.receivers.push(&mut self.threads, caller.thread);
+            }
+            self.set_state(caller.thread, State::Receiving(endpoint));
+            return Ok(Flow::Blocked);
+        }
         let flow = self.wait_for_calls(caller, endpoint)?;
         if !held.is_none() {
             self.run_here(caller.processor, held);

@@ -88,4 +88,27 @@ impl<H: Hardware> Machine<H> {
         self.processors.get_mut(processor)?.current = held;
         Some(&mut to.activation)
     }
+
+    /// `yield` to another thread of the same budget, which has the rest of the turn: there is no time to account.
+    #[inline(always)]
+    pub(crate) fn fast_yield(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
+        let shared = self.threads.get(current)?.budget;
+        let budget = self.budgets.get(shared)?;
+        let priority = budget.priority;
+        let entry = self.processors.get_mut(processor)?;
+        let queue = entry.queues.get_mut(usize::from(priority))?;
+        let next = queue.first();
+        let thread = self.threads.get(next)?;
+        if thread.barred() || thread.draining || thread.in_guest || thread.budget != shared || budget.limited {
+            return None;
+        }
+        queue.remove(&mut self.threads, next);
+        queue.push(&mut self.threads, current);
+        let (from, to) = self.threads.pair_mut(current, next)?;
+        from.activation.registers.rax = 0;
+        from.state = State::Ready { processor, priority };
+        to.state = State::Running(processor);
+        entry.current = next;
+        Some(&mut to.activation)
+    }
 }

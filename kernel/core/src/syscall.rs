@@ -35,6 +35,8 @@ impl<H: Hardware> Machine<H> {
             self.fast_reply(processor, current)
         } else if number == Syscall::Null as u64 {
             return Entered::Same;
+        } else if number == Syscall::Yield as u64 {
+            self.fast_yield(processor, current)
         } else {
             None
         };

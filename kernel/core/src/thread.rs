@@ -269,7 +269,8 @@ impl<H: Hardware> Machine<H> {
         if !matches!(thread.state, State::New | State::Stopped) {
             return Err(Error::BadState);
         }
-        thread.activation.registers = registers_from_bytes(&bytes).sanitized();
+        // The GS base is a guest's alone: switching between threads without one leaves it as it is.
+        thread.activation.registers = Registers { gs_base: 0, ..registers_from_bytes(&bytes).sanitized() };
         thread.activation.full = true;
         Ok(Flow::Done)
     }
