@@ -61,10 +61,10 @@ fn crash(context: &mut Context) -> i32 {
 }
 
 fn no_memory() {
-    let small = pool(8);
-    let memory = Vmo::create(&small, 64 * PAGE).unwrap();
-    let address = own::space().map(&memory, 0, 64 * PAGE, Access::Write).unwrap();
-    for page in 0..64 {
+    let small = pool(64);
+    let memory = Vmo::create(&small, 256 * PAGE).unwrap();
+    let address = own::space().map(&memory, 0, 256 * PAGE, Access::Write).unwrap();
+    for page in 0..256 {
         machine::write(address + page * PAGE, 1);
     }
 }

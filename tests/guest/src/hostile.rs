@@ -139,7 +139,14 @@ fn missing_rights(_: &mut Context) {
         none(own::log().try_clone().unwrap().into_owned(), Kind::Log),
     ];
     // What may be asked with any handle to the object.
-    let free = [Syscall::PoolInspect, Syscall::VmoInspect, Syscall::ProcessInspect, Syscall::BudgetInspect];
+    let free = [
+        Syscall::PoolInspect,
+        Syscall::VmoInspect,
+        Syscall::ProcessInspect,
+        Syscall::BudgetInspect,
+        Syscall::SealClose,
+        Syscall::SealOpen,
+    ];
     for &(syscall, _, kind) in WANTS.iter().filter(|(syscall, ..)| !free.contains(syscall)) {
         if let Some((_, handle)) = bare_handles.iter().find(|(found, _)| *found == kind) {
             let result = call(syscall, &[handle.number(), 0, number(&pager)]);
