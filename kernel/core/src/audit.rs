@@ -170,7 +170,7 @@ impl<H: Hardware> Machine<H> {
                 to_visit.push((vmo.root, vmo.levels));
             }
             if !vmo.grave.buried {
-                let reached = (vmo.levels != 0).then(|| self.audit_tree(vmo.root, vmo.levels)).unwrap_or_default();
+                let reached = if vmo.levels == 0 { Default::default() } else { self.audit_tree(vmo.root, vmo.levels) };
                 same(&format!("pages and tables of memory {id:?}"), (vmo.held, vmo.tables), reached)?;
             }
         }
@@ -192,7 +192,7 @@ impl<H: Hardware> Machine<H> {
         // The boot archive's frames come on top of those that were free at the start.
         let first = self.pools.iter().find(|(_, pool)| pool.parent.is_none());
         let all = first.map_or(0, |(_, pool)| pool.account(Resource::PAGES).0);
-        same("free frames", self.frames.free() + leads.len() as u32 + tables + 2 * guests, all)
+        same("free frames", self.frames.available() + leads.len() as u32 + tables + 2 * guests, all)
     }
 
     /// Pages and tables that a tree reaches.

@@ -411,8 +411,13 @@ impl<H: Hardware> Machine<H> {
     /// Ends a wait with an error: a deadline, or the death of what was waited for.
     pub(crate) fn cancel_wait(&mut self, id: Id<Thread>, error: Error) {
         self.unqueue(id);
-        // In no queue any more, whatever becomes of it.
-        self.set_state(id, State::Stopped);
+        // In no queue any more, whatever becomes of it; a receiver's loan ended with the last answer.
+        if let Some(thread) = self.threads.get_mut(id) {
+            if matches!(thread.state, State::Receiving(_)) {
+                thread.budget = thread.home;
+            }
+            thread.state = State::Stopped;
+        }
         let purpose = self.threads.get_mut(id).map(|thread| core::mem::take(&mut thread.purpose)).unwrap_or_default();
         match purpose {
             Purpose::Call => self.wake(id, Err(error)),

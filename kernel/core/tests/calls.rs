@@ -173,39 +173,46 @@ fn a_detached_reply_is_answered_later_or_dropped() {
 
 #[test]
 fn a_bound_event_reaches_the_receiver() {
-    let Pair { mut system, endpoint, server, pool, first, .. } = pair(Tag::new(0));
+    let Pair { mut system, endpoint, session, server, pool, first, .. } = pair(Tag::new(0));
     system.switch_to(first);
     let event = system.call(Syscall::EventCreate, &[pool]).value();
     let theirs = system.grant(server.0, event);
-    let thread = server.1;
-    assert_eq!(system.call(Syscall::ThreadSuspend, &[thread]).error(), None);
-    assert_eq!(system.call(Syscall::ThreadResume, &[thread]).error(), None);
     // The server is in `receive`: it binds when a call has let it out.
     system.switch_to(CLIENT);
-    let session = 0;
-    assert_eq!(system.message(Syscall::Call, session, Tag::new(0), [0; 8]).error(), Some(Error::BadHandle));
-    let _ = (theirs, endpoint);
+    assert_eq!(system.message(Syscall::Call, session, Tag::new(0), [0; 8]), Answer::Waits);
+    assert_eq!(system.call(Syscall::EndpointBind, &[endpoint, theirs, 6]).error(), None);
+    assert_eq!(system.message(Syscall::ReplyAndReceive, endpoint, Tag::new(0), [0; 8]), Answer::Waits);
     system.switch_to(first);
-    assert_eq!(system.call(Syscall::EventRaise, &[event, 4]).error(), None);
-    assert_eq!(system.call(Syscall::EventClear, &[event, 4]).value(), 4);
+    assert_eq!(system.call(Syscall::EventRaise, &[event, 12]).error(), None);
+    system.switch_to(SERVER);
+    assert_eq!(system.received().0, Delivery::Event as u64);
+    assert_eq!(system.received().1, 4);
+    system.switch_to(first);
+    assert_eq!(system.call(Syscall::EventClear, &[event, 0]).value(), 8, "only what was told is cleared");
 }
 
 #[test]
 fn a_server_whose_endpoint_ends_goes_on_on_its_own_time() {
-    let Pair { mut system, session, endpoint, server, first, pool, .. } = pair(Tag::new(0));
+    let Pair { mut system, session, endpoint, server, client, first, pool, .. } = pair(Tag::new(0));
     system.switch_to(first);
-    let budget = system.first("budget");
-    let own = system.call(Syscall::BudgetCreate, &[pool, budget, 63, 0, 0, 0]).value();
+    let root = system.first("budget");
+    let [own, lent] = [0; 2].map(|_| system.call(Syscall::BudgetCreate, &[pool, root, 63, 0, 0, 0]).value());
     assert_eq!(system.call(Syscall::ThreadBudget, &[server.1, own]).error(), None);
+    assert_eq!(system.call(Syscall::ThreadBudget, &[client.1, lent]).error(), None);
     system.switch_to(CLIENT);
     assert_eq!(system.message(Syscall::Call, session, Tag::new(0), [0; 8]), Answer::Waits);
     assert_eq!(system.message(Syscall::ReplyAndReceive, endpoint, Tag::new(0), [0; 8]), Answer::Waits);
-    assert_eq!(system.call(Syscall::Close, &[session]).error(), None);
-    system.switch_to(SERVER);
-    assert_eq!(system.received().0, Delivery::Closed as u64);
-    assert_eq!(system.message(Syscall::Receive, endpoint, Tag::new(0), [0; 8]), Answer::Waits);
     system.switch_to(first);
-    let [before, ..] = system.call(Syscall::BudgetInspect, &[own]).values();
-    assert_eq!(system.call(Syscall::Revoke, &[pool]).error(), None);
-    let _ = before;
+    let used = |system: &mut System, budget| system.call(Syscall::BudgetInspect, &[budget]).value();
+    let before = used(&mut system, lent);
+    assert_eq!(system.call(Syscall::ThreadSuspend, &[client.1]).error(), None);
+    system.thread(pool, server.0, root, 0x3000);
+    system.switch_to(0x3000);
+    assert_eq!(system.call(Syscall::Close, &[endpoint]).error(), None);
+    system.switch_to(SERVER);
+    assert_eq!(system.result().error(), Some(Error::Gone));
+    system.advance(1_000);
+    system.switch_to(first);
+    assert_eq!(used(&mut system, lent), before);
+    assert_eq!(used(&mut system, own), 1_000);
 }

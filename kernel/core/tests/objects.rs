@@ -142,7 +142,7 @@ fn a_ready_thread_whose_budget_is_gone_does_not_run() {
 }
 
 #[test]
-fn a_page_asker_that_dies_with_its_pager_leaves_the_queue_whole() {
+fn a_page_is_asked_for_and_supplied() {
     let Bench { mut system, pool, space, budget, first, .. } = bench();
     let endpoint = system.call(Syscall::EndpointCreate, &[pool]).value();
     let paged = system.call(Syscall::VmoCreatePaged, &[pool, PAGE, endpoint, 3]).value();
@@ -186,9 +186,19 @@ fn a_snapshot_and_its_source_change_independently() {
     assert!(system.read(address + PAGE, &mut bytes));
     assert_eq!(&bytes, b"copied");
     // A resize takes pages from one side only, and what grows again is zero.
+    assert!(system.write(address + PAGE, b"beyond"));
     assert_eq!(system.call(Syscall::VmoResize, &[vmo, PAGE]).error(), None);
-    assert!(!system.read(address + PAGE, &mut bytes) || bytes == [0; 6]);
-    let _ = before;
+    assert_eq!(system.call(Syscall::VmoRead, &[vmo, PAGE, address, 1]).error(), Some(Error::BadArgument));
+    assert_eq!(system.call(Syscall::VmoResize, &[vmo, 2 * PAGE]).error(), None);
+    assert!(system.read(address + PAGE, &mut bytes));
+    assert_eq!(bytes, [0; 6]);
+    assert_eq!(system.call(Syscall::SpaceUnmap, &[space, address, 3 * PAGE]).error(), None);
+    assert_eq!(system.call(Syscall::SpaceUnmap, &[space, view, 3 * PAGE]).error(), None);
+    for handle in [vmo, copy, again] {
+        assert_eq!(system.call(Syscall::Close, &[handle]).error(), None);
+    }
+    let after = system.accounts(pool);
+    assert_eq!(after[1..], before[1..], "all but page tables is given back");
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl FakeHardware {
         limit: usize,
         mut each: impl FnMut(&mut Self, (Frame, u64)),
     ) -> u64 {
-        assert!(from <= to && from % PAGE == 0 && to % PAGE == 0, "{from:#x}..{to:#x} is not a range of pages");
+        assert!(from <= to && from.is_multiple_of(PAGE) && to.is_multiple_of(PAGE), "{from:#x}..{to:#x} is not a range of pages");
         let mut at = from;
         for _ in 0..limit.max(1) {
             if at >= to {
@@ -172,7 +172,7 @@ impl Hardware for FakeHardware {
         protection: Protection,
         tables: &mut dyn FnMut(&mut Self) -> Option<Frame>,
     ) -> bool {
-        assert!(address < USER_END && address % PAGE == 0, "{address:#x} is not a page of user space");
+        assert!(address < USER_END && address.is_multiple_of(PAGE), "{address:#x} is not a page of user space");
         assert!(!(protection.write && protection.execute), "what can be written is never executed");
         for level in [3, 2, 1] {
             let key = (level, address >> (12 + 9 * level));
