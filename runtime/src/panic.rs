@@ -31,7 +31,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let mut frame = raw::frame_pointer();
     for _ in 0..FRAMES {
         // Frames are at rising addresses of the native half; anything else ends the chain.
-        if frame < NATIVE_BASE || frame % 8 != 0 {
+        if frame < NATIVE_BASE || !frame.is_multiple_of(8) {
             break;
         }
         // SAFETY: code is compiled with frame pointers, so that this is the frame record of a function that is being

@@ -61,6 +61,7 @@ shape!(#[doc = "A call with six arguments."] syscall_6 [a "rdi", b "rsi", c "rdx
 
 macro_rules! message_shape {
     ($name:ident [$($input:ident $input_register:tt),*] [$($output:ident $output_register:tt),*]) => {
+        #[allow(clippy::too_many_arguments, reason = "one argument for each register")]
         #[inline(always)]
         unsafe fn $name(number: u64, mut badge: u64, mut tag: u64 $(, mut $input: u64)*) -> MessageOutcome {
             let code: u64;

@@ -1,7 +1,7 @@
 //! The start: the tables, all memory in one pool, and the first program with a handle to everything there is.
 
 use crate::{
-    Frame, Hardware, Machine,
+    Frame, Hardware, Machine, Protection,
     arena::{Arena, Id},
     budget::Budget,
     device::{Device, InterruptLine, Ports},
@@ -61,7 +61,7 @@ impl<H: Hardware> Machine<H> {
     /// Makes the machine. The only place that allocates: tables in proportion to memory, about a tenth of it.
     pub fn new(hardware: H, config: Config<'_>) -> Machine<H> {
         let frames = Frames::new(config.free);
-        let pages = frames.free() as usize;
+        let pages = frames.available() as usize;
         // One entry for so many pages, and so many at least.
         let table = |share: usize, least: usize| (pages / share).max(least);
         let mut capacities = [0u32; RESOURCES];
@@ -204,16 +204,22 @@ impl<H: Hardware> Machine<H> {
                 vmo.1,
                 segment.address,
                 segment.memory.div_ceil(PAGE),
-                segment.write,
-                segment.execute,
+                Protection { write: segment.write, execute: segment.execute, device: false },
             )?;
             self.node_remove(vmo.1);
         }
         let stack = self.first_memory(pool, STACK, &[])?;
-        self.map_first(space, stack.0, stack.1, STACK_END.saturating_sub(STACK), STACK / PAGE, true, false)?;
+        self.map_first(
+            space,
+            stack.0,
+            stack.1,
+            STACK_END.saturating_sub(STACK),
+            STACK / PAGE,
+            Protection { write: true, ..Protection::default() },
+        )?;
         self.node_remove(stack.1);
         let startup = self.first_memory(pool, STARTUP as u64, &block)?;
-        self.map_first(space, startup.0, startup.1, STACK_END, STARTUP as u64 / PAGE, false, false)?;
+        self.map_first(space, startup.0, startup.1, STACK_END, STARTUP as u64 / PAGE, Protection::default())?;
         self.node_remove(startup.1);
         if let Some(space) = self.spaces.get(space) {
             debug_assert!(space.root != Frame(0) && NATIVE_BASE < STACK_END);

@@ -34,7 +34,7 @@ impl Frames {
     }
 
     /// How many frames are free.
-    pub fn free(&self) -> u32 {
+    pub fn available(&self) -> u32 {
         self.count
     }
 
@@ -88,12 +88,12 @@ mod tests {
     #[test]
     fn a_frame_is_free_when_its_last_holder_lets_go() {
         let mut frames = Frames::new(&[1..3, 8..9]);
-        assert_eq!(frames.free(), 3);
+        assert_eq!(frames.available(), 3);
         let frame = frames.take().unwrap();
         frames.share(frame);
         assert!(!frames.release(frame));
         assert!(frames.release(frame));
-        assert_eq!(frames.free(), 3);
+        assert_eq!(frames.available(), 3);
         let all: alloc::vec::Vec<_> = core::iter::from_fn(|| frames.take()).map(|frame| frame.0).collect();
         assert_eq!(all.len(), 3);
         assert!(all.iter().all(|number| [1, 2, 8].contains(number)));

@@ -247,11 +247,9 @@ impl<H: Hardware> Machine<H> {
         node: Id<Node>,
         start: u64,
         pages: u64,
-        write: bool,
-        execute: bool,
+        now: Protection,
     ) -> Result<(), Error> {
         let most = Protection { write: true, execute: true, device: false };
-        let now = Protection { write, execute, device: false };
         self.mapping_make(
             Mapping { space, backing: Backing::Vmo(vmo), start, pages, most, read: true, now, ..Mapping::default() },
             node,

@@ -75,8 +75,8 @@ pub struct Page {
 
 fn levels_for(pages: u64) -> u32 {
     match pages {
-        0..=ENTRIES => 1,
-        ..=262_144 => 2,
+        ..=512 => 1,
+        513..=262_144 => 2,
         _ => 3,
     }
 }

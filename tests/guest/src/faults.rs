@@ -21,8 +21,11 @@ pub const ROLES: &[Role] = &[("crash", crash), ("crash-later", crash_later), ("o
 /// An address at which nothing is mapped.
 const NOWHERE: u64 = 0x7f20_0000_0000;
 
+/// A name, the fault that follows, the address it names, and what to do.
+type Crime = (&'static str, FaultKind, Option<u64>, fn());
+
 /// The faults: how the crashing process calls them, what they are, and the address if it is known.
-const KINDS: &[(&str, FaultKind, Option<u64>, fn())] = &[
+const KINDS: &[Crime] = &[
     ("read", FaultKind::Read, Some(NOWHERE), || {
         machine::read(NOWHERE);
     }),

@@ -259,13 +259,13 @@ fn wrapping_lengths(_: &mut Context) {
         let log = number(&*own::log());
         assert!(call(Syscall::LogWrite, &[log, address, length]).is_err());
     }
-    for length in [u64::MAX, u64::MAX & !(PAGE - 1), 0, USER_END] {
+    for length in [u64::MAX, !(PAGE - 1), 0, USER_END] {
         let map = call(Syscall::SpaceMap, &[space, vmo, 0, 0x7f30_0000_0000, length, READ | FIXED]);
         assert_eq!(map, Err(Error::BadArgument), "map of {length:#x}");
         let unmap = machine::unmap(&own::space(), 0x7f30_0000_0000, length);
         assert_eq!(unmap, Err(Error::BadArgument), "unmap of {length:#x}");
     }
-    for offset in [u64::MAX & !(PAGE - 1), 1 << 63] {
+    for offset in [!(PAGE - 1), 1 << 63] {
         assert!(call(Syscall::SpaceMap, &[space, vmo, offset, 0, PAGE, READ]).is_err(), "offset {offset:#x}");
         assert_eq!(memory.write(offset, &[1]).unwrap_or(0), 0, "offset {offset:#x}");
         assert_eq!(memory.read(offset, &mut [1]).unwrap_or(0), 0, "offset {offset:#x}");
@@ -310,7 +310,7 @@ fn overlapping_mappings(_: &mut Context) {
 fn kernel_mappings(_: &mut Context) {
     let memory = Vmo::create(&own::pool(), 2 * PAGE).unwrap();
     let space = own::space();
-    for address in [USER_END, USER_END - PAGE, 0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, u64::MAX & !(PAGE - 1)] {
+    for address in [USER_END, USER_END - PAGE, 0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, !(PAGE - 1)] {
         let result = space.map_at(&memory, 0, address, 2 * PAGE, Access::Read);
         assert!(matches!(result, Err(Error::BadArgument | Error::BadAddress)), "{address:#x}: {result:?}");
         assert!(machine::unmap(&space, address, 2 * PAGE).is_err(), "{address:#x}");

@@ -74,7 +74,10 @@ impl FakeHardware {
         limit: usize,
         mut each: impl FnMut(&mut Self, (Frame, u64)),
     ) -> u64 {
-        assert!(from <= to && from.is_multiple_of(PAGE) && to.is_multiple_of(PAGE), "{from:#x}..{to:#x} is not a range of pages");
+        assert!(
+            from <= to && from.is_multiple_of(PAGE) && to.is_multiple_of(PAGE),
+            "{from:#x}..{to:#x} is not a range of pages"
+        );
         let mut at = from;
         for _ in 0..limit.max(1) {
             if at >= to {
