@@ -188,7 +188,8 @@ impl<H: Hardware> Machine<H> {
     #[inline(always)]
     pub fn next(&mut self, processor: usize) -> Next {
         match self.processors.get(processor) {
-            Some(entry) if !entry.attention => Next::Run,
+            // An idle processor is also woken by what concerns the hardware alone, like a flush.
+            Some(entry) if !entry.attention && !entry.current.is_none() => Next::Run,
             _ => self.next_with_attention(processor),
         }
     }
