@@ -229,9 +229,12 @@ fn own_sessions(_: &mut Context) {
 
 fn order(_: &mut Context) {
     let endpoint = Endpoint::create(&own::pool()).unwrap();
-    let callers: Vec<_> = (0..5)
-        .map(|badge| {
-            let session = Session::create(&endpoint, &own::pool(), badge).unwrap();
+    // Held to the end: a session that closes would be received between the calls.
+    let sessions: Vec<Session> = (0..5).map(|badge| Session::create(&endpoint, &own::pool(), badge).unwrap()).collect();
+    let callers: Vec<_> = sessions
+        .iter()
+        .map(|session| {
+            let session = session.try_clone().unwrap();
             let caller = thread::spawn(move || session.call_words(0, [0]).unwrap()).unwrap();
             sleep(10);
             caller
