@@ -59,7 +59,10 @@ fn search(folder: &Path, target: &str, step: &mut Step) -> Result<Outcome> {
     let found = workspace::target().join("tessera/fuzz").join(target);
     fs::create_dir_all(&found).into_diagnostic().wrap_err("cannot make a folder for what the fuzzer finds")?;
     let mut search = Command::new(built.join(TARGET).join("release").join(target));
-    search.arg(format!("-max_total_time={SECONDS}")).arg(format!("-artifact_prefix={}/failure-", found.display()));
+    search
+        .arg(format!("-max_total_time={SECONDS}"))
+        .arg("-seed=1")
+        .arg(format!("-artifact_prefix={}/failure-", found.display()));
     search.arg(found.join("corpus")).args(Some(folder.join("corpus").join(target)).filter(|corpus| corpus.exists()));
     fs::create_dir_all(found.join("corpus")).into_diagnostic()?;
     Ok(run(&mut search, step)?.outcome())

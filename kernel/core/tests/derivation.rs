@@ -47,8 +47,11 @@ fn take_out(model: &mut [Entry], gone: usize) {
     }
 }
 
+/// The same cases at every run, so that a change is judged by what it did; the fuzzer looks for new ones.
+const SEED: proptest::test_runner::RngSeed = proptest::test_runner::RngSeed::Fixed(0x7e55e7a);
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, rng_seed: SEED, ..ProptestConfig::default() })]
 
     #[test]
     fn handles_are_what_the_model_says(steps in steps()) {
