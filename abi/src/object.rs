@@ -48,7 +48,7 @@ kinds! {
     Reply = 9;
     /// 64 signal bits.
     Event = 10;
-    /// One or more interrupt lines.
+    /// One or more interrupt lines: pins, or messages that devices send.
     Interrupt = 11;
     /// A range of I/O ports.
     IoPort = 12;

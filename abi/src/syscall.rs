@@ -183,6 +183,11 @@ calls! {
     GuestEnter = 70, "guest_enter", ["address"] => [];
     /// How many processors run.
     Processors = 71, "processors", [] => ["count"];
+
+    /// Makes a message-signalled interrupt out of authority over messages: a device that writes `data` (32 bits) to `address` fires it.
+    InterruptCreateMessage = 72, "interrupt_create_message", ["interrupt", "pool"] => ["interrupt", "address", "data"];
+    /// Which lines an interrupt object covers. Lines from `first message` on are message-signalled, those below are pins.
+    InterruptInspect = 73, "interrupt_inspect", ["interrupt"] => ["first", "count", "first message"];
 }
 
 /// Flags of `space_map` and `space_protect`.

@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::cpu::{self, msr};
-use crate::memory;
+use crate::{memory, processor};
 
 /// Vectors from here on are interrupts; device lines come first, one vector each.
 pub const FIRST_VECTOR: u64 = 0x20;
@@ -69,6 +69,13 @@ fn write(register: u32, value: u32) {
             memory::direct(BASE.load(Ordering::Relaxed) + u64::from(register) * 16).cast::<u32>().write_volatile(value)
         };
     }
+}
+
+/// What a device writes where to fire the vector of `line` as an edge, at the processor that takes the device lines (Intel SDM
+/// volume 3, section 11.11).
+pub fn message(line: u32) -> (u64, u32) {
+    let target = processor::running().first().map_or(0, |first| first.apic.load(Ordering::Relaxed));
+    (0xfee0_0000 | u64::from(target & 0xff) << 12, FIRST_VECTOR as u32 + line)
 }
 
 /// Switches this processor's controller on, with the timer stopped; answers its number.

@@ -156,6 +156,7 @@ fn start_init(machine: &mut Machine<Platform>, boot: &'static Boot, interrupt_li
         archive: (Frame(boot.archive.start / PAGE), boot.archive.length),
         arguments: &init.arguments[..init.argument_count],
         interrupt_lines,
+        interrupt_messages: apic::LINES.saturating_sub(interrupt_lines),
         devices: devices(&boot.info),
     };
     machine.start_first(&program).map_err(abi_text)

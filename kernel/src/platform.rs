@@ -176,6 +176,10 @@ impl Hardware for Platform {
         io_apic::enable(line, enabled);
     }
 
+    fn interrupt_message(&self, line: u32) -> (u64, u32) {
+        apic::message(line)
+    }
+
     fn port_read(&mut self, port: u16, width: u8) -> u32 {
         // SAFETY: whoever holds the port's handle was given the device behind it; with DMA a device is as trusted as the
         // kernel, which is why the first program alone gets such handles.

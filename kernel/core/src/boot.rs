@@ -44,8 +44,10 @@ pub struct FirstProgram<'a> {
     /// The boot archive: first frame, bytes. Its frames are not among the free ones.
     pub archive: (Frame, u64),
     pub arguments: &'a [&'a str],
-    /// How many interrupt lines there are.
+    /// How many interrupt lines are pins of a controller. They have the lowest numbers.
     pub interrupt_lines: u32,
+    /// How many lines behind those are fired by messages.
+    pub interrupt_messages: u32,
     /// Frame numbers that are not memory.
     pub devices: Range<u64>,
 }
@@ -123,6 +125,8 @@ impl<H: Hardware> Machine<H> {
             boxes: Arena::new(size(Kind::Sealed)),
             alarms: Alarms::new(threads.saturating_add(size(Kind::Budget))),
             lines: Vec::new(),
+            pins: 0,
+            next_message: 0,
             dead: Dead::Nothing,
             last_dead: Dead::Nothing,
             first: Id::NONE,
@@ -136,7 +140,9 @@ impl<H: Hardware> Machine<H> {
 
     /// Makes the first process and lets it run.
     pub fn start_first(&mut self, program: &FirstProgram<'_>) -> Result<(), Error> {
-        self.lines = vec![Id::NONE; program.interrupt_lines as usize];
+        let lines = program.interrupt_lines.saturating_add(program.interrupt_messages);
+        self.lines = vec![Id::NONE; lines as usize];
+        self.pins = program.interrupt_lines;
         let pool = self.pools.iter().next().map(|(id, _)| id).ok_or(Error::BadState)?;
         for kind in [Kind::Space, Kind::Process, Kind::Thread, Kind::Budget, Kind::Interrupt, Kind::IoPort, Kind::Mmio]
         {
@@ -152,7 +158,7 @@ impl<H: Hardware> Machine<H> {
         let budget = self.budgets.insert(Budget::first(pool, all_cores)).ok_or(Error::NoQuota)?;
         self.first = process;
         let thread = self.thread_make(pool, process, budget)?;
-        let line = InterruptLine { pool, count: program.interrupt_lines, ..InterruptLine::default() };
+        let line = InterruptLine { pool, count: lines, ..InterruptLine::default() };
         let line = self.interrupts.insert(line).ok_or(Error::NoQuota)?;
         let ports =
             self.ports.insert(Ports { pool, first: 0, count: 0x1_0000, ..Ports::default() }).ok_or(Error::NoQuota)?;

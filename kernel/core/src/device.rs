@@ -9,7 +9,7 @@ use crate::{
 };
 use tessera_abi::{Error, Kind, PAGE, Rights};
 
-/// Interrupt lines `first..first + count`.
+/// Interrupt lines `first..first + count`. One that was made as a message has its line's slot from the start.
 #[derive(Default)]
 pub struct InterruptLine {
     pub(crate) references: u32,
@@ -83,16 +83,67 @@ impl<H: Hardware> Machine<H> {
         let (_, id) = self.line(caller.process, interrupt, Rights::MANAGE)?;
         let (_, event) = self.event(caller.process, event, Rights::SIGNAL)?;
         let line = self.single_line(id)?;
+        let pin = line < self.pins;
         let slot = self.lines.get_mut(line as usize).ok_or(Error::BadArgument)?;
         if *slot != id && !slot.is_none() {
             return Err(Error::Occupied);
+        }
+        if *slot != id && !pin {
+            // Only who was told a message's address and data has the message.
+            return Err(Error::BadState);
         }
         *slot = id;
         if let Some(entry) = self.interrupts.get_mut(id) {
             entry.target = (event, bits);
         }
-        self.hardware.interrupt_enable(line, true);
+        self.line_enable(line, true);
         Ok(Flow::Done)
+    }
+
+    /// Masks or unmasks a line. A message is an edge and has no mask: the device is where it is held back.
+    fn line_enable(&mut self, line: u32, enabled: bool) {
+        if line < self.pins {
+            self.hardware.interrupt_enable(line, enabled);
+        }
+    }
+
+    /// `interrupt_create_message`.
+    pub(crate) fn interrupt_create_message(
+        &mut self,
+        caller: &Caller,
+        interrupt: u64,
+        pool: u64,
+    ) -> Result<Flow, Error> {
+        let (node, outer) = self.line(caller.process, interrupt, Rights::MANAGE)?;
+        let (_, pool) = self.pool(caller.process, pool, Rights::MANAGE)?;
+        let outer = self.interrupts.get(outer).ok_or(Error::Gone)?;
+        let (first, end) = (outer.first.max(self.pins), outer.first.saturating_add(outer.count));
+        if first >= end {
+            return Err(Error::BadArgument);
+        }
+        let from = self.next_message.clamp(first, end);
+        let line = (from..end)
+            .chain(first..from)
+            .find(|line| self.lines.get(*line as usize).is_some_and(|slot| slot.is_none()))
+            .ok_or(Error::NoQuota)?;
+        let handles = self.handle_pool(caller.process)?;
+        self.charge_object(pool, Kind::Interrupt, handles)?;
+        let entry = InterruptLine { pool, first: line, count: 1, ..InterruptLine::default() };
+        let id = self.interrupts.insert(entry).ok_or(Error::NoQuota)?;
+        if let Some(slot) = self.lines.get_mut(line as usize) {
+            *slot = id;
+        }
+        self.next_message = line.saturating_add(1);
+        let (address, data) = self.hardware.interrupt_message(line);
+        let handle = self.publish(caller.process, node, Object::Interrupt(id), Rights::ALL)?;
+        Ok(Flow::Values([handle, address, u64::from(data), 0, 0, 0]))
+    }
+
+    /// `interrupt_inspect`.
+    pub(crate) fn interrupt_inspect(&mut self, caller: &Caller, interrupt: u64) -> Result<Flow, Error> {
+        let (_, id) = self.line(caller.process, interrupt, Rights::NONE)?;
+        let line = self.interrupts.get(id).ok_or(Error::Gone)?;
+        Ok(Flow::Values([u64::from(line.first), u64::from(line.count), u64::from(self.pins), 0, 0, 0]))
     }
 
     /// `interrupt_acknowledge`.
@@ -102,11 +153,11 @@ impl<H: Hardware> Machine<H> {
         if self.lines.get(line as usize) != Some(&id) {
             return Err(Error::BadState);
         }
-        self.hardware.interrupt_enable(line, true);
+        self.line_enable(line, true);
         Ok(Flow::Done)
     }
 
-    /// A device's line fired; it is masked until it is acknowledged.
+    /// A device's line fired; a pin that is a level is masked until it is acknowledged. One that nobody bound is ignored.
     pub fn interrupt(&mut self, processor: usize, line: u32) {
         self.interrupted(processor);
         let id = self.lines.get(line as usize).copied().unwrap_or_default();
@@ -119,7 +170,7 @@ impl<H: Hardware> Machine<H> {
         let Some(line) = self.interrupts.remove(id) else { return };
         if let Some(slot) = self.lines.get_mut(line.first as usize).filter(|slot| **slot == id) {
             *slot = Id::NONE;
-            self.hardware.interrupt_enable(line.first, false);
+            self.line_enable(line.first, false);
         }
         self.credit(line.pool, Resource::of(Kind::Interrupt), 1);
     }

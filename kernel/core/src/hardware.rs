@@ -87,8 +87,10 @@ pub trait Hardware {
     /// Prepares a zeroed frame as vector state.
     fn vector_create(&mut self, frame: Frame);
 
-    /// Unmasks or masks an interrupt line.
+    /// Unmasks or masks an interrupt line that is a pin.
     fn interrupt_enable(&mut self, line: u32, enabled: bool);
+    /// What a device writes where (address, data) to fire line `line`, which is one of the messages.
+    fn interrupt_message(&self, line: u32) -> (u64, u32);
     /// Reads an I/O port; `width` is 1, 2 or 4.
     fn port_read(&mut self, port: u16, width: u8) -> u32;
     /// Writes an I/O port; `width` is 1, 2 or 4.

@@ -138,6 +138,10 @@ pub struct Machine<H: Hardware> {
     alarms: timer::Alarms,
     /// Which interrupt object each line is bound to.
     lines: Vec<Id<device::InterruptLine>>,
+    /// Lines below this one are pins, the others messages.
+    pins: u32,
+    /// Where the search for a free message goes on: one that was given back is used again last.
+    next_message: u32,
     /// What waits to be taken apart, first and last.
     dead: reaper::Dead,
     last_dead: reaper::Dead,

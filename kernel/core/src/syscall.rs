@@ -146,6 +146,8 @@ impl<H: Hardware> Machine<H> {
             Syscall::InterruptCreate => one(self.interrupt_create(caller, a, b, c, d)),
             Syscall::InterruptBind => self.interrupt_bind(caller, a, b, c),
             Syscall::InterruptAcknowledge => self.interrupt_acknowledge(caller, a),
+            Syscall::InterruptCreateMessage => self.interrupt_create_message(caller, a, b),
+            Syscall::InterruptInspect => self.interrupt_inspect(caller, a),
             Syscall::IoPortCreate => one(self.port_create(caller, a, b, c, d)),
             Syscall::IoPortRead => one(self.port_read(caller, a, b, c)),
             Syscall::IoPortWrite => self.port_write(caller, a, b, c, d),

@@ -23,7 +23,7 @@ pub use budget::{Budget, Limits};
 pub use clock::{Clock, ticks};
 pub use endpoint::{Endpoint, Lease, Received, reply};
 pub use event::Event;
-pub use interrupt::Interrupt;
+pub use interrupt::{Interrupt, Lines, MessageInterrupt};
 pub use io_port::{IoPort, Width};
 pub use log::Log;
 pub use mmio::Mmio;

@@ -76,6 +76,8 @@ const WANTS: &[(Syscall, usize, Kind)] = &[
     (Syscall::InterruptCreate, 0, Kind::Interrupt),
     (Syscall::InterruptBind, 0, Kind::Interrupt),
     (Syscall::InterruptAcknowledge, 0, Kind::Interrupt),
+    (Syscall::InterruptCreateMessage, 0, Kind::Interrupt),
+    (Syscall::InterruptInspect, 0, Kind::Interrupt),
     (Syscall::IoPortCreate, 0, Kind::IoPort),
     (Syscall::IoPortRead, 0, Kind::IoPort),
     (Syscall::IoPortWrite, 0, Kind::IoPort),

@@ -72,6 +72,12 @@ pub fn write(address: u64, value: u8) {
     unsafe { (address as *mut u8).write_volatile(value) };
 }
 
+/// Writes a device's register.
+pub fn write_32(address: u64, value: u32) {
+    // SAFETY: the test mapped a device there.
+    unsafe { (address as *mut u32).write_volatile(value) };
+}
+
 /// Jumps to an address.
 pub fn execute(address: u64) {
     // SAFETY: faults, or runs a `ret` that the test put there.

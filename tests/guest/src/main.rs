@@ -13,6 +13,7 @@ mod budgets;
 mod calls;
 mod context;
 mod deaths;
+mod devices;
 mod events;
 mod faults;
 mod garbage;
@@ -58,6 +59,7 @@ const TESTS: &[&[Test]] = &[
     registers::TESTS,
     budgets::TESTS,
     seals::TESTS,
+    devices::TESTS,
     heap::TESTS,
     processes::TESTS,
     faults::TESTS,

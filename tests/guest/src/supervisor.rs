@@ -10,6 +10,7 @@ use tessera_runtime::object::{Limits, Pool, Power, Progress, Vmo};
 use tessera_runtime::{Object, Program, Start, log, log_part, own};
 
 use crate::context::{now, sleep, within};
+use crate::devices::{self, Devices};
 use crate::{TESTS, Test};
 
 /// Pages of a test's pool.
@@ -24,11 +25,17 @@ const RESOURCES: usize = 21;
 /// The priority of tests: below the supervisor's, so that a test that spins can be ended.
 const PRIORITY: u64 = 40;
 
+/// What tests are lent of the first program's.
+struct Authority {
+    archive: Vmo,
+    devices: Devices,
+}
+
 /// Runs the tests that the arguments choose; powers off.
 pub fn run(mut start: Start) -> i32 {
     let power: Power = start.take("power").unwrap();
-    let memory: Vmo = start.take("archive").unwrap();
-    let archive = Archive::new(&memory).unwrap();
+    let authority = Authority { archive: start.take("archive").unwrap(), devices: Devices::take(&mut start).unwrap() };
+    let archive = Archive::new(&authority.archive).unwrap();
     let file = archive.program("tests").unwrap();
     // The heap's first pages stay: they are touched before anything is compared.
     drop(core::hint::black_box(vec![1_u8; 512 << 10]));
@@ -39,7 +46,7 @@ pub fn run(mut start: Start) -> i32 {
     let (mut passed, mut failed) = (0, 0);
     for test in TESTS.iter().copied().flatten().filter(|(name, _)| chosen(name)) {
         log_part!("test {} ...", test.0);
-        match one(test, file, &memory) {
+        match one(test, file, &authority) {
             Ok(milliseconds) => {
                 log!(" ok ({milliseconds} ms)");
                 passed += 1;
@@ -56,11 +63,11 @@ pub fn run(mut start: Start) -> i32 {
     code as i32
 }
 
-fn one(test: &Test, file: &[u8], memory: &Vmo) -> Result<u64, String> {
+fn one(test: &Test, file: &[u8], authority: &Authority) -> Result<u64, String> {
     let before = usages(&own::pool());
     let began = now();
     let pool = own::pool().create(PAGES).map_err(|error| format!("cannot make its pool: {error}"))?;
-    let outcome = watch(test, file, memory, &pool);
+    let outcome = watch(test, file, authority, &pool);
     let milliseconds = (now() - began) / 1_000_000;
     if outcome.is_err() {
         // Other processes of the test may still run: they end with their last handle.
@@ -80,17 +87,17 @@ fn one(test: &Test, file: &[u8], memory: &Vmo) -> Result<u64, String> {
 }
 
 /// Runs the test to its end.
-fn watch(test: &Test, file: &[u8], memory: &Vmo, pool: &Pool) -> Result<(), String> {
+fn watch(test: &Test, file: &[u8], authority: &Authority, pool: &Pool) -> Result<(), String> {
     let said = |what: &'static str| move |error: tessera_runtime::Error| format!("{what}: {error}");
     let limits = Limits { priority: PRIORITY, amount: 0, period: 0, cores: 0 };
     let budget = own::budget().create(pool, limits).map_err(said("cannot make its budget"))?;
     let program = Program::new("tests", file, pool, &budget).standard().map_err(said("cannot lend the log"))?;
-    let archive = memory.try_clone().map_err(said("cannot lend the archive"))?;
-    let child = program
-        .handle("archive", archive)
-        .argument(&format!("test={}", test.0))
-        .start()
-        .map_err(said("cannot start it"))?;
+    let archive = authority.archive.try_clone().map_err(said("cannot lend the archive"))?;
+    let mut program = program.handle("archive", archive);
+    if devices::TESTS.iter().any(|(name, _)| *name == test.0) {
+        program = authority.devices.lend(program).map_err(said("cannot lend the devices"))?;
+    }
+    let child = program.argument(&format!("test={}", test.0)).start().map_err(said("cannot start it"))?;
     match child.wait(within(LIMIT)) {
         Ok(Progress::Ended(0)) => Ok(()),
         Ok(Progress::Ended(code)) => Err(format!("it ended with code {code}")),

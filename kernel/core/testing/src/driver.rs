@@ -73,6 +73,7 @@ impl System {
                 archive: (Frame(24), PAGE),
                 arguments: &["one", "two"],
                 interrupt_lines: 24,
+                interrupt_messages: 4,
                 devices: 0x10_0000..0x10_0100,
             })
             .expect("the first program starts");

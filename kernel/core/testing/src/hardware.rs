@@ -251,6 +251,10 @@ impl Hardware for FakeHardware {
         };
     }
 
+    fn interrupt_message(&self, line: u32) -> (u64, u32) {
+        (0xfee0_0000, line)
+    }
+
     fn port_read(&mut self, port: u16, _: u8) -> u32 {
         self.ports.get(&port).copied().unwrap_or(0)
     }
