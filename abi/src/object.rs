@@ -66,6 +66,8 @@ kinds! {
     Unseal = 18;
     /// A sealed handle.
     Sealed = 19;
+    /// Holds memory still for devices that reach it by themselves.
+    Dma = 20;
 }
 
 macro_rules! faults {

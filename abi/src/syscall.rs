@@ -188,6 +188,13 @@ calls! {
     InterruptCreateMessage = 72, "interrupt_create_message", ["interrupt", "pool"] => ["interrupt", "address", "data"];
     /// Which lines an interrupt object covers. Lines from `first message` on are message-signalled, those below are pins.
     InterruptInspect = 73, "interrupt_inspect", ["interrupt"] => ["first", "count", "first message"];
+
+    /// Makes an object that can hold memory for devices, from authority to do so.
+    DmaCreate = 74, "dma_create", ["dma", "pool"] => ["dma"];
+    /// Pins pages of memory, present or not, and writes the device address of each into an array of 64-bit words. They stay until the last handle of `dma` is closed. Answers how many it pinned before the first error.
+    DmaPin = 75, "dma_pin", ["dma", "vmo", "offset", "length", "address"] => ["pages"];
+    /// How many pages are pinned.
+    DmaInspect = 76, "dma_inspect", ["dma"] => ["pages"];
 }
 
 /// Flags of `space_map` and `space_protect`.

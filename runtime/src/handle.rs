@@ -75,6 +75,7 @@ const fn reaches_memory(call: Syscall) -> bool {
             | Syscall::LeaseWrite
             | Syscall::LogWrite
             | Syscall::GuestEnter
+            | Syscall::DmaPin
     )
 }
 

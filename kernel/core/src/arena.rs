@@ -22,6 +22,16 @@ impl<T> Id<T> {
         self.0 == Id::<T>::NONE.0
     }
 
+    /// The name as a word, for where words are kept.
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// A name from such a word. A wrong one names nothing, or another entry, as every stale name.
+    pub(crate) fn from_bits(bits: u64) -> Id<T> {
+        Id(bits, PhantomData)
+    }
+
     /// The place in the table.
     #[inline(always)]
     pub fn index(self) -> u32 {

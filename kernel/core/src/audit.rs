@@ -5,7 +5,7 @@ use crate::{
     Frame, Hardware, Machine,
     arena::Id,
     node::{Holder, Object},
-    pool::{Pool, Resource},
+    pool::{LAST_KIND, Pool, Resource},
     queue::Queue,
     space::Backing,
     thread::{Answerer, State, Thread},
@@ -41,6 +41,7 @@ fn name(object: Object) -> (u64, u32) {
         Object::Interrupt(id) => id.index(),
         Object::IoPort(id) => id.index(),
         Object::Mmio(id) => id.index(),
+        Object::Dma(id) => id.index(),
         Object::Seal(id) | Object::Unseal(id) => return (Kind::Seal as u64, id.index()),
         Object::Sealed(id) => id.index(),
         Object::Clock | Object::Log | Object::Power | Object::Nothing => 0,
@@ -60,7 +61,7 @@ impl<H: Hardware> Machine<H> {
 
     /// What every pool owes of everything.
     pub fn charges(&self) -> Vec<u32> {
-        let numbers = (0..=19).chain([RESOURCE_HANDLES]).filter_map(Resource::from_number);
+        let numbers = (0..=LAST_KIND).chain([RESOURCE_HANDLES]).filter_map(Resource::from_number);
         let numbers: Vec<Resource> = numbers.collect();
         self.pools.iter().flat_map(|(_, pool)| numbers.iter().map(|resource| pool.account(*resource).1)).collect()
     }
@@ -76,14 +77,14 @@ impl<H: Hardware> Machine<H> {
         let mut owe = |pool: Id<Pool>, resource: u64, amount: u32| {
             *owed.entry((pool.index(), resource)).or_default() += amount;
         };
-        let resources = || (0..=19).chain([RESOURCE_HANDLES]);
+        let resources = || (0..=LAST_KIND).chain([RESOURCE_HANDLES]);
         macro_rules! objects {
             ($($table:ident $kind:ident),*) => {$(
                 for (_, object) in self.$table.iter() { owe(object.pool, Kind::$kind as u64, 1); }
             )*};
         }
         objects!(vmos Vmo, spaces Space, processes Process, threads Thread, budgets Budget, endpoints Endpoint,
-            sessions Session, replies Reply, events Event, interrupts Interrupt, ports IoPort, devices Mmio, brands Seal,
+            sessions Session, replies Reply, events Event, interrupts Interrupt, ports IoPort, devices Mmio, dmas Dma, brands Seal,
             boxes Sealed);
         for (_, node) in self.nodes.iter() {
             owe(node.pool, RESOURCE_HANDLES, 1);
@@ -93,6 +94,9 @@ impl<H: Hardware> Machine<H> {
         }
         for (_, space) in self.spaces.iter() {
             owe(space.pool, 0, space.tables);
+        }
+        for (_, dma) in self.dmas.iter() {
+            owe(dma.pool, 0, dma.pinned + dma.lists());
         }
         for (_, thread) in self.threads.iter().filter(|(_, thread)| !thread.guest.space.is_none()) {
             owe(thread.guest.pool, 0, 2);
@@ -151,7 +155,7 @@ impl<H: Hardware> Machine<H> {
             )*};
         }
         objects!(pools Pool, vmos Vmo, spaces Space, processes Process, threads Thread, budgets Budget, endpoints Endpoint,
-            sessions Session, replies Reply, events Event, interrupts Interrupt, ports IoPort, devices Mmio, brands Seal,
+            sessions Session, replies Reply, events Event, interrupts Interrupt, ports IoPort, devices Mmio, dmas Dma, brands Seal,
             boxes Sealed);
         let single = [Kind::Clock as u64, Kind::Log as u64, Kind::Power as u64];
         match held.keys().find(|(kind, _)| !single.contains(kind)) {
@@ -187,12 +191,43 @@ impl<H: Hardware> Machine<H> {
         for (frame, counted) in &leads {
             same(&format!("holders of {frame:?}"), self.frames.holders(*frame), *counted)?;
         }
+        let lists = self.audit_pins(&mut leads)?;
         let tables: u32 = self.spaces.iter().map(|(_, space)| space.tables).sum();
         let guests = self.threads.iter().filter(|(_, thread)| !thread.guest.space.is_none()).count() as u32;
         // The boot archive's frames come on top of those that were free at the start.
         let first = self.pools.iter().find(|(_, pool)| pool.parent.is_none());
         let all = first.map_or(0, |(_, pool)| pool.account(Resource::PAGES).0);
-        same("free frames", self.frames.available() + leads.len() as u32 + tables + 2 * guests, all)
+        same("free frames", self.frames.available() + leads.len() as u32 + lists + tables + 2 * guests, all)
+    }
+
+    /// Every frame and every VMO knows how often it is pinned. Answers the frames of the lists; pinned frames join `leads`.
+    fn audit_pins(&self, leads: &mut BTreeMap<Frame, u32>) -> Result<u32, String> {
+        let mut frames: BTreeMap<Frame, u32> = BTreeMap::new();
+        let mut vmos: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut lists = 0;
+        for (_, dma) in self.dmas.iter() {
+            let (mut list, mut left) = (dma.list, dma.pinned);
+            lists += dma.lists();
+            while let Some(index) = left.checked_sub(1) {
+                let (frame, vmo) = self.dma_pinned(list, index);
+                *frames.entry(frame).or_default() += 1;
+                if self.vmos.get(vmo).is_some() {
+                    *vmos.entry(vmo.index()).or_default() += 1;
+                }
+                left = index;
+                if left.is_multiple_of(crate::dma::PINS) {
+                    list = Frame(self.hardware.load(list, 0));
+                }
+            }
+        }
+        for (id, vmo) in self.vmos.iter() {
+            same(&format!("pins of {id:?}"), vmo.pinned, vmos.get(&id.index()).copied().unwrap_or(0))?;
+        }
+        for (frame, count) in frames {
+            same(&format!("pins of {frame:?}"), self.frames.pins(frame), count)?;
+            leads.entry(frame).or_default();
+        }
+        Ok(lists)
     }
 
     /// Pages and tables that a tree reaches.

@@ -5,6 +5,7 @@ use crate::{
     arena::{Arena, Id},
     budget::Budget,
     device::{Device, InterruptLine, Ports},
+    dma::Dma,
     frames::Frames,
     node::{Holder, MAX_NODES, Node, Object},
     pool::{Pool, RESOURCES, Resource},
@@ -78,9 +79,10 @@ impl<H: Hardware> Machine<H> {
             (Kind::Session, table(8, 512)),
             (Kind::Reply, table(16, 256)),
             (Kind::Event, table(8, 512)),
-            (Kind::Interrupt, 256),
-            (Kind::IoPort, 256),
-            (Kind::Mmio, 256),
+            (Kind::Interrupt, table(64, 256)),
+            (Kind::IoPort, table(64, 256)),
+            (Kind::Mmio, table(64, 256)),
+            (Kind::Dma, table(64, 256)),
             (Kind::Seal, table(64, 128)),
             (Kind::Sealed, table(16, 256)),
         ];
@@ -121,6 +123,7 @@ impl<H: Hardware> Machine<H> {
             interrupts: Arena::new(size(Kind::Interrupt)),
             ports: Arena::new(size(Kind::IoPort)),
             devices: Arena::new(size(Kind::Mmio)),
+            dmas: Arena::new(size(Kind::Dma)),
             brands: Arena::new(size(Kind::Seal)),
             boxes: Arena::new(size(Kind::Sealed)),
             alarms: Alarms::new(threads.saturating_add(size(Kind::Budget))),
@@ -144,8 +147,8 @@ impl<H: Hardware> Machine<H> {
         self.lines = vec![Id::NONE; lines as usize];
         self.pins = program.interrupt_lines;
         let pool = self.pools.iter().next().map(|(id, _)| id).ok_or(Error::BadState)?;
-        for kind in [Kind::Space, Kind::Process, Kind::Thread, Kind::Budget, Kind::Interrupt, Kind::IoPort, Kind::Mmio]
-        {
+        let made = [Kind::Space, Kind::Process, Kind::Thread, Kind::Budget];
+        for kind in made.into_iter().chain([Kind::Interrupt, Kind::IoPort, Kind::Mmio, Kind::Dma]) {
             self.charge(pool, Resource::of(kind), 1)?;
         }
         let space = self.space_make(pool)?;
@@ -167,6 +170,7 @@ impl<H: Hardware> Machine<H> {
             .devices
             .insert(Device { pool, first: program.devices.start, pages, ..Device::default() })
             .ok_or(Error::NoQuota)?;
+        let dma = self.dmas.insert(Dma { pool, ..Dma::default() }).ok_or(Error::NoQuota)?;
         let archive = self.archive(pool, program.archive)?;
         let mut block = [0; STARTUP];
         let mut writer = StartupWriter::new(&mut block);
@@ -179,6 +183,7 @@ impl<H: Hardware> Machine<H> {
             ("interrupts", Object::Interrupt(line)),
             ("ports", Object::IoPort(ports)),
             ("devices", Object::Mmio(devices)),
+            ("dma", Object::Dma(dma)),
             ("clock", Object::Clock),
             ("log", Object::Log),
             ("power", Object::Power),

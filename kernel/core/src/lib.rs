@@ -24,6 +24,7 @@ mod boot;
 mod budget;
 mod call;
 mod device;
+mod dma;
 mod endpoint;
 mod event;
 mod fast;
@@ -132,6 +133,7 @@ pub struct Machine<H: Hardware> {
     interrupts: Arena<device::InterruptLine>,
     ports: Arena<device::Ports>,
     devices: Arena<device::Device>,
+    dmas: Arena<dma::Dma>,
     brands: Arena<seal::Brand>,
     boxes: Arena<seal::Sealed>,
     frames: frames::Frames,

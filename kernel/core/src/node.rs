@@ -9,6 +9,7 @@ use crate::{
     arena::Id,
     budget::Budget,
     device::{Device, InterruptLine, Ports},
+    dma::Dma,
     endpoint::{Endpoint, Reply, Session},
     event::Event,
     pool::{Pool, Resource},
@@ -44,6 +45,7 @@ pub enum Object {
     Seal(Id<Brand>),
     Unseal(Id<Brand>),
     Sealed(Id<Sealed>),
+    Dma(Id<Dma>),
 }
 
 impl Object {
@@ -70,6 +72,7 @@ impl Object {
             Object::Seal(_) => Kind::Seal,
             Object::Unseal(_) => Kind::Unseal,
             Object::Sealed(_) => Kind::Sealed,
+            Object::Dma(_) => Kind::Dma,
         })
     }
 }
@@ -163,6 +166,7 @@ lookups! {
     seal: Seal => Brand;
     unseal: Unseal => Brand;
     sealed: Sealed => Sealed;
+    dma: Dma => Dma;
 }
 
 impl<H: Hardware> Machine<H> {
@@ -394,6 +398,7 @@ impl<H: Hardware> Machine<H> {
             Object::Mmio(id) => self.devices.get(id).map_or(0, |object| object.references),
             Object::Seal(id) | Object::Unseal(id) => self.brands.get(id).map_or(0, |object| object.references),
             Object::Sealed(id) => self.boxes.get(id).map_or(0, |object| object.references),
+            Object::Dma(id) => self.dmas.get(id).map_or(0, |object| object.references),
             Object::Clock | Object::Log | Object::Power | Object::Nothing => 0,
         }
     }
@@ -422,6 +427,7 @@ impl<H: Hardware> Machine<H> {
             Object::Mmio(id) => self.devices.get_mut(id).map(|object| &mut object.references),
             Object::Seal(id) | Object::Unseal(id) => self.brands.get_mut(id).map(|object| &mut object.references),
             Object::Sealed(id) => self.boxes.get_mut(id).map(|object| &mut object.references),
+            Object::Dma(id) => self.dmas.get_mut(id).map(|object| &mut object.references),
             Object::Clock | Object::Log | Object::Power | Object::Nothing => None,
         }
     }
@@ -465,6 +471,7 @@ impl<H: Hardware> Machine<H> {
                 }
             }
             Object::Sealed(id) => self.bury(crate::reaper::Dead::Sealed(id)),
+            Object::Dma(id) => self.bury(crate::reaper::Dead::Dma(id)),
             Object::Clock | Object::Log | Object::Power | Object::Nothing => {}
         }
     }

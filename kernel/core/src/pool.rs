@@ -8,14 +8,16 @@ use tessera_abi::{Error, Kind, Rights};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Resource(usize);
 
-/// How many resources there are.
-pub const RESOURCES: usize = 21;
+/// The last kind with a table of its own.
+pub(crate) const LAST_KIND: u64 = Kind::Dma as u64;
+/// How many resources there are: pages, the kinds from 1 on, handles.
+pub const RESOURCES: usize = LAST_KIND as usize + 2;
 
 impl Resource {
     /// Pages of memory.
     pub const PAGES: Resource = Resource(0);
     /// Handles and mappings.
-    pub const HANDLES: Resource = Resource(20);
+    pub const HANDLES: Resource = Resource(RESOURCES - 1);
 
     /// An entry of the table of this kind.
     pub const fn of(kind: Kind) -> Resource {
@@ -25,7 +27,7 @@ impl Resource {
     /// The resource with this number in `pool_inspect`.
     pub fn from_number(number: u64) -> Option<Resource> {
         match number {
-            0..=19 => Some(Resource(number as usize)),
+            0..=LAST_KIND => Some(Resource(number as usize)),
             tessera_abi::syscall::RESOURCE_HANDLES => Some(Resource::HANDLES),
             _ => None,
         }

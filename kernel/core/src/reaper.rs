@@ -5,6 +5,7 @@
 use crate::{
     Hardware, Machine,
     arena::Id,
+    dma::Dma,
     endpoint::Endpoint,
     event::Event,
     process::Process,
@@ -27,6 +28,7 @@ pub enum Dead {
     Endpoint(Id<Endpoint>),
     Event(Id<Event>),
     Sealed(Id<Sealed>),
+    Dma(Id<Dma>),
 }
 
 /// Where an object stands on its way out; kept in each object that the reaper takes apart.
@@ -60,6 +62,7 @@ impl<H: Hardware> Machine<H> {
             Dead::Endpoint(id) => self.endpoints.get_mut(id).map(|object| &mut object.grave),
             Dead::Event(id) => self.events.get_mut(id).map(|object| &mut object.grave),
             Dead::Sealed(id) => self.boxes.get_mut(id).map(|object| &mut object.grave),
+            Dead::Dma(id) => self.dmas.get_mut(id).map(|object| &mut object.grave),
         }
     }
 
@@ -108,6 +111,7 @@ impl<H: Hardware> Machine<H> {
             Dead::Endpoint(id) => self.endpoint_reap(id),
             Dead::Event(id) => self.event_reap(id),
             Dead::Sealed(id) => self.sealed_reap(id),
+            Dead::Dma(id) => self.dma_reap(id),
         };
         if progress != Progress::Finished {
             self.append(dead);

@@ -40,7 +40,7 @@ fn rest_of_page(address: u64) -> u64 {
 impl<H: Hardware> Machine<H> {
     /// The physical address behind a user address.
     #[inline(always)]
-    fn reach(&mut self, space: Id<Space>, address: u64, write: bool) -> Result<u64, Miss> {
+    pub(crate) fn reach(&mut self, space: Id<Space>, address: u64, write: bool) -> Result<u64, Miss> {
         let root = self.spaces.get(space).ok_or(Miss::Denied)?.root;
         if let Some(physical) = self.hardware.translate(root, address, write) {
             return Ok(physical);

@@ -52,6 +52,8 @@ pub struct Vmo {
     /// Mappings of this memory.
     pub(crate) mappings: Id<Mapping>,
     pub(crate) mapping_count: u32,
+    /// Pages held still for devices.
+    pub(crate) pinned: u32,
 }
 
 /// Why a page cannot be had right now.
@@ -286,6 +288,10 @@ impl<H: Hardware> Machine<H> {
         let vmo = self.vmos.get(id).ok_or(Error::Gone)?;
         let (pages, source, root, levels, held, tables, mut mapping) =
             (vmo.pages, vmo.source, vmo.root, vmo.levels, vmo.held, vmo.tables, vmo.mappings);
+        if vmo.pinned != 0 {
+            // The first write to either side would move a page, and a device would go on with the old one.
+            return Err(Error::BadState);
+        }
         let mut visited = 0;
         while let Some(entry) = self.mappings.get(mapping) {
             let next = entry.next;

@@ -2,6 +2,7 @@
 
 mod budget;
 mod clock;
+mod dma;
 mod endpoint;
 mod event;
 pub mod guest;
@@ -21,6 +22,7 @@ mod vmo;
 
 pub use budget::{Budget, Limits};
 pub use clock::{Clock, ticks};
+pub use dma::Dma;
 pub use endpoint::{Endpoint, Lease, Received, reply};
 pub use event::Event;
 pub use interrupt::{Interrupt, Lines, MessageInterrupt};

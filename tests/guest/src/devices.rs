@@ -1,33 +1,40 @@
 //! Device authority. These tests alone are given the first program's `interrupts` and `devices`.
 
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use tessera_runtime::abi::PAGE;
-use tessera_runtime::object::{Access, Event, Interrupt, MessageInterrupt, Mmio};
-use tessera_runtime::{Error, Mapping, Object, Program, Start, own};
+use tessera_runtime::object::{Access, Dma, Endpoint, Event, Interrupt, MessageInterrupt, Mmio, Progress, Vmo};
+use tessera_runtime::{Error, Mapping, Object, Program, Rights, Start, own};
 
-use crate::context::{Context, event, within};
-use crate::{Test, machine};
+use crate::context::{Context, event, pool, within};
+use crate::{Role, Test, machine};
 
 pub const TESTS: &[Test] = &[
     ("a message that is sent raises the bits that its interrupt is bound to", message_fires),
     ("a message whose interrupt was closed is ignored", closed_message),
+    ("memory that a process pinned outlives it until the last handle is closed", pinned),
+    ("pinning charges its pool, and refuses what is not there", pin_refused),
     ("messages are not made of authority over pins, nor bound by their number", not_a_message),
 ];
+
+pub const ROLES: &[Role] = &[("pinner", pinner)];
 
 /// What the tests of this file are lent in addition to what every test has.
 pub struct Devices {
     interrupts: Interrupt,
     devices: Mmio,
+    dma: Dma,
 }
 
 impl Devices {
     pub fn take(start: &mut Start) -> Result<Devices, Error> {
-        Ok(Devices { interrupts: start.take("interrupts")?, devices: start.take("devices")? })
+        Ok(Devices { interrupts: start.take("interrupts")?, devices: start.take("devices")?, dma: start.take("dma")? })
     }
 
     pub fn lend<'a>(&self, program: Program<'a>) -> Result<Program<'a>, Error> {
-        Ok(program.handle("interrupts", self.interrupts.try_clone()?).handle("devices", self.devices.try_clone()?))
+        let (interrupts, devices) = (self.interrupts.try_clone()?, self.devices.try_clone()?);
+        Ok(program.handle("interrupts", interrupts).handle("devices", devices).handle("dma", self.dma.try_clone()?))
     }
 }
 
@@ -81,6 +88,72 @@ fn closed_message(context: &mut Context) {
     assert!(!is_raised(&event, 10));
     sender.send(&MessageInterrupt { data: other.data, ..closed });
     assert!(is_raised(&event, 1000));
+}
+
+/// Pages that are pinned at once: more than one call pins.
+const PAGES: usize = 100;
+
+fn pinned(context: &mut Context) {
+    let (root, pool): (Dma, _) = (context.start.take("dma").unwrap(), own::pool());
+    let dma = root.create(&pool).unwrap();
+    let told = Vmo::create(&pool, PAGE).unwrap();
+    let (theirs, paper) = (dma.try_clone().unwrap(), told.try_clone().unwrap());
+    let child = context.role("pinner", |program| program.handle("dma", theirs).handle("told", paper));
+    assert_eq!(child.wait(within(10_000)).unwrap(), Progress::Ended(0));
+    drop(child);
+    assert_eq!(dma.pages(), Ok(PAGES as u64));
+    let mapping = Mapping::new(&told, 0, PAGE, Access::Read).unwrap();
+    let held: Vec<u64> = mapping.words()[..PAGES].iter().map(|word| word.load(Ordering::Relaxed)).collect();
+    assert!(held.iter().all(|address| address.is_multiple_of(PAGE) && *address != 0));
+    // What the machine gives to others meanwhile is none of it.
+    let others = root.create(&pool).unwrap();
+    let memory = Vmo::create(&pool, 500 * PAGE).unwrap();
+    let mut addresses = [0; 500];
+    others.pin(&memory, 0, &mut addresses).unwrap();
+    assert!(addresses.iter().all(|address| !held.contains(address)));
+    assert_eq!(memory.snapshot(&pool), Err(Error::BadState), "a device would go on with the old pages");
+    let used = pool.usage(0).unwrap().used;
+    drop(dma);
+    // The list of a hundred pages is one page more.
+    assert_eq!(used - pool.usage(0).unwrap().used, PAGES as u64 + 1);
+    drop(others);
+    memory.snapshot(&pool).unwrap();
+}
+
+/// Pins, says what, and ends.
+fn pinner(context: &mut Context) -> i32 {
+    let dma: Dma = context.start.take("dma").unwrap();
+    let told: Vmo = context.start.take("told").unwrap();
+    let memory = Vmo::create(&own::pool(), PAGES as u64 * PAGE).unwrap();
+    let mut addresses = [0; PAGES];
+    dma.pin(&memory, 0, &mut addresses).unwrap();
+    let mapping = Mapping::new(&told, 0, PAGE, Access::Write).unwrap();
+    for (to, from) in mapping.words().iter().zip(addresses) {
+        to.store(from, Ordering::Relaxed);
+    }
+    0
+}
+
+fn pin_refused(context: &mut Context) {
+    let root: Dma = context.start.take("dma").unwrap();
+    let small = pool(128);
+    let dma = root.create(&small).unwrap();
+    let memory = Vmo::create(&own::pool(), 200 * PAGE).unwrap();
+    let mut addresses = [0; 200];
+    assert_eq!(dma.pin(&memory, 0, &mut addresses), Err(Error::NoQuota));
+    assert_eq!(dma.pages(), Ok(127), "and one page for the list");
+    assert_eq!(dma.pin(&memory, PAGE, &mut addresses), Err(Error::BadArgument), "beyond the end");
+    assert_eq!(dma.pin(&memory, 8, &mut addresses[..1]), Err(Error::BadArgument));
+    let endpoint = Endpoint::create(&own::pool()).unwrap();
+    let paged = Vmo::create_paged(&own::pool(), PAGE, &endpoint, 1).unwrap();
+    assert_eq!(dma.pin(&paged, 0, &mut addresses[..1]), Err(Error::BadArgument));
+    let readable = memory.duplicate(Rights::READ).unwrap();
+    assert_eq!(dma.pin(&readable, 0, &mut addresses[..1]), Err(Error::NoRight));
+    let weak = dma.duplicate(Rights::READ).unwrap();
+    assert_eq!(weak.pin(&memory, 0, &mut addresses[..1]), Err(Error::NoRight));
+    assert_eq!(weak.create(&small), Err(Error::NoRight));
+    drop((dma, weak));
+    assert_eq!(small.usage(0).unwrap().used, 0);
 }
 
 fn not_a_message(context: &mut Context) {

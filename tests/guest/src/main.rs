@@ -68,8 +68,16 @@ const TESTS: &[&[Test]] = &[
 ];
 
 /// All roles.
-const ROLES: &[&[Role]] =
-    &[garbage::ROLES, handles::ROLES, calls::ROLES, processes::ROLES, faults::ROLES, deaths::ROLES, soak::ROLES];
+const ROLES: &[&[Role]] = &[
+    garbage::ROLES,
+    handles::ROLES,
+    calls::ROLES,
+    processes::ROLES,
+    faults::ROLES,
+    deaths::ROLES,
+    devices::ROLES,
+    soak::ROLES,
+];
 
 program!(main);
 

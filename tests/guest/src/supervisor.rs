@@ -20,7 +20,7 @@ const LIMIT: u64 = 60_000;
 /// How long may pass until everything is given back.
 const SETTLE: u64 = 5_000;
 /// Resources of a pool: pages, each kind of object, handles.
-const RESOURCES: usize = 21;
+const RESOURCES: usize = 22;
 
 /// The priority of tests: below the supervisor's, so that a test that spins can be ended.
 const PRIORITY: u64 = 40;
@@ -113,7 +113,7 @@ fn watch(test: &Test, file: &[u8], authority: &Authority, pool: &Pool) -> Result
 fn usages(pool: &Pool) -> [u64; RESOURCES] {
     let mut usages = [0; RESOURCES];
     for (resource, usage) in usages.iter_mut().enumerate() {
-        let number = if resource == 20 { RESOURCE_HANDLES } else { resource as u64 };
+        let number = if resource == RESOURCES - 1 { RESOURCE_HANDLES } else { resource as u64 };
         *usage = pool.usage(number).map_or(u64::MAX, |usage| usage.used);
     }
     usages

@@ -7,8 +7,8 @@ use tessera_abi::{Error, FaultKind, PAGE, Startup, Syscall, Tag, syscall::map_fl
 use tessera_core::{Activation, Config, Fault, FirstProgram, Frame, Machine, Next};
 
 /// Resource numbers of `pool_inspect`: pages, the kinds, handles.
-pub const POOL_RESOURCES: [u64; 21] =
-    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, tessera_abi::syscall::RESOURCE_HANDLES];
+pub const POOL_RESOURCES: [u64; 22] =
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, tessera_abi::syscall::RESOURCE_HANDLES];
 
 /// Steps after which a machine that does not come to rest counts as stuck.
 const PATIENCE: usize = 200_000;

@@ -151,6 +151,7 @@ fn prepare(processors: usize) -> (System, Values) {
         "log",
         "power",
         "archive",
+        "dma",
     ];
     let mut values = Values(names.iter().map(|name| system.first(name)).collect());
     let [pool, budget] = [values.0[0], values.0[4]];
