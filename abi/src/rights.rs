@@ -25,7 +25,7 @@ rights! {
     READ = 2;
     /// Write memory, registers, state.
     WRITE = 3;
-    /// Map memory into a space; change a space's mappings.
+    /// Map memory into a space; change a space's mappings; pin memory for a device.
     MAP = 4;
     /// Map memory as executable.
     EXECUTE = 5;

@@ -76,7 +76,7 @@ impl<H: Hardware> Machine<H> {
         length: u64,
         address: u64,
     ) -> Result<Flow, Error> {
-        let (_, dma) = self.dma(caller.process, dma, Rights::MANAGE)?;
+        let (_, dma) = self.dma(caller.process, dma, Rights::MAP)?;
         // A device that was given an address reads and writes.
         let (_, id) = self.vmo(caller.process, vmo, Rights::READ | Rights::WRITE)?;
         let (size, source) = self.vmos.get(id).map(|vmo| (vmo.pages, vmo.source)).ok_or(Error::Gone)?;

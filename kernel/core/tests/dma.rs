@@ -167,7 +167,7 @@ fn what_cannot_be_pinned_is_refused_and_charges_nothing() {
         bench.system.call(Syscall::Duplicate, &[handle, u64::from(rights.bits())]).value()
     };
     let readable = limited(&mut bench, vmo, Rights::READ);
-    let weak = limited(&mut bench, dma, Rights::READ | Rights::WRITE);
+    let weak = limited(&mut bench, dma, Rights::READ | Rights::WRITE | Rights::MANAGE);
     let before = bench.system.machine.charges();
     let cases = [
         ([dma, vmo, 0, 0, at], Error::BadArgument),
@@ -191,7 +191,12 @@ fn what_cannot_be_pinned_is_refused_and_charges_nothing() {
         assert_eq!(bench.system.call(Syscall::DmaPin, &arguments), Answer::Refused(error), "{arguments:x?}");
         assert_eq!(bench.system.machine.charges(), before, "{arguments:x?}");
     }
-    assert_eq!(bench.system.call(Syscall::DmaCreate, &[weak, pool]).error(), Some(Error::NoRight));
+    let driver = limited(&mut bench, dma, Rights::MAP);
+    assert_eq!(bench.system.call(Syscall::DmaCreate, &[driver, pool]).error(), Some(Error::NoRight));
+    assert_eq!(bench.pin(driver, vmo, 0, 1).len(), 1);
+    bench.close(driver);
+    bench.close(dma);
+    let dma = bench.create();
     assert_eq!(bench.system.call(Syscall::DmaInspect, &[dma]).value(), 0);
 }
 

@@ -149,10 +149,11 @@ fn pin_refused(context: &mut Context) {
     assert_eq!(dma.pin(&paged, 0, &mut addresses[..1]), Err(Error::BadArgument));
     let readable = memory.duplicate(Rights::READ).unwrap();
     assert_eq!(dma.pin(&readable, 0, &mut addresses[..1]), Err(Error::NoRight));
-    let weak = dma.duplicate(Rights::READ).unwrap();
+    let weak = dma.duplicate(Rights::READ | Rights::MANAGE).unwrap();
     assert_eq!(weak.pin(&memory, 0, &mut addresses[..1]), Err(Error::NoRight));
-    assert_eq!(weak.create(&small), Err(Error::NoRight));
-    drop((dma, weak));
+    let driver = dma.duplicate(Rights::MAP).unwrap();
+    assert_eq!(driver.create(&small), Err(Error::NoRight));
+    drop((dma, weak, driver));
     assert_eq!(small.usage(0).unwrap().used, 0);
 }
 
