@@ -43,6 +43,7 @@ mod space;
 mod syscall;
 mod thread;
 mod timer;
+mod treap;
 mod user;
 mod vmo;
 

@@ -7,6 +7,7 @@ use crate::{
     node::{Holder, Node, Object},
     pool::{Pool, Resource},
     reaper::{Dead, Grave, Progress},
+    treap::Branch,
     vmo::{MAX_MAPPINGS, Miss, Page, Vmo},
 };
 use tessera_abi::{Error, Kind, NATIVE_BASE, PAGE, Rights, USER_END, syscall::map_flags};
@@ -26,7 +27,7 @@ pub struct Space {
     /// Frames of page tables, the root included: what the pool was charged.
     pub(crate) tables: u32,
     /// The mappings, a treap by address.
-    top: Id<Mapping>,
+    pub(crate) top: Id<Mapping>,
     /// Where the search for a free place starts.
     hint: u64,
 }
@@ -48,7 +49,7 @@ pub struct Mapping {
     pub(crate) space: Id<Space>,
     pub(crate) backing: Backing,
     node: Id<Node>,
-    start: u64,
+    pub(crate) start: u64,
     pages: u64,
     /// First page in the backing.
     offset: u64,
@@ -64,14 +65,12 @@ pub struct Mapping {
     cursor: u64,
     /// Up to where the entries were removed, once the mapping ends.
     removed: u64,
-    /// The treap.
-    left: Id<Mapping>,
-    right: Id<Mapping>,
-    priority: u64,
+    /// Its place in the space's treap.
+    pub(crate) branch: Branch,
 }
 
 impl Mapping {
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.start.saturating_add(self.pages.saturating_mul(PAGE))
     }
 
@@ -92,9 +91,9 @@ pub enum Access {
 
 /// A checked range of whole pages in user space.
 #[derive(Clone, Copy)]
-struct Range {
-    start: u64,
-    end: u64,
+pub(crate) struct Range {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 impl Range {
@@ -214,7 +213,7 @@ impl<H: Hardware> Machine<H> {
             mapping.next = vmo.mappings;
         }
         self.charge(pool, Resource::HANDLES, 1)?;
-        mapping.priority = self.random();
+        mapping.branch = Branch::new(self.random());
         let next = mapping.next;
         let id = self.mappings.insert(mapping).ok_or(Error::NoQuota)?;
         let node = self.node_create(parent, object, rights, Holder::Mapping(id), pool)?;
@@ -230,10 +229,8 @@ impl<H: Hardware> Machine<H> {
             vmo.mappings = id;
             vmo.mapping_count = vmo.mapping_count.saturating_add(1);
         }
-        let top = self.spaces.get(space).map_or(Id::NONE, |space| space.top);
-        let top = self.treap_insert(top, id);
+        self.space_enter(space, id);
         if let Some(space) = self.spaces.get_mut(space) {
-            space.top = top;
             space.hint = end;
         }
         Ok(id)
@@ -478,11 +475,7 @@ impl<H: Hardware> Machine<H> {
                 return Progress::More;
             }
         }
-        let top = self.spaces.get(space).map_or(Id::NONE, |space| space.top);
-        let top = self.treap_remove(top, start);
-        if let Some(space) = self.spaces.get_mut(space) {
-            space.top = top;
-        }
+        self.space_leave(space, start);
         let Some(mapping) = self.mappings.remove(id) else { return Progress::Finished };
         if let Some(next) = self.mappings.get_mut(mapping.next) {
             next.previous = mapping.previous;
@@ -533,36 +526,6 @@ impl<H: Hardware> Machine<H> {
         Progress::Finished
     }
 
-    /// The mapping that contains `address`.
-    fn mapping_at(&self, space: Id<Space>, address: u64) -> Option<Id<Mapping>> {
-        let mut next = self.spaces.get(space)?.top;
-        while let Some(mapping) = self.mappings.get(next) {
-            if address < mapping.start {
-                next = mapping.left;
-            } else if address >= mapping.end() {
-                next = mapping.right;
-            } else {
-                return Some(next);
-            }
-        }
-        None
-    }
-
-    /// A mapping that shares an address with the range.
-    fn overlap(&self, space: Id<Space>, range: Range) -> Option<Id<Mapping>> {
-        let mut next = self.spaces.get(space)?.top;
-        while let Some(mapping) = self.mappings.get(next) {
-            if range.end <= mapping.start {
-                next = mapping.left;
-            } else if range.start >= mapping.end() {
-                next = mapping.right;
-            } else {
-                return Some(next);
-            }
-        }
-        None
-    }
-
     /// A free place for `length` bytes in the native part: behind the last mapping made, else the lowest that the search finds.
     fn space_gap(&self, space: Id<Space>, length: u64) -> Option<u64> {
         let hint = self.spaces.get(space)?.hint.max(NATIVE_BASE);
@@ -577,92 +540,5 @@ impl<H: Hardware> Machine<H> {
             }
         }
         None
-    }
-
-    /// Puts a mapping into a treap; answers the new top. Depth is logarithmic in expectation, whatever the addresses.
-    fn treap_insert(&mut self, top: Id<Mapping>, id: Id<Mapping>) -> Id<Mapping> {
-        let Some((start, priority)) = self.mappings.get(id).map(|mapping| (mapping.start, mapping.priority)) else {
-            return top;
-        };
-        match self.mappings.get(top).map(|mapping| (mapping.start, mapping.priority, mapping.left, mapping.right)) {
-            None => id,
-            Some((_, other, ..)) if other < priority => {
-                let (left, right) = self.treap_split(top, start);
-                self.treap_link(id, left, right);
-                id
-            }
-            Some((other, _, left, right)) => {
-                if start < other {
-                    let left = self.treap_insert(left, id);
-                    self.treap_link(top, left, right);
-                } else {
-                    let right = self.treap_insert(right, id);
-                    self.treap_link(top, left, right);
-                }
-                top
-            }
-        }
-    }
-
-    fn treap_link(&mut self, id: Id<Mapping>, left: Id<Mapping>, right: Id<Mapping>) {
-        if let Some(mapping) = self.mappings.get_mut(id) {
-            mapping.left = left;
-            mapping.right = right;
-        }
-    }
-
-    fn treap_split(&mut self, top: Id<Mapping>, at: u64) -> (Id<Mapping>, Id<Mapping>) {
-        let Some((start, left, right)) =
-            self.mappings.get(top).map(|mapping| (mapping.start, mapping.left, mapping.right))
-        else {
-            return (Id::NONE, Id::NONE);
-        };
-        if start < at {
-            let (middle, end) = self.treap_split(right, at);
-            self.treap_link(top, left, middle);
-            (top, end)
-        } else {
-            let (begin, middle) = self.treap_split(left, at);
-            self.treap_link(top, middle, right);
-            (begin, top)
-        }
-    }
-
-    fn treap_remove(&mut self, top: Id<Mapping>, start: u64) -> Id<Mapping> {
-        let Some((other, left, right)) =
-            self.mappings.get(top).map(|mapping| (mapping.start, mapping.left, mapping.right))
-        else {
-            return top;
-        };
-        if other == start {
-            return self.treap_join(left, right);
-        }
-        if start < other {
-            let left = self.treap_remove(left, start);
-            self.treap_link(top, left, right);
-        } else {
-            let right = self.treap_remove(right, start);
-            self.treap_link(top, left, right);
-        }
-        top
-    }
-
-    fn treap_join(&mut self, first: Id<Mapping>, second: Id<Mapping>) -> Id<Mapping> {
-        let one = self.mappings.get(first).map(|mapping| (mapping.priority, mapping.left, mapping.right));
-        let two = self.mappings.get(second).map(|mapping| (mapping.priority, mapping.left, mapping.right));
-        match (one, two) {
-            (None, _) => second,
-            (_, None) => first,
-            (Some((high, left, right)), Some((low, ..))) if high >= low => {
-                let right = self.treap_join(right, second);
-                self.treap_link(first, left, right);
-                first
-            }
-            (_, Some((_, left, right))) => {
-                let left = self.treap_join(first, left);
-                self.treap_link(second, left, right);
-                second
-            }
-        }
     }
 }
