@@ -195,6 +195,12 @@ calls! {
     DmaPin = 75, "dma_pin", ["dma", "vmo", "offset", "length", "address"] => ["pages"];
     /// How many pages are pinned.
     DmaInspect = 76, "dma_inspect", ["dma"] => ["pages"];
+    /// Lets go of the pages in a range of memory, which reads as zeroes (or as its pager says) from then on.
+    VmoDiscard = 77, "vmo_discard", ["vmo", "offset", "length"] => [];
+    /// Copies the start of the vector state of the calling thread's guest, in the format of the processor's `xsave`; answers its size.
+    GuestVectorRead = 78, "guest_vector_read", ["address", "length"] => ["size"];
+    /// Replaces the start of the vector state of the calling thread's guest; bits that the processor would refuse are cleared.
+    GuestVectorWrite = 79, "guest_vector_write", ["address", "length"] => [];
 }
 
 /// Flags of `space_map` and `space_protect`.

@@ -168,6 +168,14 @@ impl Hardware for Platform {
         flush::leave(view);
     }
 
+    fn vector_repair(&mut self, frame: Frame) {
+        vector::repair(frame);
+    }
+
+    fn vector_size(&self) -> u64 {
+        vector::size()
+    }
+
     fn vector_create(&mut self, frame: Frame) {
         vector::create(frame);
     }

@@ -17,6 +17,8 @@ use crate::{cpu, memory};
 const WANTED: u64 = 0b1110_0111;
 const DEFAULT_CONTROL: u16 = 0x37f;
 const DEFAULT_MXCSR: u32 = 0x1f80;
+/// The bits of MXCSR that every x86-64 processor has. Denormals-are-zeroes (bit 6) came soon after, and is in every one with XSAVE.
+const CONTROL_BITS: u32 = 0xffff;
 
 static EXTENDED: AtomicBool = AtomicBool::new(false);
 static COMPONENTS: AtomicU64 = AtomicU64::new(0);
@@ -48,6 +50,25 @@ pub fn create(frame: Frame) {
     unsafe {
         area.cast::<u16>().write(DEFAULT_CONTROL);
         area.add(24).cast::<u32>().write(DEFAULT_MXCSR);
+    }
+}
+
+/// Bytes of the state as it is saved.
+pub fn size() -> u64 {
+    if EXTENDED.load(Ordering::Relaxed) { u64::from(cpu::cpuid(13, 0).ebx).min(PAGE) } else { 512 }
+}
+
+/// Clears what the processor would refuse to load from a state that a user wrote: reserved bits of MXCSR, components that are
+/// not there, the compact format, and the rest of the XSAVE header (SDM volume 1, sections 11.6.6, 13.4.2 and 13.6).
+pub fn repair(frame: Frame) {
+    let area = memory::direct(frame.0 * PAGE);
+    // SAFETY: the frame is the state of a thread that runs outside its guest, so no processor has it loaded.
+    unsafe {
+        let control = area.add(24).cast::<u32>();
+        control.write(control.read() & CONTROL_BITS);
+        let header = area.add(512).cast::<u64>();
+        header.write(header.read() & COMPONENTS.load(Ordering::Relaxed));
+        header.add(1).write_bytes(0, 7);
     }
 }
 

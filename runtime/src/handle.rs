@@ -76,6 +76,8 @@ const fn reaches_memory(call: Syscall) -> bool {
             | Syscall::LogWrite
             | Syscall::GuestEnter
             | Syscall::DmaPin
+            | Syscall::GuestVectorRead
+            | Syscall::GuestVectorWrite
     )
 }
 

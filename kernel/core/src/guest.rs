@@ -2,7 +2,7 @@
 //! interrupted. Then the thread goes on behind its `guest_enter` with the guest's registers in its memory.
 
 use crate::{
-    Caller, Flow, Hardware, Machine,
+    Caller, Flow, Frame, Hardware, Machine,
     arena::Id,
     node::Object,
     pool::Resource,
@@ -10,7 +10,7 @@ use crate::{
     user::UserSlice,
     vmo::Miss,
 };
-use tessera_abi::{Error, FaultKind, Rights};
+use tessera_abi::{Error, FaultKind, PAGE, Rights};
 
 /// Why a guest left, as `GuestState::exit` says it.
 const EXIT_SYSTEM_CALL: u64 = 0;
@@ -67,6 +67,49 @@ impl<H: Hardware> Machine<H> {
         thread.guest.address = address;
         thread.in_guest = true;
         Ok(Flow::Blocked)
+    }
+
+    /// `guest_vector_read`, `guest_vector_write`: the caller runs, so its guest does not, and its frame is up to date.
+    pub(crate) fn guest_vector(
+        &mut self,
+        caller: &Caller,
+        address: u64,
+        length: u64,
+        write: bool,
+    ) -> Result<Flow, Error> {
+        let thread = self.threads.get(caller.thread).ok_or(Error::Gone)?;
+        if thread.guest.space.is_none() {
+            return Err(Error::BadState);
+        }
+        let physical = thread.guest.activation.vector.0.saturating_mul(PAGE);
+        let length = length.min(PAGE);
+        // First that all of it is accessible: a refused call leaves the state as it was.
+        for copy in [false, true] {
+            let mut done = 0;
+            while done < length {
+                let mut bytes = [0; 256];
+                let part = (length - done).min(bytes.len() as u64);
+                let Some(bytes) = bytes.get_mut(..part as usize) else { return Err(Error::BadArgument) };
+                let (at, to) = (address.wrapping_add(done), physical.saturating_add(done));
+                let touched = if write {
+                    UserSlice::new(caller.space, at, part).and_then(|from| self.read_user(from, bytes))
+                } else {
+                    self.hardware.read_bytes(to, bytes);
+                    UserSlice::new(caller.space, at, part).and_then(|to| self.write_user(to, bytes))
+                };
+                if let Err(miss) = touched {
+                    return self.missed(caller, miss);
+                }
+                if write && copy {
+                    self.hardware.write_bytes(to, bytes);
+                }
+                done = done.saturating_add(part);
+            }
+        }
+        if write {
+            self.hardware.vector_repair(Frame(physical / PAGE));
+        }
+        Ok(Flow::One(self.hardware.vector_size()))
     }
 
     /// The running guest made a system call.

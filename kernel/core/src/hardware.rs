@@ -86,6 +86,10 @@ pub trait Hardware {
 
     /// Prepares a zeroed frame as vector state.
     fn vector_create(&mut self, frame: Frame);
+    /// Clears what the processor would refuse in vector state that a user wrote.
+    fn vector_repair(&mut self, frame: Frame);
+    /// Bytes of the vector state, at most a page.
+    fn vector_size(&self) -> u64;
 
     /// Unmasks or masks an interrupt line that is a pin.
     fn interrupt_enable(&mut self, line: u32, enabled: bool);

@@ -98,6 +98,7 @@ impl<H: Hardware> Machine<H> {
             Syscall::VmoRead => self.vmo_copy(caller, a, b, c, d, false),
             Syscall::VmoWrite => self.vmo_copy(caller, a, b, c, d, true),
             Syscall::VmoResize => self.vmo_resize(caller, a, b),
+            Syscall::VmoDiscard => self.vmo_discard(caller, a, b, c),
             Syscall::VmoSnapshot => self.vmo_snapshot(caller, a, b),
             Syscall::VmoInspect => self.vmo_inspect(caller, a),
             Syscall::SpaceCreate => one(self.space_create(caller, a)),
@@ -171,6 +172,8 @@ impl<H: Hardware> Machine<H> {
             Syscall::SealOpen => one(self.seal_open(caller, a, b)),
             Syscall::GuestCreate => self.guest_create(caller, a, b, c),
             Syscall::GuestEnter => self.guest_enter(caller, a),
+            Syscall::GuestVectorRead => self.guest_vector(caller, a, b, false),
+            Syscall::GuestVectorWrite => self.guest_vector(caller, a, b, true),
             Syscall::Processors => Ok(Flow::One(self.processors.len() as u64)),
         }
     }

@@ -335,6 +335,22 @@ impl<H: Hardware> Machine<H> {
         Ok(Flow::Again)
     }
 
+    /// `vmo_discard`: a range of whole pages. They go a few at each entry.
+    pub(crate) fn vmo_discard(&mut self, caller: &Caller, vmo: u64, offset: u64, length: u64) -> Result<Flow, Error> {
+        let (_, id) = self.vmo(caller.process, vmo, Rights::WRITE)?;
+        let pages = self.vmos.get(id).map(|vmo| vmo.pages).ok_or(Error::Gone)?;
+        let end = offset.checked_add(length).filter(|end| end / PAGE <= pages).ok_or(Error::BadArgument)?;
+        if !offset.is_multiple_of(PAGE) || !end.is_multiple_of(PAGE) {
+            return Err(Error::BadArgument);
+        }
+        for _ in 0..32 {
+            let next = self.vmo_next(id, offset / PAGE).filter(|index| *index < end / PAGE);
+            let Some(index) = next else { return Ok(Flow::Done) };
+            self.vmo_drop_page(id, index)?;
+        }
+        Ok(Flow::Again)
+    }
+
     /// The first page at or behind `from` that the VMO holds.
     fn vmo_next(&self, id: Id<Vmo>, from: u64) -> Option<u64> {
         let vmo = self.vmos.get(id)?;

@@ -20,7 +20,15 @@ fn handles_that_are_none_are_refused_by_every_call_that_takes_one() {
     let before = system.machine.charges();
     let without =
         [Syscall::Null, Syscall::Yield, Syscall::Exit, Syscall::Processors, Syscall::Park, Syscall::ThreadPointer];
-    let by_state = [Syscall::Reply, Syscall::LeaseRead, Syscall::LeaseWrite, Syscall::GuestEnter, Syscall::ThreadExit];
+    let by_state = [
+        Syscall::Reply,
+        Syscall::LeaseRead,
+        Syscall::LeaseWrite,
+        Syscall::GuestEnter,
+        Syscall::ThreadExit,
+        Syscall::GuestVectorRead,
+        Syscall::GuestVectorWrite,
+    ];
     for call in Syscall::ALL.iter().filter(|call| !without.contains(call) && !by_state.contains(call)) {
         for bad in [0, 0xdead, u64::from(u32::MAX), u64::MAX, 1 << 32 | 1] {
             assert_eq!(system.raw(*call as u64, [bad; 6]).error(), Some(Error::BadHandle), "{call:?} of {bad:#x}");

@@ -192,6 +192,15 @@ fn a_snapshot_and_its_source_change_independently() {
     assert_eq!(system.call(Syscall::VmoResize, &[vmo, 2 * PAGE]).error(), None);
     assert!(system.read(address + PAGE, &mut bytes));
     assert_eq!(bytes, [0; 6]);
+    // Discarded pages read as zeroes on one side only; a range that is not there is refused.
+    assert_eq!(system.call(Syscall::VmoDiscard, &[copy, 0, PAGE]).error(), None);
+    assert!(system.read(view, &mut bytes));
+    assert_eq!(bytes, [0; 6]);
+    assert!(system.read(address, &mut bytes));
+    assert_eq!(&bytes, b"source");
+    for (offset, length) in [(PAGE, 3 * PAGE), (1, PAGE), (0, 1), (u64::MAX - PAGE + 1, PAGE)] {
+        assert_eq!(system.call(Syscall::VmoDiscard, &[copy, offset, length]).error(), Some(Error::BadArgument));
+    }
     assert_eq!(system.call(Syscall::SpaceUnmap, &[space, address, 3 * PAGE]).error(), None);
     assert_eq!(system.call(Syscall::SpaceUnmap, &[space, view, 3 * PAGE]).error(), None);
     for handle in [vmo, copy, again] {

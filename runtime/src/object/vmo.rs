@@ -60,6 +60,11 @@ impl Vmo {
         request(Syscall::VmoResize, [self.owned().number(), size]).map(|_| ())
     }
 
+    /// Lets go of the pages in a range (whole pages), which reads as zeroes from then on.
+    pub fn discard(&self, offset: u64, length: u64) -> Result<()> {
+        request(Syscall::VmoDiscard, [self.owned().number(), offset, length]).map(|_| ())
+    }
+
     /// Memory with the same content that changes independently.
     pub fn snapshot(&self, pool: &Pool) -> Result<Vmo> {
         create(Syscall::VmoSnapshot, [self.owned().number(), pool.owned().number()])

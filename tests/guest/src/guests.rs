@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("a guest leaves at a fault that says what and where", faults),
     ("a guest that spins is interrupted by an unpark", interrupted),
     ("a guest uses vector registers, which last over exits", vectors),
+    ("a guest's vector registers are read and set from outside, and bad ones do no harm", vectors_copied),
     ("a guest cannot reach the memory of its thread", confined),
     ("a thread without a guest cannot enter one", none),
     ("a thread sees its guest's memory beside its own", beside),
@@ -92,6 +93,30 @@ fn vectors(_: &mut Context) {
     sleep(5);
     guest::enter(&mut state).unwrap();
     assert_eq!((state.exit, state.registers.rdx), (0, 0xabcd_ef01_2345_6789));
+}
+
+fn vectors_copied(_: &mut Context) {
+    // movq xmm3, rax; syscall; movq rdx, xmm3; syscall
+    let code = [0x66, 0x48, 0x0f, 0x6e, 0xd8, 0x0f, 0x05, 0x66, 0x48, 0x0f, 0x7e, 0xda, 0x0f, 0x05];
+    let (_space, _data, mut state) = guest_with(&code);
+    state.registers.rax = 0xabcd_ef01_2345_6789;
+    guest::enter(&mut state).unwrap();
+    let mut vector = [0; 4096];
+    let size = guest::vector_state(&mut vector).unwrap() as usize;
+    assert!((512..=vector.len()).contains(&size));
+    // XMM3 lies at 160 + 3 * 16 (Intel SDM volume 1, table 10-2).
+    assert_eq!(vector[208..216], 0xabcd_ef01_2345_6789_u64.to_le_bytes());
+    vector[208..216].copy_from_slice(&77_u64.to_le_bytes());
+    guest::set_vector_state(&vector[..size]).unwrap();
+    guest::enter(&mut state).unwrap();
+    assert_eq!(state.registers.rdx, 77);
+    // What no processor would load is loaded as far as it can be.
+    state.registers.rip = CODE + 7;
+    vector[24..32].fill(0xff);
+    vector[512..576].fill(0xff);
+    guest::set_vector_state(&vector[..size]).unwrap();
+    guest::enter(&mut state).unwrap();
+    assert_eq!((state.exit, state.registers.rdx), (0, 77));
 }
 
 fn confined(_: &mut Context) {

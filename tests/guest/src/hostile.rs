@@ -40,6 +40,7 @@ const WANTS: &[(Syscall, usize, Kind)] = &[
     (Syscall::VmoRead, 0, Kind::Vmo),
     (Syscall::VmoWrite, 0, Kind::Vmo),
     (Syscall::VmoResize, 0, Kind::Vmo),
+    (Syscall::VmoDiscard, 0, Kind::Vmo),
     (Syscall::VmoSnapshot, 0, Kind::Vmo),
     (Syscall::VmoInspect, 0, Kind::Vmo),
     (Syscall::SpaceCreate, 0, Kind::Pool),

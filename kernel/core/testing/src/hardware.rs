@@ -239,6 +239,15 @@ impl Hardware for FakeHardware {
         assert!(self.views.remove(&view), "{view:?} is no view");
     }
 
+    fn vector_repair(&mut self, frame: Frame) {
+        let words = self.words(frame);
+        words[64] &= 7;
+    }
+
+    fn vector_size(&self) -> u64 {
+        832
+    }
+
     fn vector_create(&mut self, frame: Frame) {
         assert!(self.words(frame).iter().all(|word| *word == 0), "vector state is zeroed");
     }
