@@ -59,6 +59,8 @@ pub struct Package {
     pub has_library: bool,
     /// Whether it is built for bare metal: the kernel, the runtime, and what is built on the runtime.
     pub is_bare: bool,
+    /// Whether its tests run on the host: every library does but the kernel's, those of components on the host build of the runtime.
+    pub is_tested_on_host: bool,
 }
 
 /// The packages of the workspace.
@@ -101,9 +103,11 @@ pub fn packages() -> Result<Vec<Package>> {
     let packages = metadata.packages.into_iter().map(|listed| {
         let is_one = |name: &str| BARE.contains(&name);
         let is_bare = is_one(&listed.name) || listed.dependencies.iter().any(|other| is_one(&other.name));
+        let has_library = listed.targets.iter().any(|target| is_kind(target, "lib"));
         Package {
             is_bare,
-            has_library: listed.targets.iter().any(|target| is_kind(target, "lib")),
+            is_tested_on_host: !is_bare || has_library,
+            has_library: has_library || listed.targets.iter().any(|target| is_kind(target, "proc-macro")),
             bins: listed.targets.iter().filter(|target| is_kind(target, "bin")).map(|bin| bin.name.clone()).collect(),
             name: listed.name,
             manifest: listed.manifest_path,
@@ -273,6 +277,7 @@ mod tests {
             bins: vec!["kernel".into()],
             has_library: false,
             is_bare: true,
+            is_tested_on_host: false,
         }];
         let found = executables(read_messages(text.as_bytes()), &packages);
         let expected = Executable { package: "tessera-kernel".into(), bin: "kernel".into(), path: PathBuf::from("/k") };

@@ -10,11 +10,19 @@ use tessera_abi::{Handle, Startup};
 use crate::handle::{Object, Owned};
 use crate::object::{Budget, Clock, Log, Pool, Process, Space};
 
+/// The number before any start-up block was read. A process of a host has none, and fixed numbers instead.
+#[cfg(target_os = "none")]
+const fn initial(_: &str) -> u32 {
+    0
+}
+#[cfg(not(target_os = "none"))]
+use crate::host::own_number as initial;
+
 macro_rules! own {
     ($($(#[$doc:meta])* $name:ident: $type:ident = $text:literal;)*) => {
         mod number {
             use super::AtomicU32;
-            $(#[allow(non_upper_case_globals)] pub static $name: AtomicU32 = AtomicU32::new(0);)*
+            $(#[allow(non_upper_case_globals)] pub static $name: AtomicU32 = AtomicU32::new(super::initial($text));)*
         }
 
         $($(#[$doc])*
@@ -26,6 +34,7 @@ macro_rules! own {
             ManuallyDrop::new($type::from_owned(Owned::new(handle)))
         })*
 
+        #[cfg_attr(not(target_os = "none"), allow(dead_code))]
         /// Remembers the process's own handles; before anything else runs.
         pub(crate) fn remember(startup: &Startup) {
             $(if let Some(handle) = startup.handle($text) {

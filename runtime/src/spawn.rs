@@ -20,6 +20,9 @@ const BLOCK: u64 = 0x7fff_ffe0_0000;
 const STACK_TOP: u64 = 0x7fff_fff0_0000;
 const STACK: u64 = 256 << 10;
 
+/// The code of a process that its starter ended by dropping it: that of one that gave up.
+const KILLED: u64 = 101;
+
 /// A program that is about to be started.
 pub struct Program<'a> {
     file: &'a [u8],
@@ -153,6 +156,6 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         // Refused if it has ended, which is as good.
-        let _ = self.process.kill(crate::panic::CODE);
+        let _ = self.process.kill(KILLED);
     }
 }

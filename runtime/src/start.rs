@@ -2,11 +2,10 @@
 
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use tessera_abi::{Error, Handle, Startup};
+use tessera_abi::{Error, Startup};
 
 use crate::handle::{Object, Owned, Result};
-use crate::object::exit;
-use crate::{own, thread};
+use crate::own;
 
 /// Names the argument by which a process is told its own name.
 pub(crate) const NAME_ARGUMENT: &str = "process-name=";
@@ -65,19 +64,31 @@ fn block() -> Startup<'static> {
     Startup::new(unsafe { core::slice::from_raw_parts(first, BLOCK_LENGTH.load(Ordering::Relaxed)) })
 }
 
-/// Entered by the kernel: the block's address and length in the first two arguments, as at a call.
-#[unsafe(no_mangle)]
-extern "C" fn _start(block_address: *mut u8, length: usize) -> ! {
-    BLOCK_LENGTH.store(length, Ordering::Relaxed);
-    BLOCK.store(block_address, Ordering::Release);
-    let startup = block();
-    own::remember(&startup);
-    thread::enter_main(startup.handle("thread").unwrap_or(Handle::NONE));
-    unsafe extern "Rust" {
-        safe fn tessera_main(start: Start) -> i32;
+/// What the kernel enters: the first code of a program.
+#[cfg(target_os = "none")]
+mod entry {
+    use core::sync::atomic::Ordering;
+
+    use tessera_abi::Handle;
+
+    use super::{BLOCK, BLOCK_LENGTH, Start, block};
+    use crate::object::exit;
+    use crate::{own, thread};
+
+    /// Entered by the kernel: the block's address and length in the first two arguments, as at a call.
+    #[unsafe(no_mangle)]
+    extern "C" fn _start(block_address: *mut u8, length: usize) -> ! {
+        BLOCK_LENGTH.store(length, Ordering::Relaxed);
+        BLOCK.store(block_address, Ordering::Release);
+        let startup = block();
+        own::remember(&startup);
+        thread::enter_main(startup.handle("thread").unwrap_or(Handle::NONE));
+        unsafe extern "Rust" {
+            safe fn tessera_main(start: Start) -> i32;
+        }
+        let code = tessera_main(Start(()));
+        exit(code as u32 as u64)
     }
-    let code = tessera_main(Start(()));
-    exit(code as u32 as u64)
 }
 
 /// Names the function at which the program begins: `fn main(start: Start) -> i32`. Its result is the exit code.

@@ -40,6 +40,7 @@ fn packages() -> Vec<Package> {
         bins: bins.iter().map(|bin| (*bin).to_owned()).collect(),
         has_library: false,
         is_bare: true,
+        is_tested_on_host: false,
     };
     vec![package("tessera-hello", &["tessera-hello"]), package("tessera-echo", &["client", "server"])]
 }

@@ -1,7 +1,8 @@
 //! The suites that need no guest: format, lint, licences, the tests that run on the host.
 //!
 //! The workspace's packages are of two kinds. Those of the bare-metal side (the kernel, the runtime, and whatever is
-//! built on the runtime) are checked with the bare-metal tool chain, all others with the host's.
+//! built on the runtime) are checked with the bare-metal tool chain, all others with the host's. Libraries on the runtime are
+//! checked with both: their tests run on the host.
 
 use std::env;
 use std::ffi::OsString;
@@ -57,7 +58,7 @@ pub fn format() -> Suite {
 }
 
 pub fn lint(packages: &[Package]) -> Suite {
-    let host = selection(packages.iter().filter(|package| !package.is_bare));
+    let host = selection(packages.iter().filter(|package| package.is_tested_on_host));
     let bare = selection(packages.iter().filter(|package| package.is_bare));
     let on_host = Case::new("clippy-host", move |step| {
         if !has("clippy") {
@@ -106,8 +107,8 @@ pub fn deny() -> Suite {
 }
 
 pub fn host(packages: &[Package]) -> Suite {
-    let all = selection(packages.iter().filter(|package| !package.is_bare));
-    let libraries = selection(packages.iter().filter(|package| !package.is_bare && package.has_library));
+    let all = selection(packages.iter().filter(|package| package.is_tested_on_host));
+    let libraries = selection(packages.iter().filter(|package| package.is_tested_on_host && package.has_library));
     let units = Case::new("tests", move |step| {
         let mut command = cargo();
         if has("nextest") {

@@ -1,0 +1,35 @@
+//! The contracts between components: one trait a file, with the types that its methods take and answer.
+//!
+//! Only declarations stand here, and what follows from them; no component's logic. A change must keep what is recorded in `schema/`:
+//! a test says which rule it would break. Methods answer within a bound: what waits for the outside world answers
+//! `WouldBlock` and raises an event later.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod block;
+mod console;
+mod device;
+mod entropy;
+mod files;
+mod net_device;
+mod network;
+mod supervisor;
+mod wall_clock;
+
+pub use block::{Block, BlockError, Geometry};
+pub use console::{Console, ConsoleError, ConsoleSize};
+pub use device::{Device, DeviceError, Identity, Width};
+pub use entropy::{Entropy, EntropyError};
+pub use files::{
+    AttributeChange, Attributes, Changes, Entries, FileError, FileSystemStatistics, Memory, Node, NodeKind, Owner,
+    Rename, Time, Unlink,
+};
+pub use net_device::{NetDevice, NetDeviceError, NetInformation, offloads, ring};
+pub use network::{
+    Address, Configuration, Datagram, Family, Network, NetworkError, Shutdown, Socket, SocketOption, readiness,
+};
+pub use supervisor::{ComponentReport, ComponentState, Supervisor, SupervisorError};
+pub use tessera_runtime::{Cap, TransportError};
+pub use wall_clock::{WallClock, WallClockError};

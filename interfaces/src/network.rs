@@ -1,0 +1,232 @@
+//! The network: sockets, names, and what the machine is called there.
+
+use alloc::vec::Vec;
+
+use tessera_runtime::object::{Event, Vmo};
+use tessera_runtime::{Cap, InterfaceError, Plain, TransportError, interface};
+
+/// The right to use the network. Whoever holds it can open sockets, within the limits that its route says.
+#[interface]
+pub trait Network {
+    /// Shares the readiness table: an array of 32-bit words by socket number, bits of [`readiness`]. At each change `bits` of `notify` are raised.
+    fn readiness(&self, notify: Event, bits: u64) -> Result<Vmo, NetworkError>;
+
+    /// A TCP socket.
+    fn tcp(&self, family: Family) -> Result<Cap<dyn Socket>, NetworkError>;
+
+    /// A UDP socket.
+    fn udp(&self, family: Family) -> Result<Cap<dyn Socket>, NetworkError>;
+
+    /// A socket for ICMP echo.
+    fn icmp(&self, family: Family) -> Result<Cap<dyn Socket>, NetworkError>;
+
+    /// The addresses of a name, 16 bytes each, those of IPv4 as `::ffff:a.b.c.d`. `WouldBlock` until the answer is known: ask again
+    /// when word 0 of the readiness table has changed.
+    #[bound(512)]
+    fn resolve(&self, name: &str) -> Result<Vec<u8>, NetworkError>;
+
+    /// What the machine is called on the network.
+    fn configuration(&self) -> Result<Configuration, NetworkError>;
+}
+
+/// Bits of a word of the readiness table.
+pub mod readiness {
+    /// There is something to receive or to accept.
+    pub const READABLE: u32 = 1;
+    /// There is room to send; a connection that was begun is there or has failed.
+    pub const WRITABLE: u32 = 2;
+    /// The other side has ended its direction, or the connection is over.
+    pub const HANGUP: u32 = 4;
+    /// An error is pending: `Socket::error` takes it.
+    pub const ERROR: u32 = 8;
+    /// There is a connection to accept.
+    pub const ACCEPTABLE: u32 = READABLE;
+}
+
+/// A socket. It is closed when the last capability to it is gone.
+#[interface]
+pub trait Socket {
+    /// Its place in the readiness table.
+    fn number(&self) -> Result<u32, NetworkError>;
+
+    /// Gives it a local address; port 0: any that is free.
+    fn bind(&self, at: Address) -> Result<(), NetworkError>;
+
+    /// Lets it take connections, of which `backlog` may wait to be accepted.
+    fn listen(&self, backlog: u32) -> Result<(), NetworkError>;
+
+    /// The next connection, or `WouldBlock`.
+    fn accept(&self) -> Result<Cap<dyn Socket>, NetworkError>;
+
+    /// Begins to connect. TCP answers `InProgress`: when the socket is writable, `error` tells how it went.
+    fn connect(&self, to: Address) -> Result<(), NetworkError>;
+
+    /// Its local address.
+    fn local(&self) -> Result<Address, NetworkError>;
+
+    /// The address of the other side.
+    fn peer(&self) -> Result<Address, NetworkError>;
+
+    /// Sends as many bytes of `from` as there is room for; answers how many.
+    fn send(&self, from: &[u8]) -> Result<u64, NetworkError>;
+
+    /// Sends one datagram.
+    fn send_to(&self, to: Address, from: &[u8]) -> Result<u64, NetworkError>;
+
+    /// Receives into `into`; answers how many bytes, 0 at the end of the stream.
+    #[fills]
+    fn receive(&self, into: &mut [u8]) -> Result<u64, NetworkError>;
+
+    /// As `receive`, but what was received stays.
+    #[fills]
+    fn peek(&self, into: &mut [u8]) -> Result<u64, NetworkError>;
+
+    /// Receives one datagram; what does not fit is lost.
+    #[fills]
+    fn receive_from(&self, into: &mut [u8]) -> Result<Datagram, NetworkError>;
+
+    /// Ends one or both directions.
+    fn shutdown(&self, how: Shutdown) -> Result<(), NetworkError>;
+
+    /// Takes the pending error, if there is one.
+    fn error(&self) -> Result<(), NetworkError>;
+
+    /// Changes an option.
+    fn set_option(&self, option: SocketOption, value: u64) -> Result<(), NetworkError>;
+
+    /// The value of an option.
+    fn option(&self, option: SocketOption) -> Result<u64, NetworkError>;
+}
+
+/// An IP version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub enum Family {
+    /// IPv4.
+    V4 = 4,
+    /// IPv6.
+    V6 = 6,
+}
+
+/// Where a socket is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub struct Address {
+    /// The IP address; one of IPv4 as `::ffff:a.b.c.d`.
+    pub ip: [u8; 16],
+    /// The port.
+    pub port: u16,
+    /// The IP version.
+    pub family: Family,
+}
+
+/// What was received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub struct Datagram {
+    /// Bytes in the buffer.
+    pub length: u32,
+    /// Who sent it.
+    pub from: Address,
+}
+
+impl tessera_runtime::transport::Fills for Datagram {
+    fn filled(&self) -> u64 {
+        self.length.into()
+    }
+}
+
+/// Which directions are ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub enum Shutdown {
+    /// Nothing more will be received.
+    Receive = 1,
+    /// Nothing more will be sent.
+    Send = 2,
+    /// Neither.
+    Both = 3,
+}
+
+/// What can be set on a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub enum SocketOption {
+    /// Send small segments at once (TCP_NODELAY): 0 or 1.
+    NoDelay = 1,
+    /// Nanoseconds between probes of an idle connection; 0: none.
+    KeepAlive = 2,
+    /// Bytes of the receive buffer.
+    ReceiveBuffer = 3,
+    /// Bytes of the send buffer.
+    SendBuffer = 4,
+    /// How many routers a packet may pass.
+    HopLimit = 5,
+    /// Whether an address may be bound that a closed connection still has: 0 or 1.
+    ReuseAddress = 6,
+    /// Whether an IPv6 socket takes IPv6 only: 0 or 1.
+    OnlyV6 = 7,
+    /// Whether datagrams may be sent to everybody: 0 or 1.
+    Broadcast = 8,
+}
+
+/// What the machine is called on the network. Addresses are zero where there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub struct Configuration {
+    /// The hardware address.
+    pub mac: [u8; 6],
+    /// The longest packet above the Ethernet header, in bytes.
+    pub mtu: u16,
+    /// The IPv4 address.
+    pub v4: [u8; 4],
+    /// Bits of it that name the network.
+    pub v4_prefix: u8,
+    /// Where IPv4 packets to other networks go.
+    pub v4_gateway: [u8; 4],
+    /// The IPv6 address.
+    pub v6: [u8; 16],
+    /// Bits of it that name the network.
+    pub v6_prefix: u8,
+    /// Where IPv6 packets to other networks go.
+    pub v6_gateway: [u8; 16],
+    /// The server that resolves names; one of IPv4 as `::ffff:a.b.c.d`.
+    pub name_server: [u8; 16],
+}
+
+/// Why the network refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, InterfaceError)]
+pub enum NetworkError {
+    /// It cannot be done now: try again when the readiness table says so.
+    WouldBlock,
+    /// The connection was begun.
+    InProgress,
+    /// The address is used by another socket.
+    AddressInUse,
+    /// The address is not one of this machine's.
+    AddressNotAvailable,
+    /// Nobody takes connections there.
+    ConnectionRefused,
+    /// The other side ended the connection.
+    ConnectionReset,
+    /// The socket has no peer.
+    NotConnected,
+    /// The socket has a peer already.
+    AlreadyConnected,
+    /// The other side did not answer in time.
+    TimedOut,
+    /// The host cannot be reached.
+    HostUnreachable,
+    /// The network cannot be reached.
+    NetworkUnreachable,
+    /// The datagram is longer than one can be.
+    MessageTooLong,
+    /// An argument makes no sense for this socket.
+    InvalidArgument,
+    /// The socket does not do this.
+    NotSupported,
+    /// The client has as many sockets, or as much memory, as it may have.
+    LimitReached,
+    /// The client may not do this.
+    PermissionDenied,
+    /// The direction was ended.
+    BrokenPipe,
+    /// The name does not exist.
+    NotFound,
+    /// The call did not reach the object, or its answer did not come back.
+    Transport(TransportError),
+}
