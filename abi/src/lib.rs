@@ -26,8 +26,9 @@ pub const PAGE: u64 = 4096;
 /// First address that native programs use; everything below is free for guests.
 pub const NATIVE_BASE: u64 = 0x7f00_0000_0000;
 
-/// One past the last address of user space.
-pub const USER_END: u64 = 0x8000_0000_0000;
+/// One past the last address of user space. The page above it stays empty, so that the address behind a `syscall` instruction is
+/// never one that the processor refuses to go back to.
+pub const USER_END: u64 = 0x7fff_ffff_f000;
 
 /// A deadline that never comes, in nanoseconds since boot.
 pub const NEVER: u64 = u64::MAX;

@@ -20,7 +20,7 @@ use crate::segments::{USER_CODE, USER_DATA};
 /// Bytes from one interrupt stub to the next.
 const STUB: usize = 16;
 
-const _: () = assert!(USER_END == 1 << 47, "the way out tests bit 47 of the instruction pointer");
+const _: () = assert!(USER_END < 1 << 47, "behind the last instruction of user space there is a canonical address");
 
 macro_rules! with_offsets {
     ($macro:ident!($($body:tt)*)) => {
@@ -219,13 +219,11 @@ pub fn stub(vector: usize) -> u64 {
 #[inline(always)]
 pub unsafe fn leave_fast(registers: *const Registers) -> ! {
     // SAFETY: the caller vouches for the record. `sysretq` to an address that is not canonical would fault in the
-    // kernel, so that case (only `syscall` as the last instruction of user space leads to it) takes the other way.
+    // kernel: this way leads only to behind a `syscall` instruction, which lies below `USER_END`.
     unsafe {
         with_offsets!(asm!(
             "mov rsp, {record}",
             "mov rcx, [rsp + {RIP}]",
-            "bt rcx, 47",
-            "jc leave_with_bad_address",
             "mov r11, [rsp + {RFLAGS}]",
             "mov rax, [rsp + {RAX}]",
             "mov rdi, [rsp + {RDI}]",
@@ -262,11 +260,6 @@ pub unsafe fn leave_full(registers: *const Registers) -> ! {
 with_offsets!(global_asm!(
     r#"
     .pushsection .text.entry, "ax"
-leave_with_bad_address:
-    # The address was USER_END: let it fault at zero, in user mode.
-    mov qword ptr [rsp + {RIP}], 0
-    mov rdi, rsp
-    mov rsp, gs:[{stack}]
 leave_full_record:
     push {user_data}
     push qword ptr [rdi + {RSP}]
@@ -292,7 +285,6 @@ leave_full_record:
     iretq
     .popsection
 "#,
-    stack = const processor::STACK,
     user_data = const USER_DATA,
     user_code = const USER_CODE,
 ));

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use tessera_abi::x86_64::Registers;
 
 /// Most processors that are started.
-pub const MAX: usize = 8;
+pub const MAX: usize = tessera_core::MAX_PROCESSORS;
 
 /// No vector state is loaded, CR0.TS is set.
 pub const NO_VECTOR: u64 = 0;

@@ -27,7 +27,12 @@ pub extern "rust-preserve-none" fn system_call(own: &'static Processor) -> ! {
             }
         }
         // SAFETY: the lock is held, and the activation is what core wants to run here.
-        Entered::Switched(activation) => unsafe { leave(own, activation) },
+        Entered::Switched(activation) => unsafe {
+            load(own, activation);
+            let registers = &raw const activation.registers;
+            lock::release();
+            entry::leave_fast(registers);
+        },
         Entered::Slow => {}
     }
     // SAFETY: as above: the lock is held, and core has not done the call.
@@ -46,17 +51,14 @@ unsafe fn system_call_slowly(own: &'static Processor, machine: &'static mut Mach
     unsafe { run(own, machine) }
 }
 
-/// Loads what a thread needs, releases the lock, and goes to user mode.
+/// Loads what a thread needs beside its registers.
 ///
 /// # Safety
 /// This processor holds the big lock, and `activation` is that of the thread that core wants to run here.
 #[inline(always)]
-unsafe fn leave(own: &'static Processor, activation: &mut Activation) -> ! {
-    let root = activation.root.0;
-    let state = activation.vector.0;
-    let full = activation.full;
-    let registers = &raw mut activation.registers;
-    own.registers.store(registers, Ordering::Relaxed);
+unsafe fn load(own: &'static Processor, activation: &mut Activation) {
+    let (root, state) = (activation.root.0, activation.vector.0);
+    own.registers.store(&raw mut activation.registers, Ordering::Relaxed);
     if own.root.load(Ordering::Relaxed) != root {
         // SAFETY: core runs threads in spaces that it made, and makes processors leave them before it gives them up.
         unsafe { flush::load_root(own, root) };
@@ -66,17 +68,36 @@ unsafe fn leave(own: &'static Processor, activation: &mut Activation) -> ! {
     }
     // Only a guest has vector state, or a GS base.
     if own.vector.load(Ordering::Relaxed) | state != NO_VECTOR {
-        if own.gs_base.load(Ordering::Relaxed) != activation.registers.gs_base {
-            load_gs_base(own, activation.registers.gs_base);
-        }
-        if own.vector.load(Ordering::Relaxed) != state {
-            vector::switch(own, state);
-        }
+        load_guest(own, activation.registers.gs_base, state);
     }
+}
+
+/// Loads what only guests have.
+#[cold]
+#[inline(never)]
+fn load_guest(own: &Processor, gs_base: u64, state: u64) {
+    if own.gs_base.load(Ordering::Relaxed) != gs_base {
+        load_gs_base(own, gs_base);
+    }
+    if own.vector.load(Ordering::Relaxed) != state {
+        vector::switch(own, state);
+    }
+}
+
+/// Loads what a thread needs, releases the lock, and goes to user mode.
+///
+/// # Safety
+/// This processor holds the big lock, and `activation` is that of the thread that core wants to run here.
+#[inline(always)]
+unsafe fn leave(own: &'static Processor, activation: &mut Activation) -> ! {
+    // SAFETY: passed on.
+    unsafe { load(own, activation) };
+    let full = core::mem::take(&mut activation.full);
     if full && activation.registers.rip >= USER_END {
         // `iretq` to an address that is not canonical would fault in the kernel: let it fault in user mode.
         activation.registers.rip = 0;
     }
+    let registers = &raw const activation.registers;
     // SAFETY: the record stays this thread's while it runs; nobody else reads or writes it until the next entry.
     unsafe {
         lock::release();

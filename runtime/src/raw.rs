@@ -59,62 +59,53 @@ shape!(#[doc = "A call with four arguments."] syscall_4 [a "rdi", b "rsi", c "rd
 shape!(#[doc = "A call with five arguments."] syscall_5 [a "rdi", b "rsi", c "rdx", d "r10", e "r8"] [f "r9"]);
 shape!(#[doc = "A call with six arguments."] syscall_6 [a "rdi", b "rsi", c "rdx", d "r10", e "r8", f "r9"] []);
 
-macro_rules! message_shape {
-    ($name:ident [$($input:ident $input_register:tt),*] [$($output:ident $output_register:tt),*]) => {
-        #[allow(clippy::too_many_arguments, reason = "one argument for each register")]
-        #[inline(always)]
-        unsafe fn $name(number: u64, mut badge: u64, mut tag: u64 $(, mut $input: u64)*) -> MessageOutcome {
-            let code: u64;
-            $(let $output: u64;)*
-            // SAFETY: the kernel preserves every register that is not named here, and does not touch the stack; for
-            // the effects on memory the caller answers.
-            unsafe {
-                asm!("syscall",
-                    inlateout("rax") number => code,
-                    inlateout("rdi") badge,
-                    inlateout("rsi") tag,
-                    $(inlateout($input_register) $input,)*
-                    $(lateout($output_register) $output,)*
-                    lateout("rcx") _, lateout("r11") _, options(nostack));
-            }
-            MessageOutcome { code, badge, tag, words: [$($input,)* $($output),*] }
-        }
-    };
-}
-
-message_shape!(message_0 [] [a "rdx", b "r10", c "r8", d "r9", e "r12", f "r13", g "r14", h "r15"]);
-message_shape!(message_1 [a "rdx"] [b "r10", c "r8", d "r9", e "r12", f "r13", g "r14", h "r15"]);
-message_shape!(message_2 [a "rdx", b "r10"] [c "r8", d "r9", e "r12", f "r13", g "r14", h "r15"]);
-message_shape!(message_3 [a "rdx", b "r10", c "r8"] [d "r9", e "r12", f "r13", g "r14", h "r15"]);
-message_shape!(message_4 [a "rdx", b "r10", c "r8", d "r9"] [e "r12", f "r13", g "r14", h "r15"]);
-message_shape!(message_5 [a "rdx", b "r10", c "r8", d "r9", e "r12"] [f "r13", g "r14", h "r15"]);
-message_shape!(message_6 [a "rdx", b "r10", c "r8", d "r9", e "r12", f "r13"] [g "r14", h "r15"]);
-message_shape!(message_7 [a "rdx", b "r10", c "r8", d "r9", e "r12", f "r13", g "r14"] [h "r15"]);
-message_shape!(message_8 [a "rdx", b "r10", c "r8", d "r9", e "r12", f "r13", g "r14", h "r15"] []);
-
-/// A message call that loads exactly `N` words. The kernel passes all eight registers on: those not loaded hold whatever this
-/// process had in them, so a receiver must use only the words that its protocol names.
+/// A message call. Words that are not given are sent as zero, so that no one is told what this process had in its registers.
 ///
 /// # Safety
 /// Whatever memory the tag makes the kernel read or write must be lent to the call.
 #[inline(always)]
 pub unsafe fn message<const N: usize>(number: u64, first: u64, tag: u64, words: [u64; N]) -> MessageOutcome {
     const { assert!(N <= 8, "a message has eight words") };
-    let word = |index: usize| words.get(index).copied().unwrap_or(0);
-    // SAFETY: passed on to the caller.
-    unsafe {
-        match N {
-            0 => message_0(number, first, tag),
-            1 => message_1(number, first, tag, word(0)),
-            2 => message_2(number, first, tag, word(0), word(1)),
-            3 => message_3(number, first, tag, word(0), word(1), word(2)),
-            4 => message_4(number, first, tag, word(0), word(1), word(2), word(3)),
-            5 => message_5(number, first, tag, word(0), word(1), word(2), word(3), word(4)),
-            6 => message_6(number, first, tag, word(0), word(1), word(2), word(3), word(4), word(5)),
-            7 => message_7(number, first, tag, word(0), word(1), word(2), word(3), word(4), word(5), word(6)),
-            _ => message_8(number, first, tag, word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7)),
-        }
+    let mut all = [0; 8];
+    for (to, from) in all.iter_mut().zip(words) {
+        *to = from;
     }
+    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = all;
+    let (code, badge, received): (u64, u64, u64);
+    // SAFETY: the kernel preserves every register that is not named here, and does not touch the stack; for the effects on
+    // memory the caller answers.
+    unsafe {
+        asm!("syscall",
+            inlateout("rax") number => code,
+            inlateout("rdi") first => badge,
+            inlateout("rsi") tag => received,
+            inlateout("rdx") a, inlateout("r10") b, inlateout("r8") c, inlateout("r9") d,
+            inlateout("r12") e, inlateout("r13") f, inlateout("r14") g, inlateout("r15") h,
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    MessageOutcome { code, badge, tag: received, words: [a, b, c, d, e, f, g, h] }
+}
+
+/// `receive`: nothing is sent, and the kernel looks at no word but the buffer's address.
+///
+/// # Safety
+/// `buffer` must be zero and `tag` without one, or it must point to a message's buffer that is lent to the call.
+#[inline(always)]
+pub unsafe fn receive(endpoint: u64, tag: u64, buffer: u64) -> MessageOutcome {
+    let (code, badge, received): (u64, u64, u64);
+    let (a, b, c, d, e, f, g): (u64, u64, u64, u64, u64, u64, u64);
+    let mut last = buffer;
+    // SAFETY: as for `message`.
+    unsafe {
+        asm!("syscall",
+            inlateout("rax") tessera_abi::Syscall::Receive as u64 => code,
+            inlateout("rdi") endpoint => badge,
+            inlateout("rsi") tag => received,
+            lateout("rdx") a, lateout("r10") b, lateout("r8") c, lateout("r9") d,
+            lateout("r12") e, lateout("r13") f, lateout("r14") g, inlateout("r15") last,
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    MessageOutcome { code, badge, tag: received, words: [a, b, c, d, e, f, g, last] }
 }
 
 /// Ends the calling thread after its `state` was set to `ended`: unparks the thread whose handle was in `state` (0: nobody) and

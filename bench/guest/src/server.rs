@@ -23,16 +23,21 @@ fn ended(received: &Received) -> bool {
 
 /// The label says how many words the answer has.
 fn words(endpoint: &Endpoint) -> Result<()> {
-    let mut received = endpoint.receive()?;
-    while !ended(&received) {
-        let [a, b, c, d, ..] = received.words;
-        received = match received.label() {
+    let mut next = endpoint.receive()?;
+    loop {
+        let received = next;
+        if ended(&received) {
+            return Ok(());
+        }
+        let (label, words) = (received.label(), received.words);
+        let [a, b, c, d, ..] = words;
+        drop(received);
+        next = match label {
             0 => endpoint.reply_and_receive_words(0, [])?,
             4 => endpoint.reply_and_receive_words(0, [a, b, c, d])?,
-            _ => endpoint.reply_and_receive_words(0, received.words)?,
+            _ => endpoint.reply_and_receive_words(0, words)?,
         };
     }
-    Ok(())
 }
 
 fn bytes(endpoint: &Endpoint) -> Result<()> {

@@ -70,10 +70,21 @@ impl<T> core::fmt::Debug for Id<T> {
 }
 
 struct Slot<T> {
-    /// Odd while the slot is in use.
-    generation: u32,
-    next_free: u32,
+    /// In use: the entry's own name, whose generation is odd. Free: an even generation above, the next free place below.
+    name: u64,
     value: T,
+}
+
+impl<T> Slot<T> {
+    /// The name, if the slot is in use.
+    #[inline(always)]
+    fn in_use(&self) -> Option<Id<T>> {
+        if self.name >> 32 & 1 == 1 { Some(Id(self.name, PhantomData)) } else { None }
+    }
+
+    fn generation(&self) -> u32 {
+        (self.name >> 32) as u32
+    }
 }
 
 /// A table of `T`.
@@ -87,7 +98,7 @@ impl<T: Default> Arena<T> {
     /// A table with `capacity` free entries.
     pub fn new(capacity: usize) -> Arena<T> {
         let slots = (0..capacity as u32)
-            .map(|index| Slot { generation: 0, next_free: index.wrapping_add(1), value: T::default() })
+            .map(|index| Slot { name: Id::<T>::new(index.wrapping_add(1), 0).0, value: T::default() })
             .collect();
         Arena { slots, free: 0, live: 0 }
     }
@@ -106,18 +117,18 @@ impl<T: Default> Arena<T> {
     pub fn insert(&mut self, value: T) -> Option<Id<T>> {
         let index = self.free;
         let slot = self.slots.get_mut(index as usize)?;
-        self.free = slot.next_free;
+        self.free = slot.name as u32;
         self.live = self.live.wrapping_add(1);
-        slot.generation = slot.generation.wrapping_add(1);
+        let id = Id::new(index, slot.generation().wrapping_add(1));
+        slot.name = id.0;
         slot.value = value;
-        Some(Id::new(index, slot.generation))
+        Some(id)
     }
 
     /// Takes a value out.
     pub fn remove(&mut self, id: Id<T>) -> Option<T> {
-        let slot = self.slots.get_mut(id.index() as usize).filter(|slot| slot.generation == id.generation())?;
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.next_free = self.free;
+        let slot = self.slots.get_mut(id.index() as usize).filter(|slot| slot.name == id.0)?;
+        slot.name = Id::<T>::new(self.free, slot.generation().wrapping_add(1)).0;
         self.free = id.index();
         self.live = self.live.wrapping_sub(1);
         Some(core::mem::take(&mut slot.value))
@@ -125,11 +136,7 @@ impl<T: Default> Arena<T> {
 
     /// Every entry in use.
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| slot.generation & 1 == 1)
-            .map(|(index, slot)| (Id::new(index as u32, slot.generation), &slot.value))
+        self.slots.iter().filter_map(|slot| Some((slot.in_use()?, &slot.value)))
     }
 }
 
@@ -138,7 +145,7 @@ impl<T> Arena<T> {
     #[inline(always)]
     pub fn get(&self, id: Id<T>) -> Option<&T> {
         match self.slots.get(id.index() as usize) {
-            Some(slot) if slot.generation == id.generation() => Some(&slot.value),
+            Some(slot) if slot.name == id.0 => Some(&slot.value),
             _ => None,
         }
     }
@@ -147,7 +154,7 @@ impl<T> Arena<T> {
     #[inline(always)]
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
         match self.slots.get_mut(id.index() as usize) {
-            Some(slot) if slot.generation == id.generation() => Some(&mut slot.value),
+            Some(slot) if slot.name == id.0 => Some(&mut slot.value),
             _ => None,
         }
     }
@@ -156,9 +163,7 @@ impl<T> Arena<T> {
     #[inline(always)]
     pub fn pair_mut(&mut self, first: Id<T>, second: Id<T>) -> Option<(&mut T, &mut T)> {
         match self.slots.get_disjoint_mut([first.index() as usize, second.index() as usize]) {
-            Ok([one, two]) if one.generation == first.generation() && two.generation == second.generation() => {
-                Some((&mut one.value, &mut two.value))
-            }
+            Ok([one, two]) if one.name == first.0 && two.name == second.0 => Some((&mut one.value, &mut two.value)),
             _ => None,
         }
     }
@@ -173,10 +178,7 @@ impl<T> Arena<T> {
     #[inline(always)]
     pub fn at(&self, index: u32) -> Option<(Id<T>, &T)> {
         let slot = self.slots.get(index as usize)?;
-        if slot.generation & 1 == 0 {
-            return None;
-        }
-        Some((Id::new(index, slot.generation), &slot.value))
+        Some((slot.in_use()?, &slot.value))
     }
 }
 

@@ -282,9 +282,7 @@ impl<H: Hardware> Machine<H> {
             | State::Calling(_)
             | State::Receiving(_)
             | State::Waiting { .. } => true,
-            State::New | State::Running(_) | State::Stopped | State::Stalled | State::Awaiting(_) | State::Parked => {
-                false
-            }
+            State::New | State::Running | State::Stopped | State::Stalled | State::Awaiting(_) | State::Parked => false,
         });
         same("threads in queues", queued, waiting.count())?;
         for (index, (_, alarm)) in self.alarms.heap.iter().enumerate() {
@@ -307,8 +305,8 @@ impl<H: Hardware> Machine<H> {
                 State::Awaiting(Answerer::Reply(reply)) => {
                     same("whose call a reply holds", self.replies.get(reply).map(|reply| reply.caller), Some(id))?;
                 }
-                State::Running(processor) => {
-                    same("who runs", self.processors.get(processor).map(|entry| entry.current), Some(id))?;
+                State::Running => {
+                    same("who runs", self.processors.get(thread.processor).map(|entry| entry.current), Some(id))?;
                 }
                 _ => {}
             }
@@ -318,8 +316,8 @@ impl<H: Hardware> Machine<H> {
             }
         }
         for (id, processor) in self.processors.iter().enumerate().filter(|(_, entry)| !entry.current.is_none()) {
-            let state = self.threads.get(processor.current).map(|thread| thread.state);
-            same("the state of who runs", state, Some(State::Running(id)))?;
+            let found = self.threads.get(processor.current).map(|thread| (thread.state, thread.processor));
+            same("the state of who runs", found, Some((State::Running, id)))?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::{
     pool::{Pool, RESOURCES, Resource},
     process::Process,
     reaper::Dead,
-    schedule::Processor,
+    schedule::Processors,
     timer::Alarms,
     vmo::Vmo,
 };
@@ -21,7 +21,7 @@ use tessera_abi::{Error, Handle, Kind, NATIVE_BASE, PAGE, Rights, StartupWriter}
 
 /// What the machine has.
 pub struct Config<'a> {
-    /// Processors, 1 to 64.
+    /// Processors, 1 to [`crate::MAX_PROCESSORS`].
     pub processors: usize,
     /// Frame numbers of the memory that is free, ascending.
     pub free: &'a [Range<u64>],
@@ -107,7 +107,7 @@ impl<H: Hardware> Machine<H> {
         pools.insert(Pool::first(capacities));
         Machine {
             hardware,
-            processors: (0..config.processors).map(|_| Processor::default()).collect(),
+            processors: Processors::new(config.processors),
             threads: Arena::new(threads),
             nodes: Arena::new(nodes),
             sessions: Arena::new(size(Kind::Session)),
@@ -157,7 +157,7 @@ impl<H: Hardware> Machine<H> {
             *to = *from;
         }
         let process = self.process_make(pool, space, name)?;
-        let all_cores = if self.processors.len() >= 64 { u64::MAX } else { (1 << self.processors.len()) - 1 };
+        let all_cores = (1 << self.processors.len()) - 1;
         let budget = self.budgets.insert(Budget::first(pool, all_cores)).ok_or(Error::NoQuota)?;
         self.first = process;
         let thread = self.thread_make(pool, process, budget)?;

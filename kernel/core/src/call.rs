@@ -173,7 +173,7 @@ impl<H: Hardware> Machine<H> {
     fn hand_over(&mut self, processor: usize, id: Id<Thread>) -> bool {
         let Some(thread) = self.threads.get_mut(id).filter(|thread| !thread.barred()) else { return false };
         let Some(entry) = self.processors.get_mut(processor) else { return false };
-        thread.state = State::Running(processor);
+        thread.state = State::Running;
         thread.processor = processor;
         entry.current = id;
         true
@@ -191,7 +191,7 @@ impl<H: Hardware> Machine<H> {
             return;
         }
         if let Some(thread) = self.threads.get_mut(id) {
-            thread.state = State::Running(processor);
+            thread.state = State::Running;
             thread.processor = processor;
         }
         if let Some(entry) = self.processors.get_mut(processor) {

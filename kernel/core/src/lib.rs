@@ -52,8 +52,9 @@ pub use fault::Fault;
 pub use hardware::{Frame, Hardware, PowerAction, Protection};
 pub use node::Object;
 pub use pool::Resource;
+pub use schedule::MAX_PROCESSORS;
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::vec::Vec;
 use arena::{Arena, Id};
 use tessera_abi::x86_64::Registers;
 
@@ -65,7 +66,8 @@ pub struct Activation {
     pub root: Frame,
     /// Its vector state; frame 0, which is never memory for anybody: it has none.
     pub vector: Frame,
-    /// All registers count, not only those that a system call gives back.
+    /// All registers count, not only those that a system call gives back. Whoever loads them all takes this off: a thread that
+    /// enters by a system call has it clear.
     pub full: bool,
 }
 
@@ -84,7 +86,7 @@ pub enum Next {
 pub enum Entered<'a> {
     /// It is done; the same thread goes on.
     Same,
-    /// It is done; this thread goes on. No look at [`Machine::next`] is needed.
+    /// It is done; this thread goes on, with what a system call gives back. No look at [`Machine::next`] is needed.
     Switched(&'a mut Activation),
     /// It is not done: [`Machine::slow_syscall`] does it.
     Slow,
@@ -118,7 +120,7 @@ pub(crate) struct Caller {
 pub struct Machine<H: Hardware> {
     /// What carries out this machine's decisions.
     pub hardware: H,
-    processors: Box<[schedule::Processor]>,
+    processors: schedule::Processors,
     threads: Arena<thread::Thread>,
     nodes: Arena<node::Node>,
     sessions: Arena<endpoint::Session>,

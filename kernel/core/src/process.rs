@@ -158,10 +158,8 @@ impl<H: Hardware> Machine<H> {
         let mut thread = process.threads;
         while let Some(entry) = self.threads.get_mut(thread) {
             entry.ended = true;
-            let (older, state) = (entry.older, entry.state);
-            if let crate::thread::State::Running(processor) = state {
-                self.attend(processor);
-            }
+            let older = entry.older;
+            self.attend_thread(thread);
             thread = older;
         }
         self.bury(Dead::Process(id));

@@ -64,10 +64,10 @@ impl Queue {
         }
     }
 
-    /// The only thread of the queue, if there is just one.
+    /// The only thread of the queue; `NONE` if there is not just one.
     #[inline(always)]
-    pub fn only(&self) -> Option<Id<Thread>> {
-        if self.first == self.last && !self.first.is_none() { Some(self.first) } else { None }
+    pub fn only(&self) -> Id<Thread> {
+        if self.first == self.last { self.first } else { Id::NONE }
     }
 
     /// A queue of one thread, whose links are clear.

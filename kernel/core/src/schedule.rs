@@ -10,6 +10,8 @@ use crate::{
     thread::{State, Thread},
 };
 
+use alloc::boxed::Box;
+
 /// How long a thread runs while others of its priority wait, in nanoseconds.
 const QUANTUM: u64 = 10_000_000;
 
@@ -44,6 +46,46 @@ impl Default for Processor {
     }
 }
 
+/// Most processors there can be.
+pub const MAX_PROCESSORS: usize = 8;
+
+/// All processors.
+pub struct Processors {
+    all: Box<[Processor; MAX_PROCESSORS]>,
+    count: usize,
+}
+
+impl Processors {
+    pub fn new(count: usize) -> Processors {
+        Processors { all: Box::new(core::array::from_fn(|_| Processor::default())), count: count.min(MAX_PROCESSORS) }
+    }
+
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    #[inline(always)]
+    pub fn get(&self, number: usize) -> Option<&Processor> {
+        if number < self.count { self.all.get(number % MAX_PROCESSORS) } else { None }
+    }
+
+    #[inline(always)]
+    pub fn get_mut(&mut self, number: usize) -> Option<&mut Processor> {
+        if number < self.count { self.all.get_mut(number % MAX_PROCESSORS) } else { None }
+    }
+
+    /// The processor that runs this: its number is one of those that there are, so nothing is checked.
+    #[inline(always)]
+    pub fn own(&mut self, number: usize) -> Option<&mut Processor> {
+        self.all.get_mut(number % MAX_PROCESSORS)
+    }
+
+    #[cfg(feature = "audit")]
+    pub fn iter(&self) -> impl Iterator<Item = &Processor> {
+        self.all.iter().take(self.count)
+    }
+}
+
 impl<H: Hardware> Machine<H> {
     /// Makes a processor look at its situation before it goes on.
     pub(crate) fn attend(&mut self, processor: usize) {
@@ -56,7 +98,8 @@ impl<H: Hardware> Machine<H> {
 
     /// The same for the processor that runs a thread.
     pub(crate) fn attend_thread(&mut self, thread: Id<Thread>) {
-        if let Some(State::Running(processor)) = self.threads.get(thread).map(|thread| thread.state) {
+        let runs = self.threads.get(thread).filter(|thread| thread.state == State::Running);
+        if let Some(processor) = runs.map(|thread| thread.processor) {
             self.attend(processor);
         }
     }
@@ -315,7 +358,7 @@ impl<H: Hardware> Machine<H> {
                 self.make_ready(id);
                 continue;
             }
-            thread.state = State::Running(processor);
+            thread.state = State::Running;
             thread.processor = processor;
             entry.current = id;
             entry.since = now;

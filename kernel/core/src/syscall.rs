@@ -17,39 +17,9 @@ impl<H: Hardware> Machine<H> {
         }
     }
 
-    /// The common cases of `syscall`, to be inlined where the entry is.
-    #[inline(always)]
-    pub fn fast_syscall(&mut self, processor: usize) -> Entered<'_> {
-        let Some(entry) = self.processors.get(processor) else { return Entered::Slow };
-        let current = entry.current;
-        let quiet = !entry.attention;
-        let Some(thread) = self.threads.get_mut(current) else { return Entered::Slow };
-        if !quiet || thread.in_guest {
-            return Entered::Slow;
-        }
-        thread.activation.full = false;
-        let number = thread.activation.registers.rax;
-        let switched = if number == Syscall::Call as u64 {
-            self.fast_call(processor, current)
-        } else if number == Syscall::ReplyAndReceive as u64 {
-            self.fast_reply(processor, current)
-        } else if number == Syscall::Null as u64 {
-            return Entered::Same;
-        } else if number == Syscall::Yield as u64 {
-            self.fast_yield(processor, current)
-        } else {
-            None
-        };
-        switched.map_or(Entered::Slow, Entered::Switched)
-    }
-
     /// What `fast_syscall` left to do when it answered [`Entered::Slow`].
     pub fn slow_syscall(&mut self, processor: usize) {
         self.active = processor;
-        let current = self.processors.get(processor).map_or(Default::default(), |entry| entry.current);
-        if let Some(thread) = self.threads.get_mut(current) {
-            thread.activation.full = false;
-        }
         let Some(caller) = self.caller(processor) else { return };
         let Some(thread) = self.threads.get(caller.thread) else { return };
         if thread.in_guest {

@@ -25,8 +25,8 @@ pub enum State {
     New,
     /// It waits in a queue for its turn.
     Ready { processor: usize, priority: u8 },
-    /// It runs.
-    Running(usize),
+    /// It runs, on its `processor`.
+    Running,
     /// It could go on, but is suspended or about to end.
     Stopped,
     /// It could go on, but has no budget.
@@ -93,6 +93,7 @@ pub struct Thread {
     pub(crate) ahead: Id<Thread>,
     pub(crate) behind: Id<Thread>,
     pub(crate) purpose: Purpose,
+    /// The processor that it runs on, is queued at, or ran on last.
     pub(crate) processor: usize,
     pub(crate) references: u32,
     pub(crate) pool: Id<Pool>,
@@ -208,12 +209,12 @@ impl<H: Hardware> Machine<H> {
         let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
         thread.suspended = true;
         match thread.state {
-            State::Running(_) if id != caller.thread => {
+            State::Running if id != caller.thread => {
                 self.attend_thread(id);
                 Ok(Flow::Again)
             }
-            State::Running(processor) => {
-                self.attend(processor);
+            State::Running => {
+                self.attend(caller.processor);
                 Ok(Flow::Done)
             }
             State::Ready { .. } => {
@@ -239,8 +240,7 @@ impl<H: Hardware> Machine<H> {
     fn standing(&self, caller: &Caller, thread: u64, rights: Rights) -> Result<Id<Thread>, Error> {
         let (_, id) = self.thread(caller.process, thread, rights)?;
         let thread = self.threads.get(id).ok_or(Error::Gone)?;
-        let still =
-            matches!(thread.state, State::New) || thread.suspended && !matches!(thread.state, State::Running(_));
+        let still = matches!(thread.state, State::New) || thread.suspended && thread.state != State::Running;
         if still { Ok(id) } else { Err(Error::BadState) }
     }
 
@@ -286,8 +286,8 @@ impl<H: Hardware> Machine<H> {
             return Ok(Flow::Done);
         }
         match thread.state {
-            State::Running(processor) => {
-                let now = self.hardware.now();
+            State::Running => {
+                let (processor, now) = (thread.processor, self.hardware.now());
                 self.account(processor, now);
                 self.set_budget(id, budget);
                 self.attend(processor);
@@ -337,8 +337,9 @@ impl<H: Hardware> Machine<H> {
         let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
         match thread.state {
             State::Parked => self.wake(id, Ok(Flow::Done)),
-            State::Running(processor) if thread.in_guest && processor != caller.processor => {
+            State::Running if thread.in_guest && thread.processor != caller.processor => {
                 thread.token = true;
+                let processor = thread.processor;
                 self.attend(processor);
             }
             _ => {
@@ -404,7 +405,7 @@ impl<H: Hardware> Machine<H> {
                     reply.caller = Id::NONE;
                 }
             }
-            State::New | State::Running(_) | State::Stopped | State::Stalled | State::Parked => {}
+            State::New | State::Running | State::Stopped | State::Stalled | State::Parked => {}
         }
     }
 
@@ -449,15 +450,14 @@ impl<H: Hardware> Machine<H> {
     pub(crate) fn thread_end(&mut self, id: Id<Thread>) {
         let Some(thread) = self.threads.get_mut(id).filter(|thread| !thread.process.is_none()) else { return };
         thread.ended = true;
-        if let State::Running(processor) = thread.state {
-            self.attend(processor);
-        }
+        self.attend_thread(id);
         self.bury(Dead::Thread(id));
     }
 
     pub(crate) fn thread_reap(&mut self, id: Id<Thread>) -> Progress {
         let Some(thread) = self.threads.get(id) else { return Progress::Finished };
-        if let State::Running(processor) = thread.state {
+        if thread.state == State::Running {
+            let processor = thread.processor;
             if processor != self.active {
                 self.attend(processor);
                 return Progress::Stuck;

@@ -38,13 +38,20 @@ impl Drop for Received {
 impl Received {
     #[inline(always)]
     fn new(outcome: MessageOutcome) -> Result<Received> {
-        if outcome.code as u32 != 0 {
-            return Err(error(outcome.code as u32));
+        let received =
+            |delivery| Received { delivery, badge: outcome.badge, tag: Tag(outcome.tag), words: outcome.words };
+        // The common case by itself, so that it goes straight on to what is done with a call.
+        if outcome.code == 0 { Ok(received(Delivery::Call)) } else { Ok(received(Received::other(outcome.code)?)) }
+    }
+
+    /// What came that is not a call.
+    #[cold]
+    #[inline(never)]
+    fn other(code: u64) -> Result<Delivery> {
+        match code as u32 {
+            0 => Delivery::from_code(code >> 32).ok_or(Error::BadState),
+            refused => Err(error(refused)),
         }
-        let Some(delivery) = Delivery::from_code(outcome.code >> 32) else {
-            return Err(Error::BadState);
-        };
-        Ok(Received { delivery, badge: outcome.badge, tag: Tag(outcome.tag), words: outcome.words })
     }
 
     /// The label: the method's number.
@@ -120,15 +127,14 @@ impl Endpoint {
     #[inline(always)]
     pub fn receive(&self) -> Result<Received> {
         // SAFETY: without a buffer the kernel touches registers only.
-        Received::new(unsafe { raw::message(Syscall::Receive as u64, self.owned().number(), 0, []) })
+        Received::new(unsafe { raw::receive(self.owned().number(), 0, 0) })
     }
 
     /// The same, with room for a message's bytes.
     pub fn receive_into(&self, buffer: &mut Buffer) -> Result<Received> {
-        let words = [0, 0, 0, 0, 0, 0, 0, buffer.as_mut_ptr() as u64];
         let tag = Tag::new(0).with_buffer();
         // SAFETY: the kernel writes into the buffer only, which is borrowed until the call is over.
-        Received::new(unsafe { raw::message(Syscall::Receive as u64, self.owned().number(), tag.0, words) })
+        Received::new(unsafe { raw::receive(self.owned().number(), tag.0, buffer.as_mut_ptr() as u64) })
     }
 
     /// Answers the held call with plain words, then receives.
@@ -163,9 +169,8 @@ impl Endpoint {
         if buffer == 0 {
             return self.receive();
         }
-        let (tag, words) = (Tag::new(0).with_buffer(), [0, 0, 0, 0, 0, 0, 0, buffer]);
         // SAFETY: the buffer was borrowed by the message for the whole of this call.
-        Received::new(unsafe { raw::message(Syscall::Receive as u64, self.owned().number(), tag.0, words) })
+        Received::new(unsafe { raw::receive(self.owned().number(), Tag::new(0).with_buffer().0, buffer) })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{Role, Test};
 pub const TESTS: &[Test] = &[
     ("words go there and come back", words),
     ("words go there and come back between processes", words_between_processes),
+    ("words that are not given cross as zero", words_not_given),
     ("bytes go there and come back", bytes),
     ("bytes for a receiver without a buffer are refused", bytes_without_room),
     ("handles go with a call and come with its answer", handles),
@@ -141,6 +142,26 @@ fn words(_: &mut Context) {
     })
     .unwrap();
     assert_eq!(session.call_words(0, [1, 2, 3, 4, 5, 6, 7, 8]), Ok((3, [2, 4, 6, 8, 10, 12, 14, 16])));
+    drop(session);
+    server.join();
+}
+
+fn words_not_given(_: &mut Context) {
+    let (endpoint, session) = pair(1);
+    let server = thread::spawn(move || {
+        // What the registers of both sides hold from here on.
+        let received = endpoint.receive().unwrap();
+        let received = endpoint.reply_and_receive_words(0, received.words).unwrap();
+        assert_eq!(received.words, [5, 0, 0, 0, 0, 0, 0, 0]);
+        let received = endpoint.reply_and_receive_words(0, [6]).unwrap();
+        assert_eq!((received.delivery, received.words), (Delivery::Call, [0; 8]));
+        let _ = endpoint.reply_and_receive_words(0, [7, 8]);
+    })
+    .unwrap();
+    assert_eq!(session.call_words(0, [1, 2, 3, 4, 5, 6, 7, 8]), Ok((0, [1, 2, 3, 4, 5, 6, 7, 8])));
+    assert_eq!(session.call_words(0, [5]), Ok((0, [6])));
+    let answer = session.call(Message::new(0)).unwrap();
+    assert_eq!([0, 1, 2, 3, 4, 5, 6, 7].map(|index| answer.word(index)), [7, 8, 0, 0, 0, 0, 0, 0]);
     drop(session);
     server.join();
 }

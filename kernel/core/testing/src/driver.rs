@@ -109,7 +109,7 @@ impl System {
                     match self.pending.get(&registers.rsp) {
                         Some(behind) if registers.rip == behind.wrapping_sub(INSTRUCTION) => {
                             self.activation().registers.rip = *behind;
-                            self.machine.syscall(self.processor);
+                            self.enter();
                         }
                         _ => return Next::Run,
                     }
@@ -136,6 +136,12 @@ impl System {
         }
     }
 
+    /// The running thread, which was loaded whole if need be, makes a system call.
+    fn enter(&mut self) {
+        self.activation().full = false;
+        self.machine.syscall(self.processor);
+    }
+
     /// The running thread's record.
     pub fn activation(&mut self) -> &mut Activation {
         self.machine.activation(self.processor).expect("a thread runs")
@@ -158,7 +164,7 @@ impl System {
         registers.rip = registers.rip.wrapping_add(INSTRUCTION);
         let (who, behind) = (registers.rsp, registers.rip);
         self.pending.insert(who, behind);
-        self.machine.syscall(self.processor);
+        self.enter();
         if self.settle() == Next::Run && self.who() == who && self.registers().rip == behind {
             return self.result();
         }
