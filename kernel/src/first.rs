@@ -13,8 +13,9 @@ use tessera_core::Segment;
 use crate::memory;
 
 const MAGIC: &[u8; 16] = b"TESSERA-ARCHIVE\0";
-/// Magic, length of the tar file, its hash (which the host command checks), reserved.
-const HEADER: u64 = 64;
+/// Magic, length of the tar file, its hash (which the host command checks), reserved: one block of a tar file, so that
+/// members can begin on a page.
+const HEADER: u64 = 512;
 /// Most segments of a program, and most arguments.
 pub const SEGMENTS: usize = 16;
 pub const ARGUMENTS: usize = 64;

@@ -72,8 +72,8 @@ const BAD_IMAGE: u32 = 125;
 /// The plain kernel's archive: a header and nothing behind it. `tessera build` puts the real one in its place.
 #[used]
 #[unsafe(link_section = ".archive")]
-static EMPTY_ARCHIVE: [u8; 64] = {
-    let mut header = [0; 64];
+static EMPTY_ARCHIVE: [u8; 512] = {
+    let mut header = [0; 512];
     let magic = *b"TESSERA-ARCHIVE\0";
     let mut index = 0;
     while index < magic.len() {

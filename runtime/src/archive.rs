@@ -8,7 +8,7 @@ use crate::mapping::Mapping;
 use crate::object::{Access, Vmo};
 
 /// Bytes before the tar file, and where among them its length stands.
-const HEADER: usize = 64;
+const HEADER: usize = 512;
 const HEADER_LENGTH: u64 = 16;
 
 /// The boot archive, shown in this process's space.
@@ -37,6 +37,16 @@ impl Archive {
         let archive = TarArchiveRef::new(archive).map_err(|_| Error::BadArgument)?;
         let member = archive.entries().find(|entry| entry.filename().as_str() == Ok(path));
         member.map(|member| member.data()).ok_or(Error::NotFound)
+    }
+
+    /// Where a member's content lies in the archive's memory, in bytes. Files other than programs begin on a page, so
+    /// that they can be mapped.
+    pub fn place(&self, path: &str) -> Result<core::ops::Range<u64>> {
+        let content = self.member(path)?;
+        // SAFETY: as in `member`.
+        let start = unsafe { self.mapping.bytes() }.as_ptr().addr();
+        let start = content.as_ptr().addr().checked_sub(start).ok_or(Error::NotFound)? as u64;
+        Ok(start..start.checked_add(content.len() as u64).ok_or(Error::NotFound)?)
     }
 
     /// The file of program `name`.

@@ -1,42 +1,67 @@
-//! The boot archive: a USTAR tar file behind a 64-byte header, which the kernel finds at the end of its image.
+//! The boot archive: a USTAR tar file behind a 512-byte header, which the kernel finds at the end of its image.
 //!
-//! Members are sorted by name; times, owners and modes are constants, so that equal programs make equal archives.
+//! Members are sorted by name; times, owners and modes are constants, so that equal programs make equal archives. The
+//! contents of large files that are not programs begin on a page: a member of padding stands before them. So they can
+//! be mapped where they lie.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use miette::{IntoDiagnostic, Result};
 
 /// The header's first bytes.
 pub const MAGIC: [u8; 16] = *b"TESSERA-ARCHIVE\0";
-/// The header's length in bytes: magic, length of the tar file (little endian), its BLAKE3 hash, 8 reserved bytes.
-pub const HEADER_LENGTH: usize = 64;
+/// The header's length in bytes: magic, length of the tar file (little endian), its BLAKE3 hash, the rest reserved. It
+/// is a tar file's block, and the archive begins on a page.
+pub const HEADER_LENGTH: usize = 512;
 
-/// Packs `members` (path to contents) and puts the header before them.
-pub fn pack(members: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
-    let mut tar = tar::Builder::new(Vec::new());
+const PAGE: usize = 4096;
+/// The name of members that are there to move the next one to a page.
+const PADDING: &str = "padding";
+
+/// The members of an archive: path to contents.
+pub type Members<'a> = BTreeMap<String, Cow<'a, [u8]>>;
+
+/// Packs `members` and puts the header before them.
+pub fn pack(members: &Members) -> Result<Vec<u8>> {
+    let mut packed = Vec::with_capacity(members.values().map(|contents| contents.len() + 2 * PAGE).sum());
+    packed.resize(HEADER_LENGTH, 0);
+    let mut tar = tar::Builder::new(packed);
     for (path, contents) in members {
-        let mut member = tar::Header::new_ustar();
-        member.set_path(path).into_diagnostic()?;
-        member.set_size(contents.len() as u64);
-        member.set_mode(if path == "arguments" { 0o444 } else { 0o555 });
-        member.set_uid(0);
-        member.set_gid(0);
-        member.set_mtime(0);
-        member.set_cksum();
-        tar.append(&member, contents.as_slice()).into_diagnostic()?;
+        if is_mapped(path, contents) {
+            // The position at which the contents would begin: behind this member's header.
+            let begin = tar.get_ref().len() + HEADER_LENGTH;
+            if begin % PAGE != 0 {
+                let padding = (begin + HEADER_LENGTH).next_multiple_of(PAGE) - (begin + HEADER_LENGTH);
+                append(&mut tar, PADDING, &vec![0; padding])?;
+            }
+        }
+        append(&mut tar, path, contents)?;
     }
-    let tar = tar.into_inner().into_diagnostic()?;
-    let mut packed = header(&tar).to_vec();
-    packed.extend_from_slice(&tar);
-    Ok(packed)
-}
-
-fn header(tar: &[u8]) -> [u8; HEADER_LENGTH] {
-    let mut header = [0; HEADER_LENGTH];
+    let mut packed = tar.into_inner().into_diagnostic()?;
+    let (header, tar) = packed.split_at_mut(HEADER_LENGTH);
     header[..16].copy_from_slice(&MAGIC);
     header[16..24].copy_from_slice(&(tar.len() as u64).to_le_bytes());
     header[24..56].copy_from_slice(blake3::hash(tar).as_bytes());
-    header
+    Ok(packed)
+}
+
+/// Whether a member is one that programs map: programs themselves are copied into place.
+fn is_mapped(path: &str, contents: &[u8]) -> bool {
+    path != "init" && !path.starts_with("bin/") && contents.len() >= PAGE
+}
+
+fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, contents: &[u8]) -> Result<()> {
+    let is_program = path == "init" || path.starts_with("bin/");
+    let mut member = tar::Header::new_ustar();
+    member.set_path(path).into_diagnostic()?;
+    member.set_size(contents.len() as u64);
+    member.set_mode(if is_program { 0o555 } else { 0o444 });
+    member.set_uid(0);
+    member.set_gid(0);
+    member.set_mtime(0);
+    member.set_cksum();
+    tar.append(&member, contents).into_diagnostic()
 }
 
 #[cfg(test)]
@@ -44,12 +69,26 @@ mod tests {
     use super::*;
     use std::io::Read;
 
-    fn members() -> BTreeMap<String, Vec<u8>> {
+    fn members() -> Members<'static> {
         BTreeMap::from([
-            ("init".to_owned(), vec![1, 2, 3]),
-            ("bin/echo".to_owned(), vec![4; 600]),
-            ("arguments".to_owned(), b"one\0two".to_vec()),
+            ("init".to_owned(), vec![1, 2, 3].into()),
+            ("bin/echo".to_owned(), vec![4; 6000].into()),
+            ("arguments".to_owned(), b"one\0two".to_vec().into()),
         ])
+    }
+
+    /// The members, with the places of their contents.
+    fn unpack(packed: &[u8]) -> Vec<(String, usize, Vec<u8>)> {
+        let mut archive = tar::Archive::new(&packed[HEADER_LENGTH..]);
+        let entries = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            assert_eq!(entry.header().mtime().unwrap(), 0);
+            let mut contents = Vec::new();
+            entry.read_to_end(&mut contents).unwrap();
+            let place = HEADER_LENGTH + entry.raw_file_position() as usize;
+            (entry.path().unwrap().display().to_string(), place, contents)
+        });
+        entries.collect()
     }
 
     #[test]
@@ -59,22 +98,32 @@ mod tests {
         assert_eq!(header[..16], MAGIC);
         assert_eq!(u64::from_le_bytes(header[16..24].try_into().unwrap()), tar.len() as u64);
         assert_eq!(header[24..56], *blake3::hash(tar).as_bytes());
-        assert_eq!(header[56..], [0; 8]);
+        assert!(header[56..].iter().all(|byte| *byte == 0));
         assert_eq!(tar.len() % 512, 0);
     }
 
     #[test]
     fn members_are_sorted_and_come_back_whole() {
-        let packed = pack(&members()).unwrap();
-        let mut archive = tar::Archive::new(&packed[HEADER_LENGTH..]);
-        let mut found = Vec::new();
-        for entry in archive.entries().unwrap() {
-            let mut entry = entry.unwrap();
-            assert_eq!(entry.header().mtime().unwrap(), 0);
-            let mut contents = Vec::new();
-            entry.read_to_end(&mut contents).unwrap();
-            found.push((entry.path().unwrap().display().to_string(), contents));
-        }
+        let found = unpack(&pack(&members()).unwrap());
+        let found: Vec<_> = found.into_iter().map(|(path, _, contents)| (path, contents.into())).collect();
         assert_eq!(found, members().into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn files_that_are_mapped_begin_on_a_page_wherever_they_come() {
+        for before in 0..9 {
+            let mut members = members();
+            members.insert("arguments".to_owned(), vec![b'x'; before * 512].into());
+            members.insert("root.img".to_owned(), vec![5; 4096].into());
+            members.insert("second.img".to_owned(), vec![6; 4097].into());
+            let found = unpack(&pack(&members).unwrap());
+            for (name, place, contents) in found.iter().filter(|(name, ..)| name.ends_with(".img")) {
+                assert_eq!(place % PAGE, 0, "{name} with {before} blocks before");
+                assert_eq!(members[name], contents.as_slice());
+            }
+            let padding: usize =
+                found.iter().filter(|(name, ..)| name == PADDING).map(|(_, _, contents)| contents.len()).sum();
+            assert!(padding < 2 * PAGE);
+        }
     }
 }

@@ -17,6 +17,7 @@ pub use description::{Description, MachineKind, Memory, Processors};
 pub use elf::is_image;
 
 use crate::bare::{self, Executable};
+use crate::image::archive::Members;
 use crate::symbols::{self, Symbols};
 use crate::workspace;
 
@@ -41,14 +42,14 @@ pub fn build(description: &Description) -> Result<Image> {
 
     let kernel = find(&executables, KERNEL.0, Some(KERNEL.1))?;
     let mut symbols = BTreeMap::from([(symbols::KERNEL.to_owned(), kernel.path.clone())]);
-    let mut members = BTreeMap::new();
+    let mut members = Members::new();
     for program in description.programs() {
         let executable = find(&executables, program.package, program.bin)?;
-        members.insert(program.member(), elf::loadable_part(&read(&executable.path)?)?);
+        members.insert(program.member(), elf::loadable_part(&read(&executable.path)?)?.into());
         symbols.insert(program.name.to_owned(), executable.path.clone());
     }
     if let Some(arguments) = description.packed_arguments() {
-        members.insert("arguments".to_owned(), arguments);
+        members.insert("arguments".to_owned(), arguments.into());
     }
     let file = elf::with_archive(&read(&kernel.path)?, &archive::pack(&members)?)
         .wrap_err_with(|| format!("{} cannot carry an archive", kernel.path.display()))?;
