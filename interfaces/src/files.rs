@@ -26,6 +26,9 @@ pub trait Node {
         device: u64,
     ) -> Result<Cap<dyn Node>, FileError>;
 
+    /// Makes a file without a name, which [`Node::link`] can give it.
+    fn create_unnamed(&self, mode: u32, owner: Owner) -> Result<Cap<dyn Node>, FileError>;
+
     /// Makes a symbolic link to `target` in this directory.
     fn symlink(&self, name: &[u8], target: &[u8], owner: Owner) -> Result<Cap<dyn Node>, FileError>;
 
@@ -54,6 +57,9 @@ pub trait Node {
     /// Writes a file from byte `at` on; answers how many bytes were taken.
     fn write(&self, at: u64, from: &[u8]) -> Result<u64, FileError>;
 
+    /// Writes behind the file's end, wherever that is when it happens.
+    fn append(&self, from: &[u8]) -> Result<Appended, FileError>;
+
     /// The file's pages, to be mapped: what is written through one way is seen through the other.
     fn memory(&self) -> Result<Memory, FileError>;
 
@@ -64,7 +70,7 @@ pub trait Node {
     fn attribute(&self, name: &[u8], into: &mut [u8]) -> Result<u64, FileError>;
 
     /// Sets an extended attribute.
-    fn set_attribute(&self, name: &[u8], value: &[u8]) -> Result<(), FileError>;
+    fn set_attribute(&self, name: &[u8], value: &[u8], how: SetAttribute) -> Result<(), FileError>;
 
     /// Removes an extended attribute.
     fn remove_attribute(&self, name: &[u8]) -> Result<(), FileError>;
@@ -197,6 +203,26 @@ pub enum Rename {
     NoReplace = 1,
     /// The two change places.
     Exchange = 2,
+}
+
+/// Whether an extended attribute may be there before it is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub enum SetAttribute {
+    /// It may or may not.
+    Any = 0,
+    /// It must not.
+    Create = 1,
+    /// It must.
+    Replace = 2,
+}
+
+/// What was written behind a file's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub struct Appended {
+    /// Where it was written.
+    pub at: u64,
+    /// Bytes.
+    pub bytes: u64,
 }
 
 /// Entries of a directory that were put into a buffer.

@@ -23,8 +23,8 @@ pub use console::{Console, ConsoleError, ConsoleSize};
 pub use device::{Device, DeviceError, Identity, Width};
 pub use entropy::{Entropy, EntropyError};
 pub use files::{
-    AttributeChange, Attributes, Changes, Entries, FileError, FileSystemStatistics, Memory, Node, NodeKind, Owner,
-    Rename, Time, Unlink,
+    Appended, AttributeChange, Attributes, Changes, Entries, FileError, FileSystemStatistics, Memory, Node, NodeKind,
+    Owner, Rename, SetAttribute, Time, Unlink,
 };
 pub use net_device::{NetDevice, NetDeviceError, NetInformation, offloads, ring};
 pub use network::{
