@@ -59,6 +59,15 @@ pub unsafe fn message<const N: usize>(number: u64, first: u64, tag: u64, words: 
     unsafe { host::message_call(number, first, tag, all) }
 }
 
+/// `receive`: as the kernel's.
+///
+/// # Safety
+/// As for the kernel's; nothing is touched.
+pub unsafe fn receive(endpoint: u64, tag: u64, buffer: u64) -> MessageOutcome {
+    // SAFETY: passed on to the caller.
+    unsafe { message(tessera_abi::Syscall::Receive as u64, endpoint, tag, [0, 0, 0, 0, 0, 0, 0, buffer]) }
+}
+
 /// A counter that rises with time, as the time stamp counter does.
 pub fn ticks() -> u64 {
     host::nanoseconds()
