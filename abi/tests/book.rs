@@ -24,6 +24,7 @@ const FORBIDDING: &[&str] = &[
     "kernel/core/src/lib.rs",
     "kernel/core/testing/src/lib.rs",
     "components/drivers/rings/src/lib.rs",
+    "components/drivers/virtio/src/lib.rs",
     "components/hello/src/main.rs",
     "bench/guest/src/main.rs",
     "interfaces/src/lib.rs",
