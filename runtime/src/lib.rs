@@ -47,4 +47,5 @@ pub use start::{Start, name};
 pub use tessera_abi as abi;
 pub use tessera_abi::{Error, Handle, Kind, Rights};
 pub use tessera_interface::{InterfaceError, Plain, Transfer, interface};
+pub use tessera_memory::{Memory, Registers, Window};
 pub use transport::TransportError;

@@ -61,6 +61,21 @@ impl Mapping {
         unsafe { core::slice::from_raw_parts(self.address as *const u8, self.length as usize) }
     }
 
+    /// The mapping as memory that others change meanwhile, unmapped when the last view of it goes. Storing through a read-only one faults.
+    pub fn into_memory(self) -> tessera_memory::Memory {
+        let (base, length) = (self.address as *mut u8, self.length as usize);
+        // SAFETY: the range is mapped while `self`, the owner, lives, was chosen by the kernel for this mapping alone, and no
+        // reference into it is left, as they all borrowed `self`. What cannot be accessed ends the process, see `words`.
+        unsafe { tessera_memory::Memory::new(base, length, alloc::sync::Arc::new(self)) }
+    }
+
+    /// The mapping, of an `Mmio`, as device registers, unmapped when the last view of them goes.
+    pub fn into_registers(self) -> tessera_memory::Window {
+        let (base, length) = (self.address as *mut u8, self.length as usize);
+        // SAFETY: as for `into_memory`. The kernel maps device memory uncached; ordinary memory in its place would do no harm.
+        unsafe { tessera_memory::Window::new(base, length, alloc::sync::Arc::new(self)) }
+    }
+
     /// What the mapping allows.
     pub fn access(&self) -> Access {
         self.access
