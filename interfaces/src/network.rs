@@ -8,7 +8,8 @@ use tessera_runtime::{Cap, InterfaceError, Plain, TransportError, interface};
 /// The right to use the network. Whoever holds it can open sockets, within the limits that its route says.
 #[interface]
 pub trait Network {
-    /// Shares the readiness table: an array of 32-bit words by socket number, bits of [`readiness`]. At each change `bits` of `notify` are raised.
+    /// Shares the readiness table, laid out as [`readiness`] says. At each change `bits` of `notify` are raised. Asking again
+    /// makes another table and ends the use of the one before.
     fn readiness(&self, notify: Event, bits: u64) -> Result<Vmo, NetworkError>;
 
     /// A TCP socket.
@@ -29,18 +30,34 @@ pub trait Network {
     fn configuration(&self) -> Result<Configuration, NetworkError>;
 }
 
-/// Bits of a word of the readiness table.
+/// The readiness table: what is ready, for all sockets of a client, in memory that it shares with the network stack.
+///
+/// It is an array of little-endian 64-bit words. The word at a socket's number (numbers begin with 1, and are used again) holds in its
+/// low 8 bits what is ready, and above them how often something happened: that counter also grows when new data comes to a
+/// socket that was readable before. After [`CAPACITY`](readiness::CAPACITY) words comes a map of what has changed: bit `number % 64` of its word
+/// `number / 64` is set after each change, then the event is raised. The client takes a word of the map by exchanging it for 0. Word 0 and bit 0 stand for the
+/// network as a whole: a name was found, or the configuration changed.
 pub mod readiness {
-    /// There is something to receive or to accept.
-    pub const READABLE: u32 = 1;
+    /// There is something to receive or to accept, or the stream has ended.
+    pub const READABLE: u64 = 1;
     /// There is room to send; a connection that was begun is there or has failed.
-    pub const WRITABLE: u32 = 2;
-    /// The other side has ended its direction, or the connection is over.
-    pub const HANGUP: u32 = 4;
+    pub const WRITABLE: u64 = 2;
+    /// Both directions are over.
+    pub const HANGUP: u64 = 4;
     /// An error is pending: `Socket::error` takes it.
-    pub const ERROR: u32 = 8;
+    pub const ERROR: u64 = 8;
+    /// The other side has ended its direction.
+    pub const READ_CLOSED: u64 = 16;
     /// There is a connection to accept.
-    pub const ACCEPTABLE: u32 = READABLE;
+    pub const ACCEPTABLE: u64 = READABLE;
+    /// How far the counter is shifted.
+    pub const EVENT_SHIFT: u32 = 8;
+    /// Words of the table: no socket has this number or a higher one.
+    pub const CAPACITY: usize = 8192;
+    /// Words of the map of changes.
+    pub const CHANGED: usize = CAPACITY / 64;
+    /// Bytes of table and map.
+    pub const BYTES: u64 = (CAPACITY as u64 + CHANGED as u64) * 8;
 }
 
 /// A socket. It is closed when the last capability to it is gone.
@@ -84,6 +101,10 @@ pub trait Socket {
     /// Receives one datagram; what does not fit is lost.
     #[fills]
     fn receive_from(&self, into: &mut [u8]) -> Result<Datagram, NetworkError>;
+
+    /// As `receive_from`, but the datagram stays.
+    #[fills]
+    fn peek_from(&self, into: &mut [u8]) -> Result<Datagram, NetworkError>;
 
     /// Ends one or both directions.
     fn shutdown(&self, how: Shutdown) -> Result<(), NetworkError>;
@@ -151,9 +172,9 @@ pub enum SocketOption {
     NoDelay = 1,
     /// Nanoseconds between probes of an idle connection; 0: none.
     KeepAlive = 2,
-    /// Bytes of the receive buffer.
+    /// Bytes of the receive buffer; of TCP, of connections begun or accepted from then on.
     ReceiveBuffer = 3,
-    /// Bytes of the send buffer.
+    /// Bytes of the send buffer; likewise.
     SendBuffer = 4,
     /// How many routers a packet may pass.
     HopLimit = 5,
@@ -163,6 +184,16 @@ pub enum SocketOption {
     OnlyV6 = 7,
     /// Whether datagrams may be sent to everybody: 0 or 1.
     Broadcast = 8,
+    /// What closing does: 0 resets the connection; everything else ends it in order, in the background. `u64::MAX` if it was not set.
+    Linger = 9,
+    /// Nanoseconds without an answer after which a connection is given up; 0: never.
+    UserTimeout = 10,
+    /// Bytes that can be received: of the stream, or of the next datagram. Read only.
+    ReceiveQueued = 11,
+    /// Bytes that are sent but not acknowledged, or wait to be sent. Read only.
+    SendQueued = 12,
+    /// Whether the socket listens: 0 or 1. Read only.
+    Listening = 13,
 }
 
 /// What the machine is called on the network. Addresses are zero where there is none.
