@@ -4,7 +4,7 @@
 //! or in ring 0. The result depends on the sources and the tool chain alone: every path of this machine that could
 //! reach the output is renamed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -16,6 +16,7 @@ use console::strip_ansi_codes;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde::Deserialize;
 
+use crate::mirror::{Files, Mirror};
 use crate::process::Running;
 use crate::progress::Step;
 use crate::toolchain::BareToolChain;
@@ -63,8 +64,13 @@ pub struct Package {
     pub is_tested_on_host: bool,
 }
 
-/// The packages of the workspace.
+/// The packages of the checkout's workspace.
 pub fn packages() -> Result<Vec<Package>> {
+    packages_in(&workspace::root())
+}
+
+/// The packages of the workspace in `folder`.
+fn packages_in(folder: &Path) -> Result<Vec<Package>> {
     #[derive(Deserialize)]
     struct Metadata {
         packages: Vec<Listed>,
@@ -89,6 +95,7 @@ pub fn packages() -> Result<Vec<Package>> {
     let tool_chain = BareToolChain::find()?;
     let output = cargo(&tool_chain)
         .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(folder)
         .output()
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot start {}", tool_chain.cargo.display()))?;
@@ -116,10 +123,13 @@ pub fn packages() -> Result<Vec<Package>> {
     Ok(packages.collect())
 }
 
-/// Builds `names`, packages of the workspace, and answers with all their programs.
-pub fn build(names: &BTreeSet<String>) -> Result<Vec<Executable>> {
+/// Builds `names`, packages of the workspace or of `made`, and answers with all their programs. `made` are packages that have no
+/// place in the checkout, by the names of their folders.
+pub fn build(names: &BTreeSet<String>, made: &BTreeMap<String, Files>) -> Result<Vec<Executable>> {
     let tool_chain = BareToolChain::find()?;
+    let mirror = Mirror::lay_out(made)?;
     let mut command = cargo(&tool_chain);
+    command.current_dir(mirror.root());
     command.args(["build", "--profile", "bare", "--message-format", "json-render-diagnostics"]);
     command.args(build_arguments());
     if console::Term::stderr().is_term() {
@@ -145,7 +155,7 @@ pub fn build(names: &BTreeSet<String>) -> Result<Vec<Executable>> {
             names.iter().cloned().collect::<Vec<_>>().join(", ")
         ));
     }
-    Ok(executables(messages, &packages()?))
+    Ok(executables(messages, &packages_in(mirror.root())?))
 }
 
 /// The arguments of cargo that select the target and build the library for it.
@@ -195,7 +205,7 @@ fn flags(tool_chain: &BareToolChain) -> Vec<String> {
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let mut rename = |path: &Path, name: &str| flags.push(format!("--remap-path-prefix={}={name}", path.display()));
-    // The last match wins: the checkout comes last, as it may lie inside one of the others.
+    // The last match wins: the checkout comes after what it may lie in, its mirror after the checkout.
     if let Some(home) = cargo_home {
         rename(&home, "/cargo");
     }
@@ -207,6 +217,7 @@ fn flags(tool_chain: &BareToolChain) -> Vec<String> {
         rename(&sources, "/rust");
     }
     rename(&workspace::root(), ROOT_IN_OUTPUT);
+    rename(&Mirror::folder(), ROOT_IN_OUTPUT);
     flags
 }
 

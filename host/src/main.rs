@@ -11,6 +11,7 @@ mod bare;
 mod bench;
 mod cli;
 mod image;
+mod mirror;
 mod process;
 mod progress;
 mod qemu;

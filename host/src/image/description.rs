@@ -1,5 +1,7 @@
 //! Reads an `image.toml` and checks it like code: every mistake is told with its file, its line and its mend.
 //!
+//! There are two kinds of images. One of programs names the first process, which starts the others:
+//!
 //! ```toml
 //! name = "hello"
 //!
@@ -17,24 +19,31 @@
 //! package = "tessera-echo"
 //! bin = "echo"                   # only if the package has several
 //! ```
+//!
+//! One of components says in what domains they are placed, who calls whom and what each may use. Its first process is the manager.
+//! What the keys mean is written in `written.rs`; that the whole makes sense is checked in `system.rs`.
 
-use std::collections::BTreeSet;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
-use std::str::FromStr;
+use std::path::{Path, PathBuf};
 
-use miette::{IntoDiagnostic, LabeledSpan, NamedSource, Report, Result, WrapErr, miette};
+use miette::{IntoDiagnostic, NamedSource, Report, Result, WrapErr};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::archive::Members;
+use super::mistake::{check_name, closest, listed, report, unreadable};
+use super::sizes::{MachineKind, Memory, Processors};
+use super::written::{Placement, Routes, WrittenComponent, WrittenDomain, WrittenFile};
 use crate::bare::Package;
 use crate::workspace;
 
 /// A checked description of an image.
 #[derive(Debug)]
 pub struct Description {
+    /// Where the file is, or was said to be.
+    path: PathBuf,
     file: Written,
     source: NamedSource<String>,
 }
@@ -46,9 +55,18 @@ struct Written {
     name: Spanned<String>,
     #[serde(default)]
     machine: WrittenMachine,
-    init: WrittenInit,
+    init: Option<Spanned<WrittenInit>>,
     #[serde(default, rename = "program")]
     programs: Vec<WrittenProgram>,
+    #[serde(default, rename = "file")]
+    files: Vec<WrittenFile>,
+    placement: Option<Spanned<Placement>>,
+    #[serde(default, rename = "component")]
+    components: Vec<WrittenComponent>,
+    #[serde(default, rename = "domain")]
+    domains: BTreeMap<Spanned<String>, WrittenDomain>,
+    #[serde(default, rename = "route")]
+    routes: Routes,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -77,6 +95,8 @@ struct WrittenProgram {
 
 /// The name that the first process has in reports, which no other program may take.
 const INIT: &str = "init";
+/// The package of the first process of an image of components.
+const MANAGER: &str = "tessera-manager";
 
 /// One program of an image.
 #[derive(Clone, Copy, Debug)]
@@ -100,21 +120,36 @@ impl Description {
         let text = fs::read_to_string(path)
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot read the image description {}", path.display()))?;
-        Self::parse(&workspace::shown(path), text)
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        Self::parse(&path, text)
     }
 
-    /// Checks `text`, the contents of a file that errors call `name`.
-    pub fn parse(name: &str, text: String) -> Result<Self> {
-        let source = NamedSource::new(name, text.clone()).with_language("TOML");
+    /// Checks `text`, the contents of the file at `path`.
+    pub fn parse(path: &Path, text: String) -> Result<Self> {
+        let source = NamedSource::new(workspace::shown(path), text.clone()).with_language("TOML");
         let file: Written = toml::from_str(&text).map_err(|error| unreadable(&source, &error))?;
-        let description = Self { file, source };
+        let description = Self { path: path.to_owned(), file, source };
         description.check()?;
         Ok(description)
     }
 
     fn check(&self) -> Result<()> {
-        self.check_name(&self.file.name)?;
-        for argument in &self.file.init.arguments {
+        check_name(&self.source, &self.file.name)?;
+        match (&self.file.init, self.file.components.first()) {
+            (None, None) => {
+                let mend = "add an [init] with the program that runs first, or a [[component]]; the book, \"Images\", shows both";
+                let what = "nothing says what runs: there is neither an [init] nor a [[component]]";
+                return Err(self.wrong(self.file.name.span(), what, mend));
+            }
+            (Some(init), Some(_)) => {
+                let mend = "remove it: the manager is the first process of an image of components, and starts them";
+                return Err(self.wrong(init.span(), "this image has both an [init] and a [[component]]", mend));
+            }
+            _ => {}
+        }
+        let arguments = self.init().into_iter().flat_map(|init| &init.arguments);
+        let arguments = arguments.chain(self.file.components.iter().flat_map(|component| &component.arguments));
+        for argument in arguments {
             if argument.get_ref().contains('\0') {
                 let mend = "leave the NUL character out: it separates the arguments in the archive";
                 return Err(self.wrong(argument.span(), "this argument contains a NUL character", mend));
@@ -122,7 +157,7 @@ impl Description {
         }
         let mut seen = BTreeSet::from([INIT]);
         for program in &self.file.programs {
-            self.check_name(&program.name)?;
+            check_name(&self.source, &program.name)?;
             let name = program.name.get_ref().as_str();
             if !seen.insert(name) {
                 let mend = if name == INIT {
@@ -136,21 +171,15 @@ impl Description {
         Ok(())
     }
 
-    fn check_name(&self, name: &Spanned<String>) -> Result<()> {
-        let text = name.get_ref();
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if (1..=31).contains(&text.len()) && text.bytes().all(allowed) {
-            return Ok(());
-        }
-        let mend = "a name has 1 to 31 characters out of a-z, 0-9 and `-`";
-        Err(self.wrong(name.span(), &format!("`{text}` is not a name"), mend))
+    fn init(&self) -> Option<&WrittenInit> {
+        self.file.init.as_ref().map(Spanned::as_ref)
     }
 
     /// Checks that every program can be built from `packages`, those of the workspace.
     pub fn check_packages(&self, packages: &[Package]) -> Result<()> {
-        let init = (&self.file.init.program, None);
+        let init = self.init().map(|init| (&init.program, None));
         let others = self.file.programs.iter().map(|program| (&program.package, program.bin.as_ref()));
-        for (name, bin) in [init].into_iter().chain(others) {
+        for (name, bin) in init.into_iter().chain(others) {
             let Some(package) = packages.iter().find(|package| package.name == *name.get_ref()) else {
                 let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
                 let mend = format!("{}name a package that the root Cargo.toml lists", closest(name.get_ref(), &names));
@@ -175,8 +204,38 @@ impl Description {
         Ok(())
     }
 
-    fn wrong(&self, place: Range<usize>, what: &str, mend: &str) -> Report {
+    /// A mistake at `place`.
+    pub fn wrong(&self, place: Range<usize>, what: &str, mend: &str) -> Report {
         report(&self.source, place, what, mend)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn source(&self) -> &NamedSource<String> {
+        &self.source
+    }
+
+    pub fn placement(&self) -> Option<&Spanned<Placement>> {
+        self.file.placement.as_ref()
+    }
+
+    pub fn components(&self) -> &[WrittenComponent] {
+        &self.file.components
+    }
+
+    pub fn domains(&self) -> &BTreeMap<Spanned<String>, WrittenDomain> {
+        &self.file.domains
+    }
+
+    pub fn routes(&self) -> &Routes {
+        &self.file.routes
+    }
+
+    /// Where the image's name is written.
+    pub fn name_place(&self) -> Range<usize> {
+        self.file.name.span()
     }
 
     pub fn name(&self) -> &str {
@@ -197,7 +256,8 @@ impl Description {
 
     /// All programs, the first process's first.
     pub fn programs(&self) -> impl Iterator<Item = Program<'_>> {
-        let init = Program { name: INIT, package: self.file.init.program.get_ref(), bin: None };
+        let package = self.init().map_or(MANAGER, |init| init.program.get_ref());
+        let init = Program { name: INIT, package, bin: None };
         let others = self.file.programs.iter().map(|program| Program {
             name: program.name.get_ref(),
             package: program.package.get_ref(),
@@ -208,139 +268,28 @@ impl Description {
 
     /// The first process's arguments, separated by NUL; nothing if there are none.
     pub fn packed_arguments(&self) -> Option<Vec<u8>> {
-        let arguments: Vec<&str> =
-            self.file.init.arguments.iter().map(|argument| argument.get_ref().as_str()).collect();
+        let arguments = self.init().into_iter().flat_map(|init| &init.arguments);
+        let arguments: Vec<&str> = arguments.map(|argument| argument.get_ref().as_str()).collect();
         (!arguments.is_empty()).then(|| arguments.join("\0").into_bytes())
     }
-}
 
-fn report(source: &NamedSource<String>, place: Range<usize>, what: &str, mend: &str) -> Report {
-    let label = LabeledSpan::underline(place);
-    miette!(labels = vec![label], help = mend, "{what}").with_source_code(source.clone())
-}
-
-/// The report of a file that is not TOML, or not an image description.
-fn unreadable(source: &NamedSource<String>, error: &toml::de::Error) -> Report {
-    let message = error.message();
-    let mend = if let Some((wrong, known)) = unknown_key(message) {
-        format!("{}remove it, or use one of: {}", closest(wrong, &known), listed(&known))
-    } else if message.starts_with("missing field") {
-        "add it; README.md, \"Images\", shows a whole description".to_owned()
-    } else {
-        "README.md, \"Images\", says what each key may be".to_owned()
-    };
-    let length = source.inner().len();
-    report(source, error.span().unwrap_or(length..length), message, &mend)
-}
-
-/// The unknown key and the known ones, from serde's message: "unknown field `a`, expected one of `b`, `c`".
-fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
-    let rest = message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "))?;
-    let mut quoted = rest.split('`').skip(1).step_by(2);
-    Some((quoted.next()?, quoted.collect()))
-}
-
-/// "did you mean `x`? " if one of `known` is close to `wrong`.
-fn closest(wrong: &str, known: &[&str]) -> String {
-    let distances = known.iter().map(|name| (strsim::damerau_levenshtein(wrong, name), name));
-    match distances.min() {
-        Some((distance, name)) if distance <= wrong.len() / 3 + 1 => format!("did you mean `{name}`? "),
-        _ => String::new(),
-    }
-}
-
-fn listed(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    if quoted.is_empty() { "none".to_owned() } else { quoted.join(", ") }
-}
-
-/// The kind of virtual machine.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum MachineKind {
-    /// A PC with PCI Express.
-    #[default]
-    Q35,
-    /// A minimal machine without PCI and with little firmware.
-    Microvm,
-}
-
-/// The guest's memory in MiB, 16 or more.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
-pub struct Memory(u32);
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self(64)
-    }
-}
-
-impl fmt::Display for Memory {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}M", self.0)
-    }
-}
-
-impl FromStr for Memory {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        const WANTED: &str = "memory is a number and a unit, `M` or `G`, from \"16M\" to \"1024G\"";
-        let (number, scale) = match (text.strip_suffix('M'), text.strip_suffix('G')) {
-            (Some(number), _) => (number, 1),
-            (_, Some(number)) => (number, 1024),
-            _ => return Err(format!("`{text}` is no size: {WANTED}")),
-        };
-        let size = number.parse().ok().and_then(|number: u32| number.checked_mul(scale));
-        match size {
-            Some(size) if (16..=1024 * 1024).contains(&size) => Ok(Self(size)),
-            _ => Err(format!("`{text}` is out of range: {WANTED}")),
+    /// Adds the files that the image names to the members of its archive.
+    pub fn add_files(&self, members: &mut Members) -> Result<()> {
+        for file in &self.file.files {
+            let name = file.name.get_ref();
+            let parts_are_names = name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+            if !parts_are_names || name.len() > 90 || members.contains_key(name) {
+                let mend = "choose a path inside the archive, of at most 90 bytes, that no program or other file has";
+                return Err(self.wrong(file.name.span(), &format!("`{name}` cannot be a member"), mend));
+            }
+            let path = self.path.parent().unwrap_or(Path::new("")).join(file.path.get_ref());
+            let contents = fs::read(&path).map_err(|error| {
+                let mend = format!("the path begins at the folder of this file; it leads to {}", path.display());
+                self.wrong(file.path.span(), &format!("this file cannot be read: {error}"), &mend)
+            })?;
+            members.insert(name.clone(), contents.into());
         }
-    }
-}
-
-impl TryFrom<String> for Memory {
-    type Error = String;
-
-    fn try_from(text: String) -> std::result::Result<Self, String> {
-        text.parse()
-    }
-}
-
-/// The number of processors, 1 to 8.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "i64")]
-pub struct Processors(u8);
-
-impl Processors {
-    pub fn count(self) -> u8 {
-        self.0
-    }
-}
-
-impl Default for Processors {
-    fn default() -> Self {
-        Self(1)
-    }
-}
-
-impl TryFrom<i64> for Processors {
-    type Error = String;
-
-    fn try_from(count: i64) -> std::result::Result<Self, String> {
-        match u8::try_from(count) {
-            Ok(count @ 1..=8) => Ok(Self(count)),
-            _ => Err(format!("{count} processors are out of range: Tessera runs on 1 to 8")),
-        }
-    }
-}
-
-impl FromStr for Processors {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        text.parse::<i64>().map_err(|_| format!("`{text}` is not a number"))?.try_into()
+        Ok(())
     }
 }
 

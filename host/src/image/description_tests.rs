@@ -18,7 +18,7 @@ bin = "server"
 "#;
 
 fn parse(text: &str) -> Result<Description> {
-    Description::parse("image.toml", text.to_owned())
+    Description::parse(Path::new("image.toml"), text.to_owned())
 }
 
 /// The whole report of a mistake, as it is printed without colours.
@@ -78,8 +78,8 @@ fn an_unknown_key_is_told_with_its_line_and_the_nearest_known_one() {
 #[test]
 fn a_missing_init_is_told_with_its_mend() {
     let told = mistake("name = \"a\"\n");
-    assert!(told.contains("missing field `init`"), "{told}");
-    assert!(told.contains("add it"), "{told}");
+    assert!(told.contains("neither an [init] nor a [[component]]"), "{told}");
+    assert!(told.contains("add an [init]"), "{told}");
 }
 
 #[test]

@@ -1,11 +1,19 @@
 //! Images: one ELF file that holds the kernel and the archive of the first programs.
 //!
-//! [`description`] reads and checks an `image.toml`, [`archive`] packs the programs, [`elf`] puts kernel and archive
-//! together. An image depends on the sources and the tool chain alone: built twice, it is the same to the byte.
+//! [`description`] reads and checks an `image.toml`; [`system`] puts its components together, [`generate`] makes the domains'
+//! programs and [`plan`] what the manager is told; [`archive`] packs the programs, [`elf`] puts kernel and archive together. An image depends on the sources and the tool chain alone: built twice, it is the same to the byte.
 
 mod archive;
 mod description;
 mod elf;
+mod generate;
+mod manifest;
+mod mistake;
+mod plan;
+mod sizes;
+mod soundness;
+mod system;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,11 +21,15 @@ use std::path::{Path, PathBuf};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
-pub use description::{Description, MachineKind, Memory, Processors};
+pub use description::Description;
 pub use elf::is_image;
+use manifest::Manifests;
+pub use sizes::{MachineKind, Memory, Processors};
+use system::System;
 
 use crate::bare::{self, Executable};
 use crate::image::archive::Members;
+use crate::mirror::Files;
 use crate::symbols::{self, Symbols};
 use crate::workspace;
 
@@ -36,9 +48,12 @@ pub struct Image {
 pub fn build(description: &Description) -> Result<Image> {
     let packages = bare::packages()?;
     description.check_packages(&packages)?;
+    let system = System::new(description, &Manifests::find())?;
+    let made = system.as_ref().map(|system| domains(description, system)).unwrap_or_default();
     let mut names: BTreeSet<String> = description.programs().map(|program| program.package.to_owned()).collect();
     names.insert(KERNEL.0.to_owned());
-    let executables = bare::build(&names)?;
+    names.extend(made.keys().cloned());
+    let executables = bare::build(&names, &made)?;
 
     let kernel = find(&executables, KERNEL.0, Some(KERNEL.1))?;
     let mut symbols = BTreeMap::from([(symbols::KERNEL.to_owned(), kernel.path.clone())]);
@@ -48,12 +63,29 @@ pub fn build(description: &Description) -> Result<Image> {
         members.insert(program.member(), elf::loadable_part(&read(&executable.path)?)?.into());
         symbols.insert(program.name.to_owned(), executable.path.clone());
     }
+    for domain in system.iter().flat_map(|system| &system.domains) {
+        let executable = find(&executables, &generate::package(description.name(), &domain.name), None)?;
+        members.insert(format!("bin/{}", domain.name), elf::loadable_part(&read(&executable.path)?)?.into());
+        symbols.insert(domain.name.clone(), executable.path.clone());
+    }
+    if let Some(system) = &system {
+        members.insert(tessera_plan::MEMBER.to_owned(), plan::plan(description.name(), system).encode().into());
+    }
     if let Some(arguments) = description.packed_arguments() {
         members.insert("arguments".to_owned(), arguments.into());
     }
+    description.add_files(&mut members)?;
     let file = elf::with_archive(&read(&kernel.path)?, &archive::pack(&members)?)
         .wrap_err_with(|| format!("{} cannot carry an archive", kernel.path.display()))?;
     Ok(Image { file, symbols: Symbols::new(symbols) })
+}
+
+/// The packages of the domains' programs.
+fn domains(description: &Description, system: &System) -> BTreeMap<String, Files> {
+    let root = workspace::root();
+    let path = description.path();
+    let shown = path.strip_prefix(&root).unwrap_or(path).display().to_string();
+    generate::packages(description.name(), &shown, system, &root)
 }
 
 /// Builds `description` and writes the image where `run`, `test` and `bench` look for it.

@@ -1,0 +1,147 @@
+//! The plan of an image: its domains, what each is given, and who may call whom.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+/// The plan's path in the boot archive.
+pub const MEMBER: &str = "plan";
+
+/// An image, as the manager carries it out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`Plan::VERSION`].
+    pub version: u32,
+    /// The image's name.
+    pub image: String,
+    /// The domains, servers before their clients.
+    pub domains: Vec<Domain>,
+}
+
+/// One protection domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    /// Its name, and its process's in crash reports.
+    pub name: String,
+    /// The name of its program in the boot archive.
+    pub program: String,
+    /// Pages of its pool.
+    pub pages: u64,
+    /// Its budget's priority.
+    pub priority: u8,
+    /// How much processor time it may use; all that its priority gets if there is none.
+    pub share: Option<Share>,
+    /// A bit for each processor that it may use; 0: all.
+    pub processors: u64,
+    /// What happens when it ends.
+    pub restart: Restart,
+    /// Whether the machine is turned off when it has ended for good.
+    pub essential: bool,
+    /// The components in it.
+    pub components: Vec<Component>,
+}
+
+/// An amount of processor time in every period, both in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    pub amount: u64,
+    pub period: u64,
+}
+
+/// What happens when a domain has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restart {
+    /// It is started again.
+    Always,
+    /// It is started again unless it ended by itself with code 0.
+    OnFailure,
+    /// It stays ended.
+    Never,
+}
+
+/// One component of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    pub name: String,
+    pub arguments: Vec<String>,
+    /// What it offers to others.
+    pub provisions: Vec<Provision>,
+    /// What it calls.
+    pub uses: Vec<Use>,
+    /// What it holds besides.
+    pub needs: Vec<Need>,
+}
+
+/// An interface that a component provides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provision {
+    pub name: String,
+    pub interface: String,
+}
+
+/// An interface that a component uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Use {
+    pub name: String,
+    pub interface: String,
+    /// Which component provides it, for people.
+    pub provider: String,
+    pub server: Server,
+}
+
+/// Where a used interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Server {
+    /// In the same domain: a method call.
+    Neighbour,
+    /// In another domain.
+    Domain {
+        /// Its index in [`Plan::domains`].
+        domain: u16,
+        /// Which of its root objects, as the domain's program registers them.
+        object: u16,
+        /// The route's number, unique in the image.
+        route: u32,
+        /// The bit of the client domain's event that is raised when the server was restarted.
+        bit: u8,
+    },
+    /// The manager itself.
+    Manager {
+        /// The route's number, unique in the image.
+        route: u32,
+    },
+}
+
+/// Something that a component holds besides its routes. `name` is how the component asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Need {
+    /// The debug log, which the whole domain shares.
+    Log,
+    /// The clock, which the whole domain shares.
+    Clock,
+    /// I/O ports.
+    Ports { name: String, first: u16, count: u16 },
+    /// One interrupt line.
+    Interrupt { name: String, line: u32 },
+    /// Device memory: bytes, page aligned.
+    Memory { name: String, first: u64, length: u64 },
+    /// The manager's own handle called `of`, whole: `devices`, `interrupts`, `ports`, `power`, `archive`, `dma`.
+    Authority { name: String, of: String },
+}
+
+/// The badge under which calls over a route to root object `object` arrive.
+pub const fn badge(object: u16, route: u32) -> u64 {
+    (object as u64) << 32 | route as u64
+}
+
+impl Plan {
+    /// The version of the format.
+    pub const VERSION: u32 = 1;
+
+    /// The plan as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        // Writing into a vector cannot fail: no type here refuses to be serialised.
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,167 @@
+//! Makes the program of each domain: a small crate that constructs the domain's components and binds their routes.
+//!
+//! It is meant to be read: what stands in it is what the image says, one line for each thing. All else is in the runtime's
+//! `component` module.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use super::manifest::{Manifest, Source};
+use super::system::{Bound, Domain, Instance, Object, System, Target};
+use crate::mirror::Files;
+
+/// Words that cannot be names of variables in the made code.
+const TAKEN: [&str; 44] = [
+    "as", "async", "await", "break", "const", "continue", "crate", "domain", "dyn", "else", "enum", "extern", "false",
+    "fn", "for", "gen", "if", "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return",
+    "self", "Self", "static", "struct", "super", "trait", "true", "type", "unsafe", "use", "where", "while",
+    "abstract", "box", "try", "yield",
+];
+
+/// The name of the package, and of the program, of `domain` in `image`.
+pub fn package(image: &str, domain: &str) -> String {
+    format!("{image}--{domain}")
+}
+
+/// The packages of all domains of `system`, by their names.
+pub fn packages(image: &str, described_in: &str, system: &System, root: &std::path::Path) -> BTreeMap<String, Files> {
+    let of = |domain: &Domain| {
+        let files = BTreeMap::from([
+            ("Cargo.toml", manifest(image, domain, root)),
+            ("build.rs", BUILD.to_owned()),
+            ("src/main.rs", main(image, described_in, domain)),
+        ]);
+        (package(image, &domain.name), files)
+    };
+    system.domains.iter().map(of).collect()
+}
+
+const BUILD: &str = r#"//! Links the program where native programs lie.
+
+use std::env;
+
+fn main() {
+    let script = env::var("DEP_TESSERA_RUNTIME_LINKER_SCRIPT").expect("the runtime's build script sets it");
+    println!("cargo:rustc-link-arg-bins=-T{script}");
+    println!("cargo:rustc-link-arg-bins=--no-pie");
+    println!("cargo:rerun-if-changed={script}");
+}
+"#;
+
+fn manifest(image: &str, domain: &Domain, root: &std::path::Path) -> String {
+    let name = package(image, &domain.name);
+    let mut text = format!(
+        "[package]\nname = \"{name}\"\nversion.workspace = true\nedition.workspace = true\npublish.workspace = true\n\n\
+         [dependencies]\ntessera-interfaces = {{ path = \"../../interfaces\" }}\n\
+         tessera-runtime = {{ path = \"../../runtime\" }}\n"
+    );
+    let packages = domain.instances.iter().map(|instance| (instance.manifest.package().get_ref(), &instance.manifest));
+    for (package, manifest) in packages.collect::<BTreeMap<_, _>>() {
+        let folder = manifest.folder.strip_prefix(root).unwrap_or(&manifest.folder);
+        let _ = writeln!(text, "{package} = {{ path = \"../../{}\" }}", folder.display());
+    }
+    let _ = write!(text, "\n[[bin]]\nname = \"{name}\"\npath = \"src/main.rs\"\ntest = false\nbench = false\n");
+    text
+}
+
+fn main(image: &str, described_in: &str, domain: &Domain) -> String {
+    let mut text = format!(
+        "//! The domain `{}` of the image `{image}`, made from {described_in}.\n#![no_std]\n#![no_main]\n\
+         #![forbid(unsafe_code)]\n\nuse tessera_runtime::component::{{self, Domain, StartError}};\n\
+         use tessera_runtime::{{Start, program}};\n\nprogram!(main);\n\n",
+        domain.name
+    );
+    let threads = if domain.objects.is_empty() { 0 } else { domain.settings.threads };
+    let _ = write!(
+        text,
+        "fn main(start: Start) -> i32 {{\n    component::run(start, {threads}, build)\n}}\n\n\
+         fn build(domain: &mut Domain) -> Result<(), StartError> {{\n"
+    );
+    let read = read_later(domain);
+    for instance in &domain.instances {
+        construct(&mut text, domain, instance, read.contains(instance.name.as_str()));
+    }
+    for (index, object) in domain.objects.iter().enumerate() {
+        let Some(instance) = domain.instances.iter().find(|instance| instance.name == object.instance) else {
+            continue;
+        };
+        let interface = interface_of(&instance.manifest, &object.provision);
+        let value = value(instance, object);
+        let _ = writeln!(text, "    domain.provide::<dyn tessera_interfaces::{interface}>({index}, {value});");
+    }
+    text.push_str("    Ok(())\n}\n");
+    text
+}
+
+/// The instances that something later in the program names.
+fn read_later(domain: &Domain) -> BTreeSet<&str> {
+    let uses = domain.instances.iter().flat_map(|instance| &instance.uses);
+    let neighbours = uses.filter_map(|used| match &used.target {
+        Some(Target::Neighbour { instance, .. }) => Some(instance.as_str()),
+        _ => None,
+    });
+    neighbours.chain(domain.objects.iter().map(|object| object.instance.as_str())).collect()
+}
+
+/// One component: its constructor with its routes.
+fn construct(text: &mut String, domain: &Domain, instance: &Instance, is_read: bool) {
+    let manifest = &instance.manifest;
+    let krate = manifest.package().get_ref().replace('-', "_");
+    // What nobody calls is kept too: its threads go on when the constructor is over.
+    let variable = if is_read { variable(&instance.name) } else { "_".to_owned() };
+    let _ = write!(text, "    let {variable} = {krate}::{}(", manifest.constructor());
+    if instance.uses.is_empty() {
+        let _ = writeln!(text, "domain.context(\"{}\"))?;", instance.name);
+        return;
+    }
+    let _ = write!(text, "\n        domain.context(\"{}\"),\n        {krate}::Uses {{\n", instance.name);
+    for used in &instance.uses {
+        let route = route(domain, instance, used);
+        let _ = writeln!(text, "            {}: {route},", used.name);
+    }
+    text.push_str("        },\n    )?;\n");
+}
+
+/// The route that a use is bound to.
+fn route(domain: &Domain, client: &Instance, used: &Bound) -> String {
+    let route = match &used.target {
+        None => return "None".to_owned(),
+        Some(Target::Manager { .. }) => format!("domain.remote(\"{}.{}\", None)?", client.name, used.name),
+        Some(Target::Domain { bit, .. }) => format!("domain.remote(\"{}.{}\", Some({bit}))?", client.name, used.name),
+        Some(Target::Neighbour { instance, provision }) => {
+            let Some(server) = domain.instances.iter().find(|other| other.name == *instance) else {
+                return "None".to_owned();
+            };
+            let object =
+                Object { instance: instance.clone(), provision: provision.clone(), client: Some(client.name.clone()) };
+            let interface = interface_of(&server.manifest, provision);
+            format!("domain.local::<dyn tessera_interfaces::{interface}>({})", value(server, &object))
+        }
+    };
+    if used.optional { format!("Some({route})") } else { route }
+}
+
+/// The expression for an object that `instance` provides.
+fn value(instance: &Instance, object: &Object) -> String {
+    let variable = variable(&instance.name);
+    let provisions = instance.manifest.provisions();
+    let source = provisions.into_iter().find(|offer| offer.name == object.provision).map(|offer| offer.source);
+    match source {
+        Some(Source::From(method)) => format!("{variable}.{method}()"),
+        Some(Source::ForEach(method)) => {
+            format!("{variable}.{method}(\"{}\")", object.client.as_deref().unwrap_or_default())
+        }
+        Some(Source::Itself) | None => format!("{variable}.clone()"),
+    }
+}
+
+fn interface_of(manifest: &Manifest, provision: &str) -> String {
+    let provisions = manifest.provisions();
+    provisions.into_iter().find(|offer| offer.name == provision).map(|offer| offer.interface).unwrap_or_default()
+}
+
+fn variable(name: &str) -> String {
+    let name = name.replace('-', "_");
+    let begins_with_digit = name.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
+    if TAKEN.contains(&name.as_str()) || begins_with_digit { format!("the_{name}") } else { name }
+}

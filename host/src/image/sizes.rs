@@ -1,0 +1,157 @@
+//! What a description says of the virtual machine and of memory: values with their ranges.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// The kind of virtual machine.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineKind {
+    /// A PC with PCI Express.
+    #[default]
+    Q35,
+    /// A minimal machine without PCI and with little firmware.
+    Microvm,
+}
+
+/// The guest's memory in MiB, 16 or more.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Memory(u32);
+
+impl Memory {
+    pub fn bytes(self) -> u64 {
+        u64::from(self.0) << 20
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(64)
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}M", self.0)
+    }
+}
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        const WANTED: &str = "memory is a number and a unit, `M` or `G`, from \"16M\" to \"1024G\"";
+        let (number, scale) = match (text.strip_suffix('M'), text.strip_suffix('G')) {
+            (Some(number), _) => (number, 1),
+            (_, Some(number)) => (number, 1024),
+            _ => return Err(format!("`{text}` is no size: {WANTED}")),
+        };
+        let size = number.parse().ok().and_then(|number: u32| number.checked_mul(scale));
+        match size {
+            Some(size) if (16..=1024 * 1024).contains(&size) => Ok(Self(size)),
+            _ => Err(format!("`{text}` is out of range: {WANTED}")),
+        }
+    }
+}
+
+impl TryFrom<String> for Memory {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// The number of processors, 1 to 8.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "i64")]
+pub struct Processors(u8);
+
+impl Processors {
+    pub fn count(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Processors {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl TryFrom<i64> for Processors {
+    type Error = String;
+
+    fn try_from(count: i64) -> std::result::Result<Self, String> {
+        match u8::try_from(count) {
+            Ok(count @ 1..=8) => Ok(Self(count)),
+            _ => Err(format!("{count} processors are out of range: Tessera runs on 1 to 8")),
+        }
+    }
+}
+
+impl FromStr for Processors {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        text.parse::<i64>().map_err(|_| format!("`{text}` is not a number"))?.try_into()
+    }
+}
+
+/// An amount of memory in bytes, a multiple of the page size.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(try_from = "String")]
+pub struct Size(u64);
+
+impl Size {
+    /// Bytes of a page.
+    const PAGE: u64 = 4096;
+
+    pub const fn mebibytes(count: u64) -> Self {
+        Self(count << 20)
+    }
+
+    pub fn pages(self) -> u64 {
+        self.0 / Self::PAGE
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        const WANTED: &str = "an amount of memory is a number and a unit, `K`, `M` or `G`, from \"1M\" to \"1024G\"";
+        let shift = match text.bytes().last() {
+            Some(b'K') => 10,
+            Some(b'M') => 20,
+            Some(b'G') => 30,
+            _ => return Err(format!("`{text}` is no size: {WANTED}")),
+        };
+        let number: Option<u64> = text.get(..text.len() - 1).and_then(|number| number.parse().ok());
+        match number.and_then(|number| number.checked_mul(1 << shift)) {
+            Some(size) if (1 << 20..=1 << 40).contains(&size) && size % Self::PAGE == 0 => Ok(Self(size)),
+            _ => Err(format!("`{text}` is out of range: {WANTED}")),
+        }
+    }
+}
+
+/// A span of time in nanoseconds.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Time(pub u64);
+
+impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let units = [("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)];
+        let read = units.iter().find_map(|(unit, scale): &(&str, u64)| {
+            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+            number.checked_mul(*scale).filter(|time| *time > 0)
+        });
+        read.map(Self).ok_or_else(|| format!("`{text}` is no time: a time is a number and a unit, such as \"10ms\""))
+    }
+}

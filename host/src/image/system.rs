@@ -1,0 +1,502 @@
+//! Puts an image of components together: which domain each component is in, what each use is bound to, in which order all is made.
+//!
+//! What comes out is complete: whoever writes the plan or the domains' programs finds every name, number and order here and
+//! decides nothing. That the bindings are sound is checked in `soundness.rs`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use miette::Result;
+use toml::Spanned;
+
+use super::description::Description;
+use super::manifest::{FREE, Manifest, Manifests, Provision, Source};
+use super::mistake::{check_name, closest, listed};
+use super::sizes::Size;
+use super::soundness;
+use super::written::{Placement, Privilege, WrittenComponent, WrittenRestart, WrittenShare};
+
+/// The name by which routes and people call the manager.
+pub const MANAGER: &str = "manager";
+/// What the manager provides.
+const SUPERVISOR: &str = "Supervisor";
+/// The domain of all components that drive no device, if they are grouped.
+const GROUP: &str = "program";
+/// Names that reports use for something else.
+const RESERVED: [&str; 3] = [MANAGER, "init", "kernel"];
+/// The kernel keeps that much of a process's name for its reports.
+const DOMAIN_NAME: usize = 16;
+
+/// An image of components, put together.
+#[derive(Debug)]
+pub struct System {
+    /// Servers before their clients.
+    pub domains: Vec<Domain>,
+}
+
+/// One protection domain.
+#[derive(Debug)]
+pub struct Domain {
+    pub name: String,
+    pub settings: Settings,
+    /// In the order in which they are constructed: those that are called before those that call.
+    pub instances: Vec<Instance>,
+    /// What others call, in the order of their numbers.
+    pub objects: Vec<Object>,
+}
+
+/// What a domain is given and how it is treated.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub memory: Size,
+    /// The priority, and where it is written if it is.
+    pub priority: (u8, Option<Range<usize>>),
+    pub share: Option<WrittenShare>,
+    /// A bit for each processor; 0 if all.
+    pub processors: u64,
+    pub threads: u8,
+    pub restart: WrittenRestart,
+    pub essential: bool,
+}
+
+/// One component in a domain.
+#[derive(Debug)]
+pub struct Instance {
+    pub name: String,
+    pub manifest: Rc<Manifest>,
+    pub arguments: Vec<String>,
+    pub uses: Vec<Bound>,
+}
+
+/// A use and what it is bound to.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    pub name: String,
+    pub interface: String,
+    pub optional: bool,
+    /// Nothing if it is optional and nobody provides it.
+    pub target: Option<Target>,
+}
+
+/// What a use is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Manager {
+        route: u32,
+    },
+    /// In the same domain.
+    Neighbour {
+        instance: String,
+        provision: String,
+    },
+    /// In another domain.
+    Domain {
+        instance: String,
+        provision: String,
+        domain: usize,
+        /// Index in the domain's `objects`.
+        object: usize,
+        route: u32,
+        bit: u8,
+    },
+}
+
+/// Something in a domain that other domains call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    pub instance: String,
+    pub provision: String,
+    /// For which client, if each has one of its own.
+    pub client: Option<String>,
+}
+
+/// A use that is bound to a provision, both by their indexes, before domains are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    Manager,
+    To { instance: usize, provision: usize },
+}
+
+/// A component of the image while it is being put together.
+pub struct Placed<'a> {
+    pub written: &'a WrittenComponent,
+    pub manifest: Rc<Manifest>,
+    pub provisions: Vec<Provision>,
+    pub domain: String,
+    /// One for each use; nothing where it is optional and absent.
+    pub links: Vec<Option<Link>>,
+}
+
+impl Placed<'_> {
+    pub fn name(&self) -> &str {
+        self.written.name.get_ref()
+    }
+}
+
+impl System {
+    /// Puts `description` together from the components in `manifests`; nothing if it is an image of programs.
+    pub fn new(description: &Description, manifests: &Manifests) -> Result<Option<Self>> {
+        if description.components().is_empty() {
+            return check_unused(description).map(|()| None);
+        }
+        let mut placed = place(description, manifests)?;
+        check_domains(description, &placed)?;
+        link(description, &mut placed)?;
+        let settings = settings(description, &placed)?;
+        let order = soundness::check(description, &placed, &settings)?;
+        Ok(Some(assemble(&placed, settings, &order)))
+    }
+}
+
+/// An image without components has no use for what is said of them.
+fn check_unused(description: &Description) -> Result<()> {
+    let domain = description.domains().keys().next().map(Spanned::span);
+    let route = description.routes().keys().next().map(Spanned::span);
+    match domain.or(route).or(description.placement().map(Spanned::span)) {
+        Some(span) => {
+            let what = "this image has no [[component]] that this could be about";
+            Err(description.wrong(span, what, "remove it, or add the components"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Finds each component's description and domain.
+fn place<'a>(description: &'a Description, manifests: &Manifests) -> Result<Vec<Placed<'a>>> {
+    let placement = description.placement().map_or(Placement::Isolated, |placement| *placement.get_ref());
+    if let (Placement::Monolith | Placement::Unikernel, Some(written)) = (placement, description.placement()) {
+        let mend = "use \"isolated\"; components that are to call one another directly can share a `domain`";
+        return Err(description.wrong(written.span(), "domains in the kernel cannot be built yet", mend));
+    }
+    let mut placed: Vec<Placed<'a>> = Vec::new();
+    for written in description.components() {
+        let name = &written.name;
+        check_name(description.source(), name)?;
+        if RESERVED.contains(&name.get_ref().as_str()) {
+            let what = format!("the name `{}` is taken", name.get_ref());
+            return Err(description.wrong(name.span(), &what, "choose another: the system itself uses this one"));
+        }
+        if placed.iter().any(|other| other.name() == name.get_ref()) {
+            let mend = "choose another for this instance, and say with `component` what it is an instance of";
+            return Err(description.wrong(name.span(), &format!("the name `{}` is taken", name.get_ref()), mend));
+        }
+        let wanted = written.component.as_ref().unwrap_or(name);
+        let Some(manifest) = manifests.get(wanted.get_ref())? else {
+            let mend = format!(
+                "{}name one that has a component.toml below components/",
+                closest(wanted.get_ref(), &manifests.names())
+            );
+            return Err(description.wrong(
+                wanted.span(),
+                &format!("there is no component `{}`", wanted.get_ref()),
+                &mend,
+            ));
+        };
+        check_allowed(description, written, &manifest)?;
+        let domain = match (&written.domain, placement) {
+            (Some(domain), _) => domain.get_ref().clone(),
+            (None, Placement::Libos) if written.allow.is_empty() => GROUP.to_owned(),
+            (None, _) => name.get_ref().clone(),
+        };
+        let provisions = manifest.provisions();
+        placed.push(Placed { written, manifest, provisions, domain, links: Vec::new() });
+    }
+    Ok(placed)
+}
+
+/// What a component needs must be allowed, and what is allowed must be needed.
+fn check_allowed(description: &Description, written: &WrittenComponent, manifest: &Manifest) -> Result<()> {
+    let needs = manifest.needs();
+    let needs: Vec<&str> = needs.iter().map(|need| need.allowed_by.as_str()).filter(|by| !FREE.contains(by)).collect();
+    if let Some(missing) = needs.iter().find(|by| !written.allow.iter().any(|allowed| allowed.get_ref() == *by)) {
+        let mend = format!("if it may have them, add `allow = [{}]` to this component", quoted(&needs));
+        let what = format!("`{}` needs `{missing}`, which this image does not offer", written.name.get_ref());
+        return Err(description.wrong(written.name.span(), &what, &mend));
+    }
+    if let Some(more) = written.allow.iter().find(|allowed| !needs.contains(&allowed.get_ref().as_str())) {
+        let mend = if needs.is_empty() {
+            "remove it: the component needs nothing that has to be allowed".to_owned()
+        } else {
+            format!("remove it, or write what its component.toml needs: {}", listed(&needs))
+        };
+        let what = format!("`{}` does not need `{}`", written.name.get_ref(), more.get_ref());
+        return Err(description.wrong(more.span(), &what, &mend));
+    }
+    Ok(())
+}
+
+fn quoted(words: &[&str]) -> String {
+    let mut words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    words.dedup();
+    words.join(", ")
+}
+
+/// Checks the names of domains, and that each that has settings has components.
+fn check_domains(description: &Description, placed: &[Placed]) -> Result<()> {
+    let names: Vec<&str> = placed.iter().map(|placed| placed.domain.as_str()).collect();
+    for placed in placed {
+        let written = placed.written.domain.as_ref().unwrap_or(&placed.written.name);
+        check_name(description.source(), written)?;
+        if RESERVED.contains(&placed.domain.as_str()) || placed.domain.len() > DOMAIN_NAME {
+            let mend =
+                format!("choose another of at most {DOMAIN_NAME} characters, with `domain` if it is the component's");
+            let what = format!("`{}` cannot be the name of a domain", placed.domain);
+            return Err(description.wrong(written.span(), &what, &mend));
+        }
+    }
+    for (name, written) in description.domains() {
+        if !names.contains(&name.get_ref().as_str()) {
+            let mend = format!("{}the domains of this image are: {}", closest(name.get_ref(), &names), listed(&names));
+            let what = format!("no component is in the domain `{}`", name.get_ref());
+            return Err(description.wrong(name.span(), &what, &mend));
+        }
+        if let Some(privilege) = written.privilege.as_ref().filter(|level| *level.get_ref() == Privilege::Kernel) {
+            let mend = "leave it out, or use \"user\"";
+            return Err(description.wrong(privilege.span(), "domains in the kernel cannot be built yet", mend));
+        }
+    }
+    Ok(())
+}
+
+/// Binds every use.
+fn link(description: &Description, placed: &mut [Placed]) -> Result<()> {
+    check_routes(description, placed)?;
+    for client in 0..placed.len() {
+        let uses = placed[client].manifest.uses();
+        let mut links = Vec::new();
+        for used in &uses {
+            let route =
+                description.routes().get(placed[client].name()).and_then(|routes| routes.get(used.name.as_str()));
+            links.push(match route {
+                Some(route) => Some(chosen(description, placed, route, &used.interface)?),
+                None => only(description, placed, client, used)?,
+            });
+        }
+        placed[client].links = links;
+    }
+    Ok(())
+}
+
+/// Each route must begin at a use that exists.
+fn check_routes(description: &Description, placed: &[Placed]) -> Result<()> {
+    let names: Vec<&str> = placed.iter().map(Placed::name).collect();
+    for (client, routes) in description.routes() {
+        let Some(placed) = placed.iter().find(|placed| placed.name() == client.get_ref()) else {
+            let mend =
+                format!("{}the components of this image are: {}", closest(client.get_ref(), &names), listed(&names));
+            let what = format!("this image has no component `{}`", client.get_ref());
+            return Err(description.wrong(client.span(), &what, &mend));
+        };
+        let uses = placed.manifest.uses();
+        let uses: Vec<&str> = uses.iter().map(|used| used.name.as_str()).collect();
+        for name in routes.keys().filter(|name| !uses.contains(&name.get_ref().as_str())) {
+            let mend = format!("{}its [uses] are: {}", closest(name.get_ref(), &uses), listed(&uses));
+            let what = format!("`{}` uses nothing called `{}`", client.get_ref(), name.get_ref());
+            return Err(description.wrong(name.span(), &what, &mend));
+        }
+    }
+    Ok(())
+}
+
+/// What an explicit route names.
+fn chosen(description: &Description, placed: &[Placed], route: &Spanned<String>, interface: &str) -> Result<Link> {
+    let (name, provision) = match route.get_ref().split_once('.') {
+        Some((name, provision)) => (name, Some(provision)),
+        None => (route.get_ref().as_str(), None),
+    };
+    if name == MANAGER && interface == SUPERVISOR {
+        return Ok(Link::Manager);
+    }
+    let Some(instance) = placed.iter().position(|placed| placed.name() == name) else {
+        let names: Vec<&str> = placed.iter().map(Placed::name).collect();
+        let mend = format!("{}the components of this image are: {}", closest(name, &names), listed(&names));
+        return Err(description.wrong(route.span(), &format!("this image has no component `{name}`"), &mend));
+    };
+    let offered = &placed[instance].provisions;
+    let fits = |offer: &&Provision| offer.interface == interface && provision.is_none_or(|name| offer.name == name);
+    let fitting: Vec<&Provision> = offered.iter().filter(fits).collect();
+    match fitting.as_slice() {
+        [_] => {
+            let provision = offered.iter().position(|offer| fits(&offer)).unwrap_or_default();
+            Ok(Link::To { instance, provision })
+        }
+        [] => {
+            let all: Vec<String> =
+                offered.iter().map(|offer| format!("{} ({})", offer.name, offer.interface)).collect();
+            let mend = format!("it provides: {}", if all.is_empty() { "nothing".to_owned() } else { all.join(", ") });
+            let what = format!("`{}` provides no `{interface}`", route.get_ref());
+            Err(description.wrong(route.span(), &what, &mend))
+        }
+        several => {
+            let names: Vec<String> = several.iter().map(|offer| format!("\"{name}.{}\"", offer.name)).collect();
+            let what = format!("`{name}` provides `{interface}` {} times", several.len());
+            Err(description.wrong(route.span(), &what, &format!("choose one of: {}", names.join(", "))))
+        }
+    }
+}
+
+/// The one provider of an interface.
+fn only(
+    description: &Description,
+    placed: &[Placed],
+    client: usize,
+    used: &super::manifest::Use,
+) -> Result<Option<Link>> {
+    if used.interface == SUPERVISOR {
+        return Ok(Some(Link::Manager));
+    }
+    let mut found = Vec::new();
+    for (instance, other) in placed.iter().enumerate().filter(|(instance, _)| *instance != client) {
+        for (provision, offer) in other.provisions.iter().enumerate() {
+            if offer.interface == used.interface {
+                found.push((Link::To { instance, provision }, format!("{}.{}", other.name(), offer.name)));
+            }
+        }
+    }
+    let route = format!("{}.{}", placed[client].name(), used.name);
+    match found.as_slice() {
+        [(link, _)] => Ok(Some(*link)),
+        [] if used.optional => Ok(None),
+        [] => {
+            let place = placed[client].manifest.place_of_use(&used.name);
+            let mend = format!(
+                "add a [[component]] that provides `{}` (it is used as `{}` in {place})",
+                used.interface, used.name
+            );
+            let what = format!("nothing provides the `{}` that `{}` uses", used.interface, placed[client].name());
+            Err(description.wrong(placed[client].written.name.span(), &what, &mend))
+        }
+        several => {
+            let names: Vec<&str> = several.iter().map(|(_, name)| name.as_str()).collect();
+            let first = names.first().copied().unwrap_or_default();
+            let mend = format!(
+                "choose with a line in [route], such as `{route} = \"{first}\"`; there are: {}",
+                listed(&names)
+            );
+            let what = format!("`{route}` could be {} components", several.len());
+            Err(description.wrong(placed[client].written.name.span(), &what, &mend))
+        }
+    }
+}
+
+/// The settings of every domain, by its name.
+fn settings(description: &Description, placed: &[Placed]) -> Result<BTreeMap<String, Settings>> {
+    let mut all = BTreeMap::new();
+    for placed in placed {
+        let mut settings = Settings {
+            memory: Size::mebibytes(4),
+            priority: (20, None),
+            share: None,
+            processors: 0,
+            threads: 2,
+            restart: WrittenRestart::Always,
+            essential: false,
+        };
+        if let Some(written) = description.domains().get(placed.domain.as_str()) {
+            let within = |value: &Spanned<i64>, range: Range<i64>, what: &str| match u8::try_from(*value.get_ref()) {
+                Ok(small) if range.contains(value.get_ref()) => Ok(small),
+                _ => {
+                    let told = format!("{} is out of range", value.get_ref());
+                    let mend = format!("{what} go from {} to {}", range.start, range.end - 1);
+                    Err(description.wrong(value.span(), &told, &mend))
+                }
+            };
+            if let Some(memory) = &written.memory {
+                settings.memory = *memory.get_ref();
+            }
+            if let Some(priority) = &written.priority {
+                settings.priority = (within(priority, 0..60, "priorities")?, Some(priority.span()));
+            }
+            if let Some(share) = &written.processor {
+                if share.get_ref().amount.0 > share.get_ref().period.0 {
+                    let mend = "give an amount of at most the period";
+                    let what = "the amount is more than the period has";
+                    return Err(description.wrong(share.span(), what, mend));
+                }
+                settings.share = Some(*share.get_ref());
+            }
+            for processor in &written.processors {
+                let count = i64::from(description.processors().count());
+                settings.processors |= 1 << within(processor, 0..count, "this image's processors")?;
+            }
+            if let Some(threads) = &written.threads {
+                settings.threads = within(threads, 1..33, "threads")?;
+            }
+            settings.restart = written.restart;
+            settings.essential = written.essential;
+        }
+        all.insert(placed.domain.clone(), settings);
+    }
+    Ok(all)
+}
+
+/// Numbers everything. `order` has the indexes of all components, servers before clients, those of a domain together.
+fn assemble(placed: &[Placed], mut settings: BTreeMap<String, Settings>, order: &[usize]) -> System {
+    let mut domains: Vec<Domain> = Vec::new();
+    let mut route = 0;
+    for &index in order {
+        let this = &placed[index];
+        let domain = match domains.iter().position(|domain| domain.name == this.domain) {
+            Some(domain) => domain,
+            None => {
+                let Some(settings) = settings.remove(&this.domain) else { continue };
+                let name = this.domain.clone();
+                domains.push(Domain { name, settings, instances: Vec::new(), objects: Vec::new() });
+                domains.len() - 1
+            }
+        };
+        let mut uses = Vec::new();
+        for (used, link) in this.manifest.uses().into_iter().zip(&this.links) {
+            let target = link.map(|link| match link {
+                Link::Manager => Target::Manager { route: next(&mut route) },
+                Link::To { instance, provision } => {
+                    let (other, provision) = (&placed[instance], &placed[instance].provisions[provision]);
+                    let (instance, provision_name) = (other.name().to_owned(), provision.name.clone());
+                    if other.domain == this.domain {
+                        Target::Neighbour { instance, provision: provision_name }
+                    } else {
+                        let each = matches!(provision.source, Source::ForEach(_));
+                        let client = each.then(|| this.name().to_owned());
+                        let object = Object { instance: instance.clone(), provision: provision_name.clone(), client };
+                        let server = domains.iter().position(|domain| domain.name == other.domain).unwrap_or_default();
+                        let object = number(&mut domains[server].objects, object);
+                        let bit = remote_uses(&domains[domain]) + remote(&uses);
+                        let bit = u8::try_from(bit).unwrap_or(u8::MAX);
+                        let route = next(&mut route);
+                        Target::Domain { instance, provision: provision_name, domain: server, object, route, bit }
+                    }
+                }
+            });
+            uses.push(Bound { name: used.name, interface: used.interface, optional: used.optional, target });
+        }
+        domains[domain].instances.push(Instance {
+            name: this.name().to_owned(),
+            manifest: Rc::clone(&this.manifest),
+            arguments: this.written.arguments.iter().map(|argument| argument.get_ref().clone()).collect(),
+            uses,
+        });
+    }
+    System { domains }
+}
+
+fn next(route: &mut u32) -> u32 {
+    *route += 1;
+    *route
+}
+
+/// The index of an object, which is added if it is new.
+fn number(objects: &mut Vec<Object>, object: Object) -> usize {
+    objects.iter().position(|other| *other == object).unwrap_or_else(|| {
+        objects.push(object);
+        objects.len() - 1
+    })
+}
+
+fn remote_uses(domain: &Domain) -> usize {
+    domain.instances.iter().map(|instance| remote(&instance.uses)).sum()
+}
+
+fn remote(uses: &[Bound]) -> usize {
+    uses.iter().filter(|used| matches!(used.target, Some(Target::Domain { .. }))).count()
+}

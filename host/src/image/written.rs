@@ -1,0 +1,143 @@
+//! The parts of an `image.toml` that describe a system of components, as they are written.
+//!
+//! ```toml
+//! name = "web"
+//! placement = "isolated"         # each component in a domain of its own; or "libos": all without device rights in one
+//!
+//! [[component]]
+//! name = "net"                   # this instance's name; a domain of one component has it too
+//! component = "net"              # which component.toml, if it has another name
+//! domain = "services"            # places it with others of the same domain
+//! arguments = ["address=dhcp"]
+//! allow = ["ports"]              # what of its [needs] it is given, besides log and clock
+//!
+//! [domain.services]              # each key has a default
+//! memory = "8M"                  # what its pool holds
+//! priority = 20                  # 0 to 59, higher first; a server's is not lower than its clients'
+//! processor = { amount = "10ms", period = "100ms" }
+//! processors = [0, 1]            # which it may use
+//! threads = 2                    # how many calls it serves at once
+//! restart = "always"             # or "on-failure", "never"
+//! essential = true               # the machine is turned off when it has ended for good
+//!
+//! [route]                        # only where several components provide what one uses
+//! web.network = "net"            # or "net.network", if it provides the interface twice
+//!
+//! [[file]]                       # any number of further members of the boot archive
+//! name = "root.img"
+//! path = "web/root.img"          # from the folder of the image.toml
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::sizes::{Size, Time};
+
+/// From the names of a component and of what it uses to the name of a component, or of a component and what it provides.
+pub type Routes = BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Spanned<String>>>;
+
+/// Where components are if nothing else is said.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// Each in a domain of its own.
+    #[default]
+    Isolated,
+    /// Those that drive devices each in a domain of its own, all others together in one.
+    Libos,
+    /// All linked with the kernel.
+    Monolith,
+    /// All linked with the kernel, and the program too.
+    Unikernel,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenComponent {
+    pub name: Spanned<String>,
+    pub component: Option<Spanned<String>>,
+    pub domain: Option<Spanned<String>>,
+    #[serde(default)]
+    pub arguments: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub allow: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenDomain {
+    pub privilege: Option<Spanned<Privilege>>,
+    pub memory: Option<Spanned<Size>>,
+    pub priority: Option<Spanned<i64>>,
+    pub processor: Option<Spanned<WrittenShare>>,
+    pub processors: Vec<Spanned<i64>>,
+    pub threads: Option<Spanned<i64>>,
+    pub restart: WrittenRestart,
+    pub essential: bool,
+}
+
+/// In which mode of the processor a domain runs.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Privilege {
+    User,
+    Kernel,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenShare {
+    pub amount: Time,
+    pub period: Time,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum WrittenRestart {
+    #[default]
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenFile {
+    pub name: Spanned<String>,
+    pub path: Spanned<String>,
+}
+
+/// A text, or a table where a text does not say enough.
+#[derive(Clone, Debug)]
+pub enum TextOr<T> {
+    Text(String),
+    Table(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = TextOr<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a text or a table")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(TextOr::Text(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(TextOr::Table)
+            }
+        }
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
