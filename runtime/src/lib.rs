@@ -16,6 +16,7 @@ extern crate self as tessera_runtime;
 
 pub mod archive;
 pub mod cap;
+pub mod component;
 pub mod handle;
 #[cfg(target_os = "none")]
 mod heap;

@@ -24,7 +24,7 @@ const SUPERVISOR: &str = "Supervisor";
 /// The domain of all components that drive no device, if they are grouped.
 const GROUP: &str = "program";
 /// Names that reports use for something else.
-const RESERVED: [&str; 3] = [MANAGER, "init", "kernel"];
+const RESERVED: [&str; 4] = [MANAGER, "init", "kernel", "route"];
 /// The kernel keeps that much of a process's name for its reports.
 const DOMAIN_NAME: usize = 16;
 
@@ -290,7 +290,7 @@ fn check_routes(description: &Description, placed: &[Placed]) -> Result<()> {
         };
         let uses = placed.manifest.uses();
         let uses: Vec<&str> = uses.iter().map(|used| used.name.as_str()).collect();
-        for name in routes.keys().filter(|name| !uses.contains(&name.get_ref().as_str())) {
+        if let Some(name) = routes.keys().find(|name| !uses.contains(&name.get_ref().as_str())) {
             let mend = format!("{}its [uses] are: {}", closest(name.get_ref(), &uses), listed(&uses));
             let what = format!("`{}` uses nothing called `{}`", client.get_ref(), name.get_ref());
             return Err(description.wrong(name.span(), &what, &mend));

@@ -178,7 +178,8 @@ mod tests {
 
     #[test]
     fn every_value_out_of_range_is_refused() {
-        let spoil: [(&str, fn(&mut Plan)); 12] = [
+        type Spoil = fn(&mut Plan);
+        let spoil: [(&str, Spoil); 12] = [
             ("a route's domain", |plan| {
                 plan.domains[1].components[0].uses[0].server = Server::Domain { domain: 2, object: 0, route: 1, bit: 0 }
             }),
