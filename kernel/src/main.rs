@@ -135,7 +135,10 @@ extern "C" fn boot_on_own_stack() -> ! {
     );
 
     let platform = Platform { kernel: boot.root, clock };
-    let mut machine = Machine::new(platform, Config { processors, free: &boot.free.ranges[..boot.free.count] });
+    let archive = &boot.archive;
+    let held = archive.start / PAGE..(archive.start + archive.length).div_ceil(PAGE);
+    let config = Config { processors, free: &boot.free.ranges[..boot.free.count], held };
+    let mut machine = Machine::new(platform, config);
     start_init(&mut machine, boot, lines).unwrap_or_else(|reason| give_up(reason));
     memory::seal();
     lock::install(machine);

@@ -271,6 +271,12 @@ impl<H: Hardware> Machine<H> {
             walk(&endpoint.receivers, &|state| state == State::Receiving(id))?;
         }
         for (id, event) in self.events.iter() {
+            let mut waiting = 0;
+            let mut next = event.waiters.first();
+            while let Some(thread) = self.threads.get(next) {
+                (waiting, next) = (waiting + 1, thread.behind);
+            }
+            same("how many wait for an event", event.waiting, waiting)?;
             walk(&event.waiters, &|state| matches!(state, State::Waiting { event, .. } if event == id))?;
         }
         for (id, budget) in self.budgets.iter() {

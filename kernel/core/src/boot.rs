@@ -17,7 +17,7 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
-use tessera_abi::{Error, Handle, Kind, NATIVE_BASE, PAGE, Rights, StartupWriter};
+use tessera_abi::{Error, Handle, Kind, PAGE, Rights, StartupWriter};
 
 /// What the machine has.
 pub struct Config<'a> {
@@ -25,6 +25,8 @@ pub struct Config<'a> {
     pub processors: usize,
     /// Frame numbers of the memory that is free, ascending.
     pub free: &'a [Range<u64>],
+    /// Frames that are in use from the start and are memory like any other when they are given up: the boot archive's.
+    pub held: Range<u64>,
 }
 
 /// A piece of the first program.
@@ -63,7 +65,7 @@ const STARTUP: usize = 4096;
 impl<H: Hardware> Machine<H> {
     /// Makes the machine. The only place that allocates: tables in proportion to memory, about a tenth of it.
     pub fn new(hardware: H, config: Config<'_>) -> Machine<H> {
-        let frames = Frames::new(config.free);
+        let frames = Frames::new(config.free, config.held);
         let pages = frames.available() as usize;
         // One entry for so many pages, and so many at least.
         let table = |share: usize, least: usize| (pages / share).max(least);
@@ -232,9 +234,6 @@ impl<H: Hardware> Machine<H> {
         let startup = self.first_memory(pool, STARTUP as u64, &block)?;
         self.map_first(space, startup.0, startup.1, STACK_END, STARTUP as u64 / PAGE, Protection::default())?;
         self.node_remove(startup.1);
-        if let Some(space) = self.spaces.get(space) {
-            debug_assert!(space.root != Frame(0) && NATIVE_BASE < STACK_END);
-        }
         self.thread_begin(thread, program.entry, STACK_END.saturating_sub(8), [STACK_END, length as u64]);
         Ok(())
     }

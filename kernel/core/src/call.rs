@@ -20,6 +20,9 @@ struct Message {
     words: [u64; WORDS],
 }
 
+/// Most bytes that one entry copies between a lease and its server.
+const LEASE_STEP: u64 = 64 * 1024;
+
 /// How many refused callers one `receive` passes over before it is made again.
 const REFUSALS: usize = 4;
 
@@ -149,7 +152,11 @@ impl<H: Hardware> Machine<H> {
     ) -> Result<Flow, Error> {
         let entry =
             self.endpoints.get_mut(endpoint).filter(|endpoint| !endpoint.grave.buried).ok_or(Error::PeerGone)?;
-        let receiver = entry.receivers.first();
+        let mut receiver = entry.receivers.first();
+        if self.threads.get(receiver).is_some_and(|thread| thread.ended) {
+            receiver = self.live_receiver(endpoint);
+        }
+        let Some(entry) = self.endpoints.get_mut(endpoint) else { return Err(Error::PeerGone) };
         if receiver.is_none() {
             entry.callers.push(&mut self.threads, caller.thread);
             self.block(caller, State::Calling(endpoint), deadline);
@@ -285,9 +292,22 @@ impl<H: Hardware> Machine<H> {
         true
     }
 
+    /// Who waits longest for an endpoint's calls. Threads that are about to end leave the queue here: nothing is handed to them any more.
+    #[cold]
+    fn live_receiver(&mut self, endpoint: Id<Endpoint>) -> Id<Thread> {
+        loop {
+            let first = self.endpoints.get(endpoint).map_or(Id::NONE, |entry| entry.receivers.first());
+            if self.threads.get(first).is_none_or(|thread| !thread.ended) {
+                return first;
+            }
+            self.unqueue(first);
+            self.set_state(first, State::Stopped);
+        }
+    }
+
     /// Something happened that receivers of an endpoint are to be told; one that waits on time of its own is told now.
     pub(crate) fn endpoint_news(&mut self, endpoint: Id<Endpoint>) {
-        let Some(receiver) = self.endpoints.get(endpoint).map(|entry| entry.receivers.first()) else { return };
+        let receiver = self.live_receiver(endpoint);
         let Some(home) = self.threads.get(receiver).map(|thread| thread.home) else { return };
         // A passive server has no time to look at it now: it learns at its next `receive`.
         if self.budgets.get(home).is_none() || !self.news(endpoint, receiver) {
@@ -316,6 +336,9 @@ impl<H: Hardware> Machine<H> {
             return Err(Error::BadArgument);
         }
         let result = if purpose == Purpose::Call { self.cross(message, server, held) } else { Ok(message) };
+        if result.is_err() {
+            self.discard_handles(server, message);
+        }
         if let Some(thread) = self.threads.get_mut(server) {
             thread.holds = Id::NONE;
         }
@@ -337,20 +360,22 @@ impl<H: Hardware> Machine<H> {
         Ok(held)
     }
 
+    /// The handles of an answer that cannot be taken: they left the server with it, and go.
+    fn discard_handles(&mut self, server: Id<Thread>, message: Message) {
+        let Some(process) = self.threads.get(server).map(|thread| thread.process) else { return };
+        for handle in message.words.iter().skip(message.tag.leases() * 2).take(message.tag.handles()) {
+            if let Ok(node) = self.transferable(process, *handle) {
+                self.node_remove(node);
+            }
+        }
+        self.drain(server);
+    }
+
     /// `reply`.
     pub(crate) fn reply_only(&mut self, caller: &Caller) -> Result<Flow, Error> {
         let held = self.answer(caller.thread)?;
         // The time that was lent goes back with the answer.
-        if let Some(thread) = self.threads.get_mut(caller.thread) {
-            let now = self.hardware.now();
-            let home = thread.home;
-            self.account(caller.processor, now);
-            if let Some(thread) = self.threads.get_mut(caller.thread)
-                && self.budgets.get(home).is_some()
-            {
-                thread.budget = home;
-            }
-        }
+        self.end_loan(caller.thread);
         self.make_ready(held);
         self.attend(caller.processor);
         Ok(Flow::Done)
@@ -363,7 +388,11 @@ impl<H: Hardware> Machine<H> {
         let held = match self.answer(caller.thread) {
             Ok(held) => held,
             // The caller gave up meanwhile: there is nobody to answer, but there may be other calls.
-            Err(Error::BadState | Error::PeerGone) => Id::NONE,
+            Err(Error::BadState | Error::PeerGone) => {
+                let message = self.outgoing(caller.thread)?;
+                self.discard_handles(caller.thread, message);
+                Id::NONE
+            }
             Err(error) => return Err(error),
         };
         let lent = |machine: &Self| {
@@ -403,21 +432,31 @@ impl<H: Hardware> Machine<H> {
         }
         let Some([lent, size]) = words.chunks_exact(2).nth(index as usize) else { return Err(Error::NotFound) };
         let space = self.processes.get(thread.process).map(|process| process.space).ok_or(Error::PeerGone)?;
+        let step = length.min(LEASE_STEP);
         let result = if write {
             let lease = UserSlice::<true>::new(space, *lent, *size)
-                .and_then(|lease| lease.part(offset, length))
+                .and_then(|lease| lease.part(offset, length)?.part(0, step))
                 .map_err(|_| Error::BadArgument)?;
             let own = UserSlice::new(caller.space, address, length).map_err(|_| Error::BadAddress)?;
             self.copy_user(own, lease)
         } else {
             let lease = UserSlice::<false>::new(space, *lent, *size)
-                .and_then(|lease| lease.part(offset, length))
+                .and_then(|lease| lease.part(offset, length)?.part(0, step))
                 .map_err(|_| Error::BadArgument)?;
             let own = UserSlice::new(caller.space, address, length).map_err(|_| Error::BadAddress)?;
             self.copy_user(lease, own)
         };
         match result {
-            Ok(()) => Ok(Flow::Done),
+            Ok(()) if step == length => Ok(Flow::Done),
+            Ok(()) => {
+                // The rest is what the call is made for again.
+                let thread = self.threads.get_mut(caller.thread).ok_or(Error::Gone)?;
+                let registers = &mut thread.activation.registers;
+                registers.rsi = offset.saturating_add(step);
+                registers.rdx = address.saturating_add(step);
+                registers.r10 = length.saturating_sub(step);
+                Ok(Flow::Again)
+            }
             Err(miss) => self.missed(caller, miss),
         }
     }

@@ -167,6 +167,7 @@ impl<H: Hardware> Machine<H> {
             thread.holds = Id::NONE;
         }
         self.set_state(held, State::Awaiting(Answerer::Reply(reply)));
+        self.end_loan(caller.thread);
         self.publish(caller.process, node, Object::Reply(reply), Rights::ALL.without(Rights::DUPLICATE))
     }
 

@@ -12,6 +12,10 @@ use crate::{
 };
 use tessera_abi::{Error, Kind, Rights};
 
+/// Most threads that wait for one event: bounds the work of raising it. Whoever may wait could as well clear what others wait for,
+/// so filling the queue takes nothing from them that could not be taken otherwise.
+pub const MAX_WAITERS: u32 = 256;
+
 /// Signal bits.
 #[derive(Default)]
 pub struct Event {
@@ -20,6 +24,8 @@ pub struct Event {
     pub(crate) grave: Grave,
     pub(crate) bits: u64,
     pub(crate) waiters: Queue,
+    /// How many wait.
+    pub(crate) waiting: u32,
     /// The endpoint whose receivers are told as well.
     pub(crate) endpoint: Id<Endpoint>,
 }
@@ -72,7 +78,11 @@ impl<H: Hardware> Machine<H> {
         if deadline != tessera_abi::NEVER && deadline <= self.hardware.now() {
             return Err(Error::TimedOut);
         }
+        if event.waiting >= MAX_WAITERS {
+            return Err(Error::NoQuota);
+        }
         event.waiters.push(&mut self.threads, caller.thread);
+        event.waiting = event.waiting.saturating_add(1);
         self.block(caller, State::Waiting { event: id, mask, clear }, deadline);
         Ok(Flow::Blocked)
     }
@@ -87,11 +97,16 @@ impl<H: Hardware> Machine<H> {
             let (current, behind) = (next, thread.behind);
             next = behind;
             let State::Waiting { mask, clear, .. } = thread.state else { continue };
+            if thread.ended {
+                // It sees nothing any more: it must not clear what others wait for.
+                continue;
+            }
             let Some(event) = self.events.get_mut(id) else { return };
             let raised = event.bits & mask;
             if raised != 0 {
                 event.bits &= !clear;
                 event.waiters.remove(&mut self.threads, current);
+                event.waiting = event.waiting.saturating_sub(1);
                 self.wake(current, Ok(Flow::One(raised)));
             }
         }

@@ -23,10 +23,11 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// A table of the frames in `ranges` (frame numbers), all free.
-    pub fn new(ranges: &[Range<u64>]) -> Frames {
-        let first = ranges.iter().map(|range| range.start).min().unwrap_or(0);
-        let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
+    /// A table of the frames in `ranges` (frame numbers), all free, and of those in `held`, each with one holder.
+    pub fn new(ranges: &[Range<u64>], held: Range<u64>) -> Frames {
+        let all = || ranges.iter().chain([&held]).filter(|range| !range.is_empty());
+        let first = all().map(|range| range.start).min().unwrap_or(0);
+        let end = all().map(|range| range.end).max().unwrap_or(0);
         let length = end.saturating_sub(first).min(u64::from(END - 1)) as usize;
         let mut frames = Frames { first, entries: vec![1; length].into_boxed_slice(), free: END, count: 0 };
         for range in ranges.iter().rev() {
@@ -123,8 +124,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn frames_that_were_held_from_the_start_are_memory_when_they_are_let_go() {
+        for held in [1..3, 20..22, 5..6] {
+            let mut frames = Frames::new(&[8..9, 10..11], held.clone());
+            assert_eq!(frames.available(), 2);
+            for number in held.clone() {
+                assert_eq!(frames.holders(Frame(number)), 1);
+                assert!(frames.release(Frame(number)));
+            }
+            assert_eq!(frames.available() as usize, 2 + held.count());
+        }
+    }
+
+    #[test]
     fn a_pinned_frame_is_free_when_its_last_pin_is_gone_too() {
-        let mut frames = Frames::new(&[1..2, 2..3]);
+        let mut frames = Frames::new(&[1..2, 2..3], 0..0);
         let frame = frames.take().unwrap();
         assert!(frames.pin(frame) && frames.pin(frame));
         assert_eq!((frames.holders(frame), frames.pins(frame)), (1, 2));
@@ -140,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_free_when_its_last_holder_lets_go() {
-        let mut frames = Frames::new(&[1..3, 8..9]);
+        let mut frames = Frames::new(&[1..3, 8..9], 0..0);
         assert_eq!(frames.available(), 3);
         let frame = frames.take().unwrap();
         frames.share(frame);

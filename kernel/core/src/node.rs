@@ -306,12 +306,35 @@ impl<H: Hardware> Machine<H> {
             self.charge(pool, Resource::HANDLES, 1)?;
             self.credit(from, Resource::HANDLES, 1);
         }
+        let within = self.nodes.get(id).is_some_and(|node| node.process == to);
         self.node_unhold(id);
+        // The number that the sender used names nothing afterwards, whoever the receiver is.
+        let id = if within { self.node_renew(id) } else { id };
         if let Some(node) = self.nodes.get_mut(id) {
             node.pool = pool;
         }
         self.node_hold(id, Holder::Process(to));
         Ok(self.nodes.get(id).map_or(0, |node| u64::from(node.number)))
+    }
+
+    /// Puts a capability that nobody holds into a new record, in the same place of the derivation order.
+    fn node_renew(&mut self, id: Id<Node>) -> Id<Node> {
+        let Some(node) = self.nodes.remove(id) else { return Id::NONE };
+        let (opening, closing) = (node.opening, node.closing);
+        // The record just left is free: there is room.
+        let Some(new) = self.nodes.insert(Node { opening: Place::default(), closing: Place::default(), ..node }) else {
+            return Id::NONE;
+        };
+        let (first, last) = (Bracket { node: new, closing: false }, Bracket { node: new, closing: true });
+        self.join_brackets(opening.before, first);
+        if opening.after.node == id {
+            self.join_brackets(first, last);
+        } else {
+            self.join_brackets(first, opening.after);
+            self.join_brackets(closing.before, last);
+        }
+        self.join_brackets(last, closing.after);
+        new
     }
 
     /// Removes a capability. The object goes with its last one, at the latest when the reaper has run.

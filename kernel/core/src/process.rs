@@ -45,6 +45,7 @@ pub struct Process {
     pub(crate) epitaph: Option<Epitaph>,
     /// The newest of its threads and handles.
     pub(crate) threads: Id<Thread>,
+    pub(crate) thread_count: u32,
     pub(crate) handles: Id<Node>,
     watch: (Id<Event>, u64),
     pub(crate) handler: (Id<Endpoint>, u64),

@@ -141,13 +141,6 @@ impl<H: Hardware> Machine<H> {
         let (_, space) = self.space(caller.process, space, Rights::MAP)?;
         let (node, entry) = self.find(caller.process, memory)?;
         let (object, rights) = (entry.object, entry.rights);
-        let write_execute = map_flags::WRITE | map_flags::EXECUTE;
-        if flags & !map_flags::ALL != 0 || flags & map_flags::READ == 0 || flags & write_execute == write_execute {
-            return Err(Error::BadArgument);
-        }
-        if !offset.is_multiple_of(PAGE) {
-            return Err(Error::BadArgument);
-        }
         let first = offset / PAGE;
         let count = length / PAGE;
         let (backing, pages, device) = match object {
@@ -166,6 +159,13 @@ impl<H: Hardware> Machine<H> {
         let now = Protection { write: flags & map_flags::WRITE != 0, execute: flags & map_flags::EXECUTE != 0, device };
         if !rights.contains(Rights::MAP | Rights::READ) || now.write && !most.write || now.execute && !most.execute {
             return Err(Error::NoRight);
+        }
+        let write_execute = map_flags::WRITE | map_flags::EXECUTE;
+        if flags & !map_flags::ALL != 0 || flags & map_flags::READ == 0 || flags & write_execute == write_execute {
+            return Err(Error::BadArgument);
+        }
+        if !offset.is_multiple_of(PAGE) {
+            return Err(Error::BadArgument);
         }
         if first.checked_add(count).is_none_or(|end| end > pages) {
             return Err(Error::BadArgument);
@@ -328,8 +328,7 @@ impl<H: Hardware> Machine<H> {
     ) -> Result<Flow, Error> {
         let (_, space) = self.space(caller.process, space, Rights::MAP)?;
         let range = Range::new(address, length)?;
-        self.cut(space, range.start)?;
-        self.cut(space, range.end)?;
+        self.cut_ends(space, range, |_| true)?;
         for _ in 0..16 {
             let Some(id) = self.overlap(space, range) else {
                 self.drain(caller.thread);
@@ -374,13 +373,8 @@ impl<H: Hardware> Machine<H> {
             at = mapping.end();
         }
         let read = flags & map_flags::READ != 0;
-        for end in [range.start, range.end] {
-            // What is protected like that already needs no cut: the call may be in the middle of its work.
-            let mapping = self.mapping_at(space, end).and_then(|id| self.mappings.get(id));
-            if mapping.is_some_and(|at| (at.read, at.now.write, at.now.execute) != (read, write, execute)) {
-                self.cut(space, end)?;
-            }
-        }
+        // What is protected like that already needs no cut: the call may be in the middle of its work.
+        self.cut_ends(space, range, |at| (at.read, at.now.write, at.now.execute) != (read, write, execute))?;
         let root = self.spaces.get(space).map(|space| space.root).ok_or(Error::Gone)?;
         let mut at = range.start;
         while at < range.end {
@@ -400,6 +394,30 @@ impl<H: Hardware> Machine<H> {
         thread.activation.registers.rsi = stopped;
         thread.activation.registers.rdx = range.end.saturating_sub(stopped);
         Ok(Flow::Again)
+    }
+
+    /// Splits the mappings that lie across the ends of a range, of those that `concerns` names. Refused before any of it is done.
+    fn cut_ends(&mut self, space: Id<Space>, range: Range, concerns: impl Fn(&Mapping) -> bool) -> Result<(), Error> {
+        let across = |at: u64| {
+            let mapping = self.mapping_at(space, at).and_then(|id| self.mappings.get(id))?;
+            (mapping.start != at && !mapping.grave.buried && concerns(mapping)).then_some((at, mapping.backing))
+        };
+        let cuts = [across(range.start), across(range.end)];
+        let made = cuts.iter().flatten().count() as u32;
+        let pool = self.spaces.get(space).map(|space| space.pool).ok_or(Error::Gone)?;
+        let (quota, used) = self.pools.get(pool).map_or((0, 0), |pool| pool.account(Resource::HANDLES));
+        if quota.saturating_sub(used) < made {
+            return Err(Error::NoQuota);
+        }
+        for (_, backing) in cuts.iter().flatten() {
+            let more = cuts.iter().flatten().filter(|(_, other)| other == backing).count() as u32;
+            if let Backing::Vmo(vmo) = backing
+                && self.vmos.get(*vmo).is_none_or(|vmo| vmo.mapping_count.saturating_add(more) > MAX_MAPPINGS)
+            {
+                return Err(Error::NoQuota);
+            }
+        }
+        cuts.into_iter().flatten().try_for_each(|(at, _)| self.cut(space, at))
     }
 
     /// Splits the mapping that lies across `address`, so that one ends and another begins there.

@@ -205,6 +205,11 @@ impl<H: Hardware> Machine<H> {
         if length > COPY_STEP {
             return Err(Error::BadArgument);
         }
+        // All of it must be there before any of it is written: a call that waits for a pager is made again.
+        let whole = UserSlice::<false>::new(caller.space, address, length).map_err(|_| Error::BadAddress)?;
+        if let Err(miss) = self.touch_user(whole) {
+            return self.missed(caller, miss);
+        }
         let mut done = 0;
         while done < length {
             let mut line = [0; 256];

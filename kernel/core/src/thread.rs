@@ -17,6 +17,9 @@ use crate::{
 };
 use tessera_abi::{Error, Kind, Rights, USER_END, x86_64::Registers};
 
+/// Most threads of a process: bounds the work of ending it.
+pub const MAX_THREADS: u32 = 4096;
+
 /// What a thread does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum State {
@@ -140,6 +143,7 @@ impl<H: Hardware> Machine<H> {
         }
         if let Some(process) = self.processes.get_mut(process) {
             process.threads = id;
+            process.thread_count = process.thread_count.saturating_add(1);
         }
         Ok(id)
     }
@@ -157,6 +161,9 @@ impl<H: Hardware> Machine<H> {
         let budget = if budget == 0 { Id::NONE } else { self.budget(caller.process, budget, Rights::NONE)?.1 };
         if self.processes.get(process).is_none_or(|process| process.state == process::State::Ended) {
             return Err(Error::BadState);
+        }
+        if self.processes.get(process).is_none_or(|process| process.thread_count >= MAX_THREADS) {
+            return Err(Error::NoQuota);
         }
         let handles = self.handle_pool(caller.process)?;
         self.charge_object(pool, Kind::Thread, handles)?;
@@ -217,8 +224,10 @@ impl<H: Hardware> Machine<H> {
                 self.attend(caller.processor);
                 Ok(Flow::Done)
             }
-            State::Ready { .. } => {
-                self.dequeue(id);
+            // It could go on but for its turn or its time: it waits for nothing but `thread_resume` now.
+            State::Ready { .. } | State::Throttled(_) | State::Stalled => {
+                self.unqueue(id);
+                self.set_state(id, State::Stopped);
                 Ok(Flow::Done)
             }
             _ => Ok(Flow::Done),
@@ -282,9 +291,25 @@ impl<H: Hardware> Machine<H> {
         let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
         let on_loan = thread.budget != thread.home;
         thread.home = budget;
-        if on_loan {
-            return Ok(Flow::Done);
+        if !on_loan {
+            self.move_to(id, budget);
         }
+        Ok(Flow::Done)
+    }
+
+    /// A server that does not work on a caller's call any more goes on on its own time; a passive one has no other time than the last
+    /// caller's, until it waits again.
+    pub(crate) fn end_loan(&mut self, id: Id<Thread>) {
+        let Some(thread) = self.threads.get(id) else { return };
+        let (home, lent) = (thread.home, thread.budget);
+        if home != lent && self.budgets.get(home).is_some() {
+            self.move_to(id, home);
+        }
+    }
+
+    /// Lets a thread run on a budget from now on, whatever it does.
+    fn move_to(&mut self, id: Id<Thread>, budget: Id<Budget>) {
+        let Some(thread) = self.threads.get(id) else { return };
         match thread.state {
             State::Running => {
                 let (processor, now) = (thread.processor, self.hardware.now());
@@ -308,7 +333,6 @@ impl<H: Hardware> Machine<H> {
             }
             _ => self.set_budget(id, budget),
         }
-        Ok(Flow::Done)
     }
 
     fn set_budget(&mut self, id: Id<Thread>, budget: Id<Budget>) {
@@ -391,14 +415,16 @@ impl<H: Hardware> Machine<H> {
             State::Waiting { event, .. } => {
                 if let Some(event) = self.events.get_mut(event) {
                     event.waiters.remove(&mut self.threads, id);
+                    event.waiting = event.waiting.saturating_sub(1);
                 }
             }
-            State::Awaiting(Answerer::Thread(server)) => {
-                if let Some(server) = self.threads.get_mut(server)
+            State::Awaiting(Answerer::Thread(answering)) => {
+                if let Some(server) = self.threads.get_mut(answering)
                     && server.holds == id
                 {
                     server.holds = Id::NONE;
                 }
+                self.end_loan(answering);
             }
             State::Awaiting(Answerer::Reply(reply)) => {
                 if let Some(reply) = self.replies.get_mut(reply) {
@@ -489,6 +515,9 @@ impl<H: Hardware> Machine<H> {
                     process.threads = older;
                 }
             }
+        }
+        if let Some(process) = self.processes.get_mut(process) {
+            process.thread_count = process.thread_count.saturating_sub(1);
         }
         if self.processes.get(process).is_some_and(|process| process.threads.is_none()) {
             self.process_end(process, 0);

@@ -64,6 +64,18 @@ impl<H: Hardware> Machine<H> {
         Ok(())
     }
 
+    /// Makes sure that a range can be read: in this entry, reading it does not fail.
+    pub(crate) fn touch_user(&mut self, range: UserSlice<false>) -> Result<(), Miss> {
+        let (mut at, mut left) = (range.address, range.length);
+        while left > 0 {
+            let part = left.min(rest_of_page(at));
+            self.reach(range.space, at, false)?;
+            at = at.wrapping_add(part);
+            left = left.wrapping_sub(part);
+        }
+        Ok(())
+    }
+
     /// Reads a user's memory.
     pub(crate) fn read_user(&mut self, from: UserSlice<false>, mut bytes: &mut [u8]) -> Result<(), Miss> {
         let mut at = from.address;

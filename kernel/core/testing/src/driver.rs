@@ -64,13 +64,19 @@ pub struct System {
 impl System {
     /// A machine of so many frames (and the archive's one page among them, at frame 24) with its first program running.
     pub fn new(frames: u64, processors: usize) -> System {
-        let free = [16..24, 25..17 + frames];
-        let mut machine = Machine::new(FakeHardware::default(), Config { processors, free: &free });
+        System::with_archive(frames, processors, 24)
+    }
+
+    /// The same with the archive's page at another frame, which may lie beyond all other memory.
+    pub fn with_archive(frames: u64, processors: usize, archive: u64) -> System {
+        let free = if archive == 24 { [16..24, 25..17 + frames] } else { [16..24, 24..16 + frames] };
+        let held = archive..archive + 1;
+        let mut machine = Machine::new(FakeHardware::default(), Config { processors, free: &free, held });
         machine
             .start_first(&FirstProgram {
                 segments: &[],
                 entry: tessera_abi::NATIVE_BASE,
-                archive: (Frame(24), PAGE),
+                archive: (Frame(archive), PAGE),
                 arguments: &["one", "two"],
                 interrupt_lines: 24,
                 interrupt_messages: 4,

@@ -24,6 +24,8 @@ pub struct FakeHardware {
     pub power: Option<PowerAction>,
     /// Which interrupt lines are unmasked.
     pub lines: BTreeSet<u32>,
+    /// Bytes copied between physical addresses.
+    pub copied: u64,
     /// Ports as last written.
     pub ports: BTreeMap<u16, u32>,
     frames: Vec<Option<Box<[u64; WORDS]>>>,
@@ -129,6 +131,7 @@ impl Hardware for FakeHardware {
     }
 
     fn copy(&mut self, from: u64, to: u64, length: usize) {
+        self.copied += length as u64;
         let mut bytes = vec![0; length];
         self.read_bytes(from, &mut bytes);
         self.write_bytes(to, &bytes);
