@@ -17,7 +17,7 @@
 //! Where to look: `boot_entry` and `main` boot; `memory`, `paging`, `space`, `tables`, `flush` are memory; `entry`,
 //! `traps`, `run`, `lock` are the way in, through and out; `segments`, `features`, `vector`, `processor`, `smp` are the
 //! processors; `apic`, `io_apic`, `clock`, `acpi_tables`, `power`, `serial` are the machine around them; `first` is the
-//! first program, `platform` what core asks for, `crash` the report.
+//! first program, `platform` what core asks for, `crash` the report, `provoke` crashes for its tests.
 #![feature(rust_preserve_none_cc)]
 #![no_std]
 #![no_main]
@@ -42,6 +42,7 @@ mod paging;
 mod platform;
 mod power;
 mod processor;
+mod provoke;
 mod run;
 mod segments;
 mod serial;
@@ -144,6 +145,7 @@ extern "C" fn boot_on_own_stack() -> ! {
     lock::install(machine);
     smp::open();
     apic::start_timer();
+    provoke::as_told(boot.info.words()).unwrap_or_else(|reason| give_up(reason));
     // SAFETY: the machine is installed; this processor holds no lock, and interrupts are off.
     unsafe { run::run(own, lock::acquire()) }
 }

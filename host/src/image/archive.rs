@@ -31,7 +31,7 @@ pub fn pack(members: &Members) -> Result<Vec<u8>> {
         if is_mapped(path, contents) {
             // The position at which the contents would begin: behind this member's header.
             let begin = tar.get_ref().len() + HEADER_LENGTH;
-            if begin % PAGE != 0 {
+            if !begin.is_multiple_of(PAGE) {
                 let padding = (begin + HEADER_LENGTH).next_multiple_of(PAGE) - (begin + HEADER_LENGTH);
                 append(&mut tar, PADDING, &vec![0; padding])?;
             }

@@ -59,6 +59,9 @@ const HELLO: Expected = Expected {
 const TESTS: Expected =
     Expected { image: "images/test.toml", memory: "256M", seconds: 150, lines: &[], runs_tests: true, ..HELLO };
 
+/// What closes a crash report.
+const END_OF_REPORT: &str = "tessera: end of report";
+
 /// The cases, in the order in which they run.
 fn boots() -> Vec<Expected> {
     use MachineKind::Microvm;
@@ -81,6 +84,62 @@ fn boots() -> Vec<Expected> {
         Expected { name: "tests-on-1-processor", ..TESTS },
         Expected { name: "tests-on-4-processors", processors: 4, ..TESTS },
         Expected { name: "tests-on-2-processors-of-microvm", processors: 2, machine: Microvm, ..TESTS },
+        Expected {
+            name: "a-panic-of-the-kernel-is-reported",
+            words: &["crash=panic"],
+            ending: Ending::Crash,
+            lines: &[
+                "tessera: kernel crash on processor 0: the command line asks for a panic (kernel/src/provoke.rs:",
+                "panic_on_purpose, kernel/src/provoke.rs:",
+                "boot_on_own_stack, kernel/src/main.rs:",
+                END_OF_REPORT,
+            ],
+            ..HELLO
+        },
+        Expected {
+            name: "a-fault-of-the-kernel-is-reported-and-stops-all-processors",
+            words: &["crash=fault"],
+            processors: 4,
+            ending: Ending::Crash,
+            lines: &[
+                "tessera: kernel crash on processor 0: page fault, error code 0x2, address 0x10",
+                "  rip 0xffffffff80",
+                "fault_on_purpose, kernel/src/provoke.rs:",
+                "boot_on_own_stack, kernel/src/main.rs:",
+                END_OF_REPORT,
+            ],
+            ..HELLO
+        },
+        Expected {
+            name: "an-undefined-instruction-in-the-kernel-is-reported-on-microvm",
+            words: &["crash=instruction"],
+            machine: Microvm,
+            ending: Ending::Crash,
+            lines: &[
+                "tessera: kernel crash on processor 0: undefined instruction",
+                "undefined_on_purpose, kernel/src/provoke.rs:",
+                END_OF_REPORT,
+            ],
+            ..HELLO
+        },
+        Expected {
+            name: "an-overflow-of-the-kernels-stack-is-reported",
+            words: &["crash=stack"],
+            ending: Ending::Crash,
+            lines: &[
+                "tessera: kernel crash on processor 0: double fault (a stack overflow, most likely)",
+                "overflow_on_purpose, kernel/src/provoke.rs:",
+                END_OF_REPORT,
+            ],
+            ..HELLO
+        },
+        Expected {
+            name: "a-crash-of-no-known-kind-is-refused",
+            words: &["crash=nothing"],
+            ending: Ending::Guest(125),
+            lines: &["a crash of no known kind"],
+            ..HELLO
+        },
         Expected {
             name: "the-guests-exit-code-is-the-commands",
             words: &["no-test-has-this-name"],
