@@ -1,0 +1,135 @@
+//! What one client may use, and how it is told that something changed.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use tessera_interfaces::NetworkError;
+
+/// What a client may hold at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sockets, with those that are not accepted yet and those that still say goodbye.
+    pub sockets: u32,
+    /// Bytes of buffers.
+    pub bytes: u64,
+}
+
+/// Where a client looks for what is ready.
+pub trait Signals: Send {
+    /// Stores the bits of a socket.
+    fn set(&mut self, number: u32, bits: u64);
+    /// Tells the client to look.
+    fn raise(&mut self);
+}
+
+/// A client that does not want to be told.
+pub struct Deaf;
+
+impl Signals for Deaf {
+    fn set(&mut self, _number: u32, _bits: u64) {}
+    fn raise(&mut self) {}
+}
+
+/// One client.
+pub struct Client {
+    limits: Limits,
+    sockets: u32,
+    bytes: u64,
+    free_numbers: Vec<u32>,
+    next_number: u32,
+    signals: Box<dyn Signals>,
+    raise: bool,
+}
+
+impl Client {
+    pub fn new(limits: Limits) -> Client {
+        let signals = Box::new(Deaf);
+        Client { limits, sockets: 0, bytes: 0, free_numbers: Vec::new(), next_number: 1, signals, raise: false }
+    }
+
+    /// From now on tells this one.
+    pub fn listen(&mut self, signals: Box<dyn Signals>) {
+        self.signals = signals;
+        self.raise = true;
+    }
+
+    /// Counts one socket more.
+    pub fn take_socket(&mut self) -> Result<(), NetworkError> {
+        if self.sockets >= self.limits.sockets {
+            return Err(NetworkError::LimitReached);
+        }
+        self.sockets += 1;
+        Ok(())
+    }
+
+    /// Counts one socket less.
+    pub fn return_socket(&mut self) {
+        self.sockets = self.sockets.saturating_sub(1);
+    }
+
+    /// A number that no socket of this client has: from 1 up to its limit of sockets.
+    pub fn take_number(&mut self) -> Result<u32, NetworkError> {
+        if let Some(number) = self.free_numbers.pop() {
+            return Ok(number);
+        }
+        if self.next_number > self.limits.sockets {
+            return Err(NetworkError::LimitReached);
+        }
+        self.next_number += 1;
+        Ok(self.next_number - 1)
+    }
+
+    /// Ends the use of a number.
+    pub fn return_number(&mut self, number: u32) {
+        self.signals.set(number, 0);
+        self.free_numbers.push(number);
+    }
+
+    /// Charges bytes.
+    pub fn charge(&mut self, bytes: u64) -> Result<(), NetworkError> {
+        let then = self.bytes.saturating_add(bytes);
+        if then > self.limits.bytes {
+            return Err(NetworkError::LimitReached);
+        }
+        self.bytes = then;
+        Ok(())
+    }
+
+    /// Gives charged bytes back.
+    pub fn discharge(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// The size of a buffer for which nothing was asked: less, the more of the allowance is used, so that many connections fit.
+    pub fn fitting(&self, wanted: usize) -> usize {
+        let free = self.limits.bytes.saturating_sub(self.bytes);
+        let most = if free > self.limits.bytes / 2 {
+            usize::MAX
+        } else if free > self.limits.bytes / 4 {
+            16 << 10
+        } else if free > self.limits.bytes / 8 {
+            4 << 10
+        } else {
+            2 << 10
+        };
+        wanted.min(most)
+    }
+
+    /// How much is used: sockets and bytes.
+    pub fn used(&self) -> (u32, u64) {
+        (self.sockets, self.bytes)
+    }
+
+    /// Stores a socket's bits; the client is told at the next `flush`.
+    pub fn set(&mut self, number: u32, bits: u64) {
+        self.signals.set(number, bits);
+        self.raise = true;
+    }
+
+    /// Tells the client, once for all that changed.
+    pub fn flush(&mut self) {
+        if core::mem::take(&mut self.raise) {
+            self.signals.raise();
+        }
+    }
+}

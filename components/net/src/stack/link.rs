@@ -1,0 +1,216 @@
+//! Where frames come from and go to, and how the protocol library is shown exactly one of them at a time.
+//!
+//! A received frame is read where it lies, a frame to be sent is written where the device will take it: the library's only copies
+//! are those into and out of its socket buffers.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities};
+use smoltcp::time::Instant;
+
+use super::frame::is_neighbour_request;
+
+/// What a device is asked to do to a frame that it sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// Fill in a checksum: from which byte on it counts, and where after that byte it stands.
+    pub checksum: Option<(u16, u16)>,
+}
+
+/// A network device.
+pub trait Port: Send {
+    /// Copies the next received frame; answers its length. None when there is none.
+    fn receive(&mut self, into: &mut [u8]) -> Option<usize>;
+    /// Whether a frame of the device's greatest length can be sent now.
+    fn has_room(&mut self) -> bool;
+    /// Sends a frame. False when there is no room.
+    fn send(&mut self, frame: &[u8], offload: Offload) -> bool;
+    /// Tells the device of what was sent and taken since the last time, if it has to be told.
+    fn flush(&mut self);
+}
+
+/// A frame to be sent, written where it will be taken from.
+pub trait Transmit {
+    /// Whether a frame can be sent now.
+    fn has_room(&mut self) -> bool;
+    /// Sends a frame of `length` bytes that `fill` writes.
+    fn send(&mut self, length: usize, fill: &mut dyn FnMut(&mut [u8]));
+}
+
+/// The device of the protocol library: at most one frame in, and frames out.
+pub struct OneFrame<'a> {
+    pub frame: Option<&'a [u8]>,
+    pub transmit: &'a mut dyn Transmit,
+    pub capabilities: &'a DeviceCapabilities,
+    /// Frames sent that were not about neighbours.
+    pub sent: usize,
+}
+
+impl Device for OneFrame<'_> {
+    type RxToken<'a>
+        = Received<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Sending<'a>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Sending<'_>)> {
+        let frame = self.frame.take()?;
+        Some((Received(frame), Sending { transmit: &mut *self.transmit, sent: &mut self.sent }))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Sending<'_>> {
+        if !self.transmit.has_room() {
+            return None;
+        }
+        Some(Sending { transmit: &mut *self.transmit, sent: &mut self.sent })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        self.capabilities.clone()
+    }
+}
+
+/// A frame that came.
+pub struct Received<'a>(&'a [u8]);
+
+impl smoltcp::phy::RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(self.0)
+    }
+}
+
+/// Room for a frame.
+pub struct Sending<'a> {
+    transmit: &'a mut dyn Transmit,
+    sent: &'a mut usize,
+}
+
+impl smoltcp::phy::TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
+        let mut write = Some(write);
+        let mut result = None;
+        let mut counts = false;
+        self.transmit.send(length, &mut |buffer| {
+            if let Some(write) = write.take() {
+                result = Some(write(buffer));
+                counts = !is_neighbour_request(buffer);
+            }
+        });
+        *self.sent += usize::from(counts);
+        match result {
+            Some(result) => result,
+            None => unreachable!("every `send` calls its closure"),
+        }
+    }
+}
+
+/// The frames that this machine sends to itself.
+#[derive(Default)]
+pub struct Loopback {
+    queue: VecDeque<Vec<u8>>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// Frames on their way at once. Beyond it senders wait, as they do for a device.
+const LOOPBACK_FRAMES: usize = 256;
+
+impl Loopback {
+    /// Whether a frame is on its way.
+    pub fn has_frames(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Takes the next frame out.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        self.queue.pop_front()
+    }
+
+    /// Keeps a frame's memory for a later one.
+    pub fn give_back(&mut self, frame: Vec<u8>) {
+        if self.spare.len() < 32 {
+            self.spare.push(frame);
+        }
+    }
+}
+
+impl Transmit for Loopback {
+    fn has_room(&mut self) -> bool {
+        self.queue.len() < LOOPBACK_FRAMES
+    }
+
+    fn send(&mut self, length: usize, fill: &mut dyn FnMut(&mut [u8])) {
+        // Answers come on top of what senders may have under way; each takes a frame out first, so this is bounded too.
+        let mut frame = self.spare.pop().unwrap_or_default();
+        frame.resize(length, 0);
+        fill(&mut frame);
+        self.queue.push_back(frame);
+    }
+}
+
+/// A port, and the memory in which a frame is put together for it.
+pub struct Outgoing {
+    pub port: Box<dyn Port>,
+    frame: Vec<u8>,
+    checksums: ChecksumCapabilities,
+}
+
+impl Outgoing {
+    /// With room for frames of up to `longest` bytes; the checksums that are not computed here are left to the device.
+    pub fn new(port: Box<dyn Port>, longest: usize, checksums: ChecksumCapabilities) -> Outgoing {
+        Outgoing { port, frame: vec![0; longest], checksums }
+    }
+}
+
+impl Transmit for Outgoing {
+    fn has_room(&mut self) -> bool {
+        self.port.has_room()
+    }
+
+    fn send(&mut self, length: usize, fill: &mut dyn FnMut(&mut [u8])) {
+        if self.frame.len() < length {
+            self.frame.resize(length, 0);
+        }
+        if let Some(frame) = self.frame.get_mut(..length) {
+            fill(frame);
+            let offload = offload(frame, &self.checksums);
+            // An answer to a received frame when the device is full is lost, as on any wire. Sockets look for room first.
+            let _ = self.port.send(frame, offload);
+        }
+    }
+}
+
+/// What the device is to do to this frame: fill in the checksum that the protocol library left out. The device adds up what follows the
+/// place where it begins to count, so the pseudo header's sum is put where the checksum will stand (virtio 1.2 section 5.1.6.2).
+fn offload(frame: &mut [u8], checksums: &ChecksumCapabilities) -> Offload {
+    leave_checksum(frame, checksums).unwrap_or_default()
+}
+
+fn leave_checksum(frame: &mut [u8], checksums: &ChecksumCapabilities) -> Option<Offload> {
+    let (network, protocol, addresses) = match frame.get(12..14)? {
+        [0x08, 0x00] => (usize::from(frame.get(14)? & 15) * 4, *frame.get(23)?, frame.get(26..34)?),
+        [0x86, 0xdd] => (40, *frame.get(20)?, frame.get(22..54)?),
+        _ => return None,
+    };
+    let place = match protocol {
+        6 if !checksums.tcp.tx() => 16,
+        17 if !checksums.udp.tx() => 6,
+        _ => return None,
+    };
+    let start = 14 + network;
+    let length = frame.len().checked_sub(start)?;
+    let mut sum = length as u64 + u64::from(protocol);
+    for pair in addresses.chunks_exact(2) {
+        sum += u64::from(u16::from_be_bytes([*pair.first()?, *pair.get(1)?]));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    frame.get_mut(start + place..start + place + 2)?.copy_from_slice(&(sum as u16).to_be_bytes());
+    Some(Offload { checksum: Some((start as u16, place as u16)) })
+}

@@ -1,0 +1,610 @@
+//! The stack: all sockets of all clients, and the two links that they speak through. Nothing here waits or knows of threads.
+//!
+//! What it keeps, over what the protocol library does for one socket:
+//! - Work is proportional to what happens, not to how many sockets there are: a frame is shown to the one socket that it is for,
+//!   and only sockets with something to do are looked at. Each socket is a set of its own to the library.
+//! - A listener is a queue here, not a socket of the library's: a connection request makes the socket that answers it, and is
+//!   dropped, not refused, when the queue is full.
+//! - A connection that waits after its end (TIME-WAIT) holds no buffers.
+//! - Every socket and every byte of buffer is charged to a client, which cannot get more than its limits.
+//!
+//! Whoever calls it sets the time first, and calls `run` after anything that may lead to frames being sent or clients told.
+//! No frame, and no argument of a client, can make it panic.
+
+mod address;
+mod client;
+mod connection;
+mod datagram;
+mod deliver;
+mod frame;
+mod link;
+mod names;
+mod options;
+mod port;
+mod resting;
+mod setup;
+mod slab;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
+use smoltcp::phy::{DeviceCapabilities, Medium};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
+
+use address::Local;
+use client::Client;
+pub use client::{Limits, Signals};
+use connection::{Connection, Options, Spare};
+use datagram::Datagrams;
+use link::{Loopback, OneFrame, Outgoing};
+pub use link::{Offload, Port};
+use names::Names;
+use resting::Resting;
+use setup::Setup;
+pub use setup::{Device, Source, Static};
+use slab::Slab;
+use tessera_interfaces::{Address, Family, NetworkError, readiness};
+
+/// A socket's place in the stack.
+pub type Id = u32;
+/// A client's.
+pub type ClientId = u32;
+
+/// Which link a connection goes over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    Loopback,
+    Wire,
+}
+
+/// What a socket speaks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+/// Both ends of a connection, in the order in which they are searched: all connections of a local port lie together.
+type Ends = (u16, IpEndpoint, IpEndpoint);
+
+fn ends(local: IpEndpoint, remote: IpEndpoint) -> Ends {
+    (local.port, local, remote)
+}
+
+/// A socket.
+struct Entry {
+    client: ClientId,
+    /// Its number in the client's readiness table. None for what no client holds: a connection before it is accepted, or after it was closed.
+    number: Option<u32>,
+    /// Its client has let go of it; it goes when it has said goodbye.
+    orphan: bool,
+    family: Family,
+    options: Options,
+    /// What it was bound to.
+    local: Local,
+    /// It stands in the table of bound ports.
+    bound: bool,
+    error: Option<NetworkError>,
+    kind: Kind,
+    /// Bits that its client was last told.
+    bits: u64,
+    /// Bytes charged for it.
+    charged: u64,
+    scheduled: bool,
+    awaits_neighbour: bool,
+    timer: Option<i64>,
+}
+
+enum Kind {
+    /// A TCP socket that neither listens nor is connected.
+    Idle,
+    Listener(Listener),
+    Connection(Box<Connection>),
+    /// A TCP connection that is over, its memory given back. `peer` is what it was connected to.
+    Ended {
+        local: IpEndpoint,
+    },
+    Datagrams(Box<Datagrams>),
+}
+
+/// A listening socket.
+struct Listener {
+    backlog: usize,
+    /// Established connections that wait to be accepted.
+    ready: VecDeque<Id>,
+    /// Connections whose handshake is not complete.
+    begun: usize,
+}
+
+/// A link with its protocol state.
+struct Side {
+    interface: Interface,
+    capabilities: DeviceCapabilities,
+}
+
+/// The wire.
+struct WireLink {
+    side: Side,
+    outgoing: Outgoing,
+    incoming: Vec<u8>,
+    setup: Setup,
+}
+
+struct LoopbackLink {
+    side: Side,
+    queue: Loopback,
+}
+
+/// The network stack.
+pub struct Stack {
+    now: Instant,
+    random: u64,
+    loopback: Option<Box<LoopbackLink>>,
+    wire: Option<Box<WireLink>>,
+    /// The addresses of the wire's interface.
+    addresses: Vec<IpCidr>,
+    gateways: (bool, bool),
+    names: Names,
+    nobody: SocketSet<'static>,
+    sockets: Slab<Entry>,
+    clients: Slab<Client>,
+    connections: BTreeMap<Ends, Id>,
+    resting: Resting,
+    bound: BTreeMap<(Protocol, u16), Vec<Id>>,
+    /// Sockets to be looked at, in turn.
+    scheduled: VecDeque<Id>,
+    /// Sockets that cannot send until a neighbour's hardware address is known.
+    await_neighbour: Vec<Id>,
+    /// Sockets that cannot send until the device has room.
+    await_room: Vec<Id>,
+    timers: BTreeSet<(i64, Id)>,
+    spare: Spare,
+}
+
+/// Segments that one socket may send before the next one's turn.
+const TURN: usize = 16;
+/// Frames that are taken from a link before sockets get their turn.
+const BATCH: usize = 32;
+/// Rounds of `run` before it lets others at the stack.
+const ROUNDS: usize = 16;
+/// The longest packet on the loopback link, in bytes.
+const LOOPBACK_MTU: usize = 16 << 10;
+
+impl Stack {
+    /// A stack without a wire. `seed` should differ at each boot: sequence numbers and ports begin from it.
+    pub fn new(seed: u64, now: u64) -> Stack {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = LOOPBACK_MTU;
+        // What never leaves memory needs no checksum.
+        capabilities.checksum = smoltcp::phy::ChecksumCapabilities::ignored();
+        let now = instant(now);
+        let mut queue = Loopback::default();
+        let mut device = OneFrame { frame: None, transmit: &mut queue, capabilities: &capabilities, sent: 0 };
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut device, now);
+        interface.update_ip_addrs(|addresses| {
+            let own =
+                [IpCidr::new(IpAddress::v4(127, 0, 0, 1), 8), IpCidr::new(IpAddress::v6(0, 0, 0, 0, 0, 0, 0, 1), 128)];
+            let _ = addresses.extend_from_slice(&own);
+        });
+        Stack {
+            now,
+            random: seed | 1,
+            loopback: Some(Box::new(LoopbackLink { side: Side { interface, capabilities }, queue })),
+            wire: None,
+            addresses: Vec::new(),
+            gateways: (false, false),
+            names: Names::default(),
+            nobody: SocketSet::new(Vec::new()),
+            sockets: Slab::default(),
+            clients: Slab::default(),
+            connections: BTreeMap::new(),
+            resting: Resting::default(),
+            bound: BTreeMap::new(),
+            scheduled: VecDeque::new(),
+            await_neighbour: Vec::new(),
+            await_room: Vec::new(),
+            timers: BTreeSet::new(),
+            spare: Spare::default(),
+        }
+    }
+
+    /// Sets the time: nanoseconds since boot.
+    pub fn set_time(&mut self, now: u64) {
+        self.now = self.now.max(instant(now));
+    }
+
+    /// Lets a client in.
+    pub fn add_client(&mut self, limits: Limits) -> ClientId {
+        self.clients.insert(Client::new(limits))
+    }
+
+    /// From now on a client is told through `signals`; at once of all that it holds.
+    pub fn listen_for(&mut self, client: ClientId, signals: Box<dyn Signals>) {
+        if let Some(known) = self.clients.get_mut(client) {
+            known.listen(signals);
+        }
+        for (_, entry) in self.sockets.iter_mut().filter(|(_, entry)| entry.client == client) {
+            if let (Some(number), Some(client)) = (entry.number, self.clients.get_mut(client)) {
+                client.set(number, entry.bits);
+            }
+        }
+    }
+
+    /// What a client uses: sockets and bytes.
+    pub fn used(&self, client: ClientId) -> (u32, u64) {
+        self.clients.get(client).map_or((0, 0), Client::used)
+    }
+
+    /// How many sockets there are, of all clients and of none.
+    pub fn count(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Opens a socket.
+    pub fn open(&mut self, client: ClientId, protocol: Protocol, family: Family) -> Result<Id, NetworkError> {
+        let known = self.clients.get_mut(client).ok_or(NetworkError::PermissionDenied)?;
+        known.take_socket()?;
+        let number = match known.take_number() {
+            Ok(number) => number,
+            Err(error) => {
+                known.return_socket();
+                return Err(error);
+            }
+        };
+        let kind = match protocol {
+            Protocol::Tcp => Kind::Idle,
+            Protocol::Udp | Protocol::Icmp => Kind::Datagrams(Box::new(Datagrams::new(protocol))),
+        };
+        let id = self.sockets.insert(Entry::new(client, Some(number), family, kind));
+        self.publish(id, true);
+        Ok(id)
+    }
+
+    /// A socket's number in its client's readiness table.
+    pub fn number(&self, id: Id) -> Result<u32, NetworkError> {
+        self.entry(id)?.number.ok_or(NetworkError::InvalidArgument)
+    }
+
+    /// Takes the pending error of a socket.
+    pub fn take_error(&mut self, id: Id) -> Result<(), NetworkError> {
+        let error = self.entry_mut(id)?.error.take();
+        self.publish(id, false);
+        error.map_or(Ok(()), Err)
+    }
+
+    /// The local address of a socket.
+    pub fn local(&self, id: Id) -> Result<Address, NetworkError> {
+        let entry = self.entry(id)?;
+        Ok(match &entry.kind {
+            Kind::Connection(connection) => address::address(connection.local, entry.family),
+            Kind::Ended { local } => address::address(*local, entry.family),
+            Kind::Datagrams(datagrams) => {
+                let ip = entry.local.0.or_else(|| self.source_for(datagrams.remote?.addr));
+                address::local((ip, entry.local.1), entry.family)
+            }
+            Kind::Idle | Kind::Listener(_) => address::local(entry.local, entry.family),
+        })
+    }
+
+    /// The address of the other side.
+    pub fn peer(&self, id: Id) -> Result<Address, NetworkError> {
+        let entry = self.entry(id)?;
+        let remote = match &entry.kind {
+            Kind::Connection(connection) if connection.established && !connection.reset => Some(connection.remote),
+            Kind::Datagrams(datagrams) => datagrams.remote,
+            _ => None,
+        };
+        remote.map(|remote| address::address(remote, entry.family)).ok_or(NetworkError::NotConnected)
+    }
+
+    /// A client lets go of a socket.
+    pub fn close(&mut self, id: Id) {
+        let Ok(entry) = self.entry_mut(id) else { return };
+        entry.orphan = true;
+        let (client, number) = (entry.client, entry.number.take());
+        if let (Some(number), Some(client)) = (number, self.clients.get_mut(client)) {
+            client.return_number(number);
+        }
+        if self.is_tcp(id) {
+            self.close_tcp(id);
+        } else {
+            self.close_datagrams(id);
+        }
+    }
+
+    /// Everything that can be done now is done, within a bound. Answers when to call again at the latest, in nanoseconds since
+    /// boot: now if there is more to do.
+    pub fn run(&mut self) -> Option<u64> {
+        let mut again = true;
+        for _ in 0..ROUNDS {
+            again = self.receive_from_wire(BATCH);
+            again |= self.receive_from_loopback(BATCH);
+            self.ring_timers();
+            self.look_after_wire();
+            for _ in 0..BATCH {
+                let Some(id) = self.scheduled.pop_front() else { break };
+                self.look_after(id);
+            }
+            again |= !self.scheduled.is_empty() || self.loopback.as_ref().is_some_and(|link| link.queue.has_frames());
+            if !again {
+                break;
+            }
+        }
+        if let Some(wire) = &mut self.wire {
+            wire.outgoing.port.flush();
+        }
+        for (_, client) in self.clients.iter_mut() {
+            client.flush();
+        }
+        if again { Some(nanoseconds(self.now)) } else { self.next_time() }
+    }
+
+    /// When the first timer rings.
+    fn next_time(&mut self) -> Option<u64> {
+        let sockets = self.timers.first().map(|(time, _)| Instant::from_micros(*time));
+        let wire = self.wire_time();
+        let resting = self.resting.next_time();
+        let first = [sockets, wire, resting].into_iter().flatten().min()?;
+        Some(nanoseconds(first))
+    }
+
+    fn ring_timers(&mut self) {
+        while let Some(&(time, id)) = self.timers.first() {
+            if time > self.now.total_micros() {
+                break;
+            }
+            self.timers.pop_first();
+            if let Some(entry) = self.sockets.get_mut(id) {
+                entry.timer = None;
+                self.schedule(id);
+            }
+        }
+        self.resting.expire(self.now);
+    }
+
+    /// A socket is to be looked at.
+    fn schedule(&mut self, id: Id) {
+        if let Some(entry) = self.sockets.get_mut(id)
+            && !core::mem::replace(&mut entry.scheduled, true)
+        {
+            self.scheduled.push_back(id);
+        }
+    }
+
+    /// The device has room again, or there is another one.
+    fn room_again(&mut self) {
+        for id in core::mem::take(&mut self.await_room) {
+            self.schedule(id);
+        }
+    }
+
+    /// A neighbour's address has become known.
+    fn neighbour_known(&mut self) {
+        for id in core::mem::take(&mut self.await_neighbour) {
+            if let Some(entry) = self.sockets.get_mut(id) {
+                entry.awaits_neighbour = false;
+            }
+            self.schedule(id);
+        }
+    }
+
+    /// Lets a socket send what it has to, and draws the consequences.
+    fn look_after(&mut self, id: Id) {
+        let Some(entry) = self.sockets.get_mut(id) else { return };
+        // The place may have been used again since it was scheduled.
+        if !core::mem::take(&mut entry.scheduled) {
+            return;
+        }
+        if let Some(time) = entry.timer.take() {
+            self.timers.remove(&(time, id));
+        }
+        match entry.kind {
+            Kind::Connection(_) => self.send_segments(id),
+            Kind::Datagrams(_) => self.send_datagrams(id),
+            _ => {}
+        }
+    }
+
+    /// Sends what a set has to send over one link, at most `TURN` frames; answers when it wants to be called again.
+    fn send_set(&mut self, id: Id, which: Which, set: &mut SocketSet<'static>) -> Turn {
+        let now = self.now;
+        let room;
+        let sent;
+        let mut turns = 0;
+        let next;
+        match which {
+            Which::Loopback => {
+                let Some(link) = &mut self.loopback else { return Turn::Never };
+                let (interface, mut device) = link.open(None);
+                while turns < TURN && interface.poll_egress(now, &mut device, set) != PollResult::None {
+                    turns += 1;
+                }
+                room = device.transmit.has_room();
+                sent = device.sent;
+                next = interface.poll_at(now, set);
+            }
+            Which::Wire => {
+                let Some(link) = &mut self.wire else { return Turn::Never };
+                let (interface, mut device) = link.open(None);
+                while turns < TURN && interface.poll_egress(now, &mut device, set) != PollResult::None {
+                    turns += 1;
+                }
+                room = device.transmit.has_room();
+                sent = device.sent;
+                next = interface.poll_at(now, set);
+            }
+        }
+        if turns == TURN {
+            self.schedule(id);
+        }
+        match next {
+            None => Turn::Never,
+            Some(_) if turns == TURN => Turn::Never,
+            Some(time) if time <= now && !room => {
+                self.await_room.push(id);
+                Turn::Never
+            }
+            // It has something to send, there is room, and yet nothing went: not now.
+            Some(time) if time <= now => Turn::At(now + smoltcp::time::Duration::from_millis(10)),
+            Some(time) => {
+                if which == Which::Wire && sent == 0 {
+                    self.note_neighbour(id);
+                }
+                Turn::At(time)
+            }
+        }
+    }
+
+    fn note_neighbour(&mut self, id: Id) {
+        if let Some(entry) = self.sockets.get_mut(id)
+            && !core::mem::replace(&mut entry.awaits_neighbour, true)
+        {
+            self.await_neighbour.push(id);
+        }
+    }
+
+    fn set_timer(&mut self, id: Id, time: Instant) {
+        if let Some(entry) = self.sockets.get_mut(id) {
+            let time = time.total_micros();
+            let first = entry.timer.map_or(time, |other| other.min(time));
+            if let Some(old) = entry.timer.replace(first) {
+                self.timers.remove(&(old, id));
+            }
+            self.timers.insert((first, id));
+        }
+    }
+
+    /// Tells a socket's client what is ready. `event`: something new, even if the bits are the same.
+    fn publish(&mut self, id: Id, event: bool) {
+        let bits = self.bits(id);
+        let Some(entry) = self.sockets.get_mut(id) else { return };
+        if bits == entry.bits && !event {
+            return;
+        }
+        entry.bits = bits;
+        if let (Some(number), Some(client)) = (entry.number, self.clients.get_mut(entry.client)) {
+            client.set(number, bits);
+        }
+    }
+
+    fn bits(&self, id: Id) -> u64 {
+        let Some(entry) = self.sockets.get(id) else { return 0 };
+        let kind = match &entry.kind {
+            Kind::Idle => readiness::HANGUP | readiness::WRITABLE,
+            Kind::Listener(listener) if listener.ready.is_empty() => 0,
+            Kind::Listener(_) => readiness::READABLE,
+            Kind::Connection(connection) => tcp::bits(connection),
+            Kind::Ended { .. } => {
+                readiness::READABLE | readiness::WRITABLE | readiness::HANGUP | readiness::READ_CLOSED
+            }
+            Kind::Datagrams(datagrams) => datagrams.bits(),
+        };
+        kind | if entry.error.is_some() { readiness::ERROR } else { 0 }
+    }
+
+    /// Removes a socket for good.
+    fn free(&mut self, id: Id) {
+        let Some(entry) = self.sockets.remove(id) else { return };
+        if let Some(time) = entry.timer {
+            self.timers.remove(&(time, id));
+        }
+        if entry.bound {
+            let protocol = match &entry.kind {
+                Kind::Datagrams(datagrams) => datagrams.protocol,
+                _ => Protocol::Tcp,
+            };
+            self.unbind(protocol, entry.local.1, id);
+        }
+        if let Some(client) = self.clients.get_mut(entry.client) {
+            client.return_socket();
+            client.discharge(entry.charged);
+            if let Some(number) = entry.number {
+                client.return_number(number);
+            }
+        }
+        if let Kind::Connection(connection) = entry.kind {
+            self.forget(id, &connection);
+            self.spare.give(connection);
+        }
+    }
+
+    fn entry(&self, id: Id) -> Result<&Entry, NetworkError> {
+        self.sockets.get(id).ok_or(NetworkError::InvalidArgument)
+    }
+
+    fn entry_mut(&mut self, id: Id) -> Result<&mut Entry, NetworkError> {
+        self.sockets.get_mut(id).ok_or(NetworkError::InvalidArgument)
+    }
+
+    fn is_tcp(&self, id: Id) -> bool {
+        self.sockets.get(id).is_some_and(|entry| !matches!(entry.kind, Kind::Datagrams(_)))
+    }
+
+    /// The next of a sequence of numbers that look random (xorshift).
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
+
+/// When a socket is to be looked at again.
+enum Turn {
+    Never,
+    At(Instant),
+}
+
+impl Entry {
+    fn new(client: ClientId, number: Option<u32>, family: Family, kind: Kind) -> Entry {
+        Entry {
+            client,
+            number,
+            orphan: false,
+            family,
+            options: Options::default(),
+            local: (None, 0),
+            bound: false,
+            error: None,
+            kind,
+            bits: 0,
+            charged: 0,
+            scheduled: false,
+            awaits_neighbour: false,
+            timer: None,
+        }
+    }
+}
+
+impl LoopbackLink {
+    fn open<'a>(&'a mut self, frame: Option<&'a [u8]>) -> (&'a mut Interface, OneFrame<'a>) {
+        let Side { interface, capabilities } = &mut self.side;
+        (interface, OneFrame { frame, transmit: &mut self.queue, capabilities, sent: 0 })
+    }
+}
+
+impl WireLink {
+    fn open<'a>(&'a mut self, frame: Option<&'a [u8]>) -> (&'a mut Interface, OneFrame<'a>) {
+        let Side { interface, capabilities } = &mut self.side;
+        (interface, OneFrame { frame, transmit: &mut self.outgoing, capabilities, sent: 0 })
+    }
+}
+
+fn instant(nanoseconds: u64) -> Instant {
+    Instant::from_micros((nanoseconds / 1000) as i64)
+}
+
+/// The nanosecond by which an instant has surely come.
+fn nanoseconds(instant: Instant) -> u64 {
+    (instant.total_micros().max(0) as u64).saturating_mul(1000)
+}

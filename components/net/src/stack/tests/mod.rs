@@ -1,0 +1,249 @@
+//! Two stacks at the ends of a cable, which loses, repeats, reorders and damages as much as a test asks for.
+
+mod datagrams;
+mod hostile;
+mod limits;
+mod streams;
+
+use super::*;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec;
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
+use std::sync::Mutex;
+
+/// How bad the cable is: of 100 frames, so many suffer.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Faults {
+    pub lost: u64,
+    pub repeated: u64,
+    pub swapped: u64,
+    pub damaged: u64,
+}
+
+#[derive(Default)]
+pub struct Direction {
+    pub frames: VecDeque<Vec<u8>>,
+    pub carried: usize,
+}
+
+struct Plug {
+    incoming: Arc<Mutex<Direction>>,
+    outgoing: Arc<Mutex<Direction>>,
+    faults: Faults,
+    seed: u64,
+}
+
+impl Plug {
+    fn chance(&mut self, of_100: u64) -> bool {
+        self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.seed >> 33) % 100 < of_100
+    }
+}
+
+impl Port for Plug {
+    fn receive(&mut self, into: &mut [u8]) -> Option<usize> {
+        let frame = self.incoming.lock().unwrap().frames.pop_front()?;
+        into[..frame.len()].copy_from_slice(&frame);
+        Some(frame.len())
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.outgoing.lock().unwrap().frames.len() < 64
+    }
+
+    fn send(&mut self, frame: &[u8], offload: Offload) -> bool {
+        assert_eq!(offload, Offload::default());
+        let mut frame = frame.to_vec();
+        if self.chance(self.faults.lost) {
+            return true;
+        }
+        if self.chance(self.faults.damaged) {
+            let at = (self.seed >> 40) as usize % frame.len();
+            frame[at] ^= 1 << (self.seed % 8);
+        }
+        let twice = self.chance(self.faults.repeated);
+        let swap = self.chance(self.faults.swapped);
+        let mut way = self.outgoing.lock().unwrap();
+        way.carried += 1;
+        let at = if swap { way.frames.len().saturating_sub(2) } else { way.frames.len() };
+        if twice {
+            way.frames.push_back(frame.clone());
+        }
+        way.frames.insert(at, frame);
+        true
+    }
+
+    fn flush(&mut self) {}
+}
+
+/// Both ends and their clients.
+pub struct World {
+    pub stacks: [Stack; 2],
+    pub clients: [ClientId; 2],
+    pub ways: [Arc<Mutex<Direction>>; 2],
+    pub now: u64,
+}
+
+pub const LIMITS: Limits = Limits { sockets: 8191, bytes: 1 << 30 };
+
+pub fn device(end: u8) -> Device {
+    Device { hardware: [2, 0, 0, 0, 0, end], mtu: 1500, checksums: ChecksumCapabilities::default() }
+}
+
+pub fn given(end: u8) -> Source {
+    Source::Given(Static {
+        address: Ipv4Cidr::new(Ipv4Address::new(10, 0, 0, end), 24),
+        gateway: None,
+        name_server: None,
+    })
+}
+
+impl World {
+    pub fn new(faults: Faults, seed: u64) -> World {
+        let ways: [Arc<Mutex<Direction>>; 2] = [Arc::default(), Arc::default()];
+        let mut stacks = [Stack::new(seed.wrapping_mul(77) | 1, 1_000_000), Stack::new(seed | 2, 1_000_000)];
+        for (end, stack) in stacks.iter_mut().enumerate() {
+            let plug = Plug {
+                incoming: ways[1 - end].clone(),
+                outgoing: ways[end].clone(),
+                faults,
+                seed: seed.wrapping_add(end as u64),
+            };
+            let number = end as u8 + 1;
+            stack.attach(Box::new(plug), &device(number), given(number));
+        }
+        let clients = [stacks[0].add_client(LIMITS), stacks[1].add_client(LIMITS)];
+        World { stacks, clients, ways, now: 1_000_000 }
+    }
+
+    pub fn open(&mut self, end: usize, protocol: Protocol, family: Family) -> Id {
+        self.stacks[end].open(self.clients[end], protocol, family).unwrap()
+    }
+
+    /// A socket that listens on `port` of an end.
+    pub fn listener(&mut self, end: usize, port: u16, backlog: u32) -> Id {
+        let id = self.open(end, Protocol::Tcp, Family::V4);
+        self.stacks[end].bind(id, everywhere(port)).unwrap();
+        self.stacks[end].listen(id, backlog).unwrap();
+        id
+    }
+
+    /// Runs both ends once; then time goes on, by as much as nothing would happen.
+    pub fn step(&mut self) {
+        let mut next = self.now + 1_000_000_000;
+        for stack in &mut self.stacks {
+            stack.set_time(self.now);
+            if let Some(time) = stack.run() {
+                next = next.min(time);
+            }
+        }
+        let under_way = self.ways.iter().any(|way| !way.lock().unwrap().frames.is_empty());
+        self.now = if under_way { self.now + 50_000 } else { next.max(self.now + 50_000) };
+        for stack in &mut self.stacks {
+            stack.set_time(self.now);
+        }
+    }
+
+    /// Goes on until something holds, for at most so many seconds of the world's time.
+    pub fn until(&mut self, seconds: u64, mut holds: impl FnMut(&mut World) -> bool) {
+        let end = self.now + seconds * 1_000_000_000;
+        while !holds(self) {
+            assert!(self.now < end, "it did not come true in {seconds} s");
+            self.step();
+        }
+    }
+
+    /// Connects end 0 to a listener at end 1; answers both ends of the connection.
+    pub fn connected(&mut self, listener: Id, port: u16) -> (Id, Id) {
+        let client = self.open(0, Protocol::Tcp, Family::V4);
+        assert_eq!(self.stacks[0].connect(client, at(2, port)), Err(NetworkError::InProgress));
+        let mut server = None;
+        self.until(60, |world| {
+            server = server.or(world.stacks[1].accept(listener).ok());
+            server.is_some() && world.stacks[0].bits(client) & readiness::WRITABLE != 0
+        });
+        assert_eq!(self.stacks[0].take_error(client), Ok(()));
+        (client, server.unwrap())
+    }
+}
+
+pub fn everywhere(port: u16) -> Address {
+    address::local((None, port), Family::V4)
+}
+
+pub fn four(bytes: [u8; 4], port: u16) -> Address {
+    address::address(IpEndpoint::new(IpAddress::Ipv4(Ipv4Address::from(bytes)), port), Family::V4)
+}
+
+/// The address of an end.
+pub fn at(end: u8, port: u16) -> Address {
+    four([10, 0, 0, end], port)
+}
+
+pub fn numbers(count: usize) -> Vec<u8> {
+    (0..count).map(|number| (number * 7 + number / 251) as u8).collect()
+}
+
+/// One stack by itself.
+pub struct Alone {
+    pub stack: Stack,
+    pub client: ClientId,
+    pub now: u64,
+}
+
+impl Alone {
+    pub fn new(limits: Limits) -> Alone {
+        let mut stack = Stack::new(12345, 0);
+        let client = stack.add_client(limits);
+        Alone { stack, client, now: 0 }
+    }
+
+    pub fn open(&mut self, protocol: Protocol, family: Family) -> Id {
+        self.stack.open(self.client, protocol, family).unwrap()
+    }
+
+    /// Runs until there is nothing to do now.
+    pub fn settle(&mut self) {
+        for _ in 0..1000 {
+            self.stack.set_time(self.now);
+            match self.stack.run() {
+                Some(time) if time <= self.now => {}
+                _ => return,
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, nanoseconds: u64) {
+        let end = self.now + nanoseconds;
+        loop {
+            self.settle();
+            match self.stack.run() {
+                Some(time) if time < end => self.now = time.max(self.now + 1000),
+                _ => break,
+            }
+        }
+        self.now = end;
+        self.settle();
+    }
+
+    pub fn listener(&mut self, at: Address, backlog: u32) -> Id {
+        let id = self.open(Protocol::Tcp, at.family);
+        self.stack.bind(id, at).unwrap();
+        self.stack.listen(id, backlog).unwrap();
+        id
+    }
+
+    pub fn connected(&mut self, listener: Id, to: Address) -> (Id, Id) {
+        let client = self.open(Protocol::Tcp, to.family);
+        assert_eq!(self.stack.connect(client, to), Err(NetworkError::InProgress));
+        self.settle();
+        assert_eq!(self.stack.take_error(client), Ok(()));
+        (client, self.stack.accept(listener).unwrap())
+    }
+}
+
+pub const LOCALHOST: [u8; 4] = [127, 0, 0, 1];
