@@ -201,6 +201,10 @@ calls! {
     GuestVectorRead = 78, "guest_vector_read", ["address", "length"] => ["size"];
     /// Replaces the start of the vector state of the calling thread's guest; bits that the processor would refuse are cleared.
     GuestVectorWrite = 79, "guest_vector_write", ["address", "length"] => [];
+    /// Lets the calling thread's guest go on behind its system call with `value` as its result. Answers the guest's next system call: its number in the upper half of `rax`, its arguments as values; nothing is written. Should the guest leave for another reason, the upper half of `rax` is [`crate::x86_64::GUEST_LEFT`] and the state at `address` is as after `guest_enter`.
+    GuestResume = 80, "guest_resume", ["value", "address"] => ["argument", "argument", "argument", "argument", "argument", "argument"];
+    /// Writes the registers of the calling thread's guest to a [`crate::x86_64::GuestState`].
+    GuestSave = 81, "guest_save", ["address"] => [];
 }
 
 /// Flags of `space_map` and `space_protect`.

@@ -67,6 +67,10 @@ impl Registers {
     }
 }
 
+/// The upper half of `guest_resume`'s result code when the guest left for another reason than a system call. A system call with
+/// this number or a larger one is told as one with the number below.
+pub const GUEST_LEFT: u64 = u32::MAX as u64;
+
 /// What `guest_enter` reads and writes: the guest's registers, and why it left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]

@@ -168,6 +168,10 @@ impl Hardware for Platform {
         flush::leave(view);
     }
 
+    fn vector_save(&mut self, frame: Frame) {
+        vector::save_loaded(Processor::current(), frame);
+    }
+
     fn vector_repair(&mut self, frame: Frame) {
         vector::repair(frame);
     }

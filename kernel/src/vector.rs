@@ -1,7 +1,7 @@
 //! Vector state: the registers that only threads with a guest have.
 //!
-//! The state of the last such thread stays in the registers until another one (or none) runs on this processor; CR0.TS
-//! is set whenever nothing is loaded, so that an ordinary thread faults instead of seeing it. Whoever reuses the frame
+//! The state of the last such thread, in its guest or not, stays in the registers until another one (or none) runs on this
+//! processor; CR0.TS is set whenever nothing is loaded, so that an ordinary thread faults instead of seeing it. Whoever reuses the frame
 //! of a thread that ended calls `forget` first, else the registers would be saved over its new contents.
 
 use core::arch::asm;
@@ -62,7 +62,7 @@ pub fn size() -> u64 {
 /// not there, the compact format, and the rest of the XSAVE header (SDM volume 1, sections 11.6.6, 13.4.2 and 13.6).
 pub fn repair(frame: Frame) {
     let area = memory::direct(frame.0 * PAGE);
-    // SAFETY: the frame is the state of a thread that runs outside its guest, so no processor has it loaded.
+    // SAFETY: the frame is the state of the thread that runs here, taken out of the registers before: no processor has it loaded.
     unsafe {
         let control = area.add(24).cast::<u32>();
         control.write(control.read() & CONTROL_BITS);
@@ -85,6 +85,13 @@ pub fn switch(own: &Processor, wanted: u64) {
         cpu::forbid_vector();
     } else {
         restore(wanted);
+    }
+}
+
+/// Takes the state of `frame` out of this processor's registers, if it is in them.
+pub fn save_loaded(own: &Processor, frame: Frame) {
+    if own.vector.load(Ordering::Relaxed) == frame.0 {
+        switch(own, NO_VECTOR);
     }
 }
 

@@ -75,6 +75,8 @@ const fn reaches_memory(call: Syscall) -> bool {
             | Syscall::LeaseWrite
             | Syscall::LogWrite
             | Syscall::GuestEnter
+            | Syscall::GuestResume
+            | Syscall::GuestSave
             | Syscall::DmaPin
             | Syscall::GuestVectorRead
             | Syscall::GuestVectorWrite

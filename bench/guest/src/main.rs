@@ -13,7 +13,8 @@ mod measure;
 mod server;
 
 use measure::{Bench, SAMPLES, report, sample};
-use tessera_runtime::object::{Access, Event, Limits, Session, Vmo, null, yield_now};
+use tessera_runtime::abi::x86_64::GuestState;
+use tessera_runtime::object::{Access, Event, Limits, Session, Space, Vmo, guest, null, yield_now};
 use tessera_runtime::{Mapping, Message, Object, Result, Start, log, own, program, thread};
 
 program!(main);
@@ -36,7 +37,8 @@ fn run(start: &mut Start) -> Result<()> {
     report("null-system-call", sample(null));
     calls(&bench)?;
     switches()?;
-    map_and_unmap()
+    map_and_unmap()?;
+    guest_crossings()
 }
 
 /// Round trips between address spaces, and within one.
@@ -122,5 +124,29 @@ fn map_and_unmap() -> Result<()> {
     memory.write(0, &[1; 16])?;
     let cost = sample(|| drop(Mapping::populated(&memory, 0, 4096, Access::Write)));
     report("map-and-unmap", cost);
+    Ok(())
+}
+
+/// From a system call of a guest to its thread, and back behind it: in registers, and with the guest's whole state in memory.
+fn guest_crossings() -> Result<()> {
+    const CODE: u64 = 0x40_0000;
+    // 1: mov eax, 110; syscall; jmp 1
+    const LOOP: [u8; 9] = [0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
+    let pool = own::pool();
+    let (space, text) = (Space::create(&pool)?, Vmo::create(&pool, 4096)?);
+    text.write(0, &LOOP)?;
+    space.map_at(&text, 0, CODE, 4096, Access::Execute)?;
+    guest::create(&thread::current(), &pool, &space)?;
+    let mut state = GuestState::default();
+    state.registers.rip = CODE;
+    let whole = sample(|| {
+        let _ = guest::enter(&mut state);
+    });
+    let registers = sample(|| {
+        let _ = guest::resume(1, &mut state);
+    });
+    // The guest's own two instructions before its call are not the crossing.
+    report("guest-crossing", registers.saturating_sub(2));
+    report("guest-crossing-in-memory", whole.saturating_sub(2));
     Ok(())
 }

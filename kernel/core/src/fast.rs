@@ -49,8 +49,11 @@ impl<H: Hardware> Machine<H> {
         let Some(entry) = self.processors.own(processor) else { return Entered::Slow };
         let current = entry.current;
         let Some(thread) = self.threads.get(current) else { return Entered::Slow };
-        if entry.attention || thread.in_guest {
+        if entry.attention {
             return Entered::Slow;
+        }
+        if thread.in_guest {
+            return self.fast_guest_call(current).map_or(Entered::Slow, Entered::Switched);
         }
         let number = thread.activation.registers.rax;
         let switched = if number == Syscall::Call as u64 {
@@ -121,7 +124,36 @@ impl<H: Hardware> Machine<H> {
     /// Short cases beside calls.
     #[inline(never)]
     fn fast_other(&mut self, processor: usize, current: Id<Thread>, number: u64) -> Option<&mut Activation> {
-        if number == Syscall::Yield as u64 { self.fast_yield(processor, current) } else { None }
+        if number == Syscall::GuestResume as u64 {
+            self.fast_resume(current)
+        } else if number == Syscall::Yield as u64 {
+            self.fast_yield(processor, current)
+        } else {
+            None
+        }
+    }
+
+    /// `guest_resume` of a guest that left by a system call, which gives back all that it needs.
+    #[inline(always)]
+    fn fast_resume(&mut self, current: Id<Thread>) -> Option<&mut Activation> {
+        let thread = self.threads.get_mut(current)?;
+        if thread.guest.space.is_none() || thread.guest.activation.full || thread.token {
+            return None;
+        }
+        let registers = &thread.activation.registers;
+        thread.resume_guest(registers.rdi, registers.rsi);
+        Some(&mut thread.guest.activation)
+    }
+
+    /// A system call of a guest that was resumed.
+    #[inline(never)]
+    fn fast_guest_call(&mut self, current: Id<Thread>) -> Option<&mut Activation> {
+        let thread = self.threads.get_mut(current)?;
+        if !thread.guest.resumed {
+            return None;
+        }
+        thread.take_guest_call();
+        Some(&mut thread.activation)
     }
 
     /// `yield` to another thread of the same budget, which has the rest of the turn: there is no time to account.

@@ -2,7 +2,7 @@
 //! interrupted. Then the thread goes on behind its `guest_enter` with the guest's registers in its memory.
 
 use crate::{
-    Caller, Flow, Frame, Hardware, Machine,
+    Activation, Caller, Flow, Frame, Hardware, Machine,
     arena::Id,
     node::Object,
     pool::Resource,
@@ -10,11 +10,41 @@ use crate::{
     user::UserSlice,
     vmo::Miss,
 };
-use tessera_abi::{Error, FaultKind, PAGE, Rights};
+use tessera_abi::{
+    Error, FaultKind, PAGE, Rights,
+    x86_64::{GUEST_LEFT, Registers},
+};
 
 /// Why a guest left, as `GuestState::exit` says it.
 const EXIT_SYSTEM_CALL: u64 = 0;
 const EXIT_INTERRUPTED: u64 = 2;
+
+impl Thread {
+    /// The guest goes on behind its system call, whose result is `value`.
+    #[inline(always)]
+    pub(crate) fn resume_guest(&mut self, value: u64, address: u64) {
+        self.guest.activation.registers.rax = value;
+        self.guest.address = address;
+        self.guest.resumed = true;
+        self.in_guest = true;
+    }
+
+    /// The guest's registers as they are when it goes on: a `syscall` leaves two in the processor that an entry does not save.
+    fn guest_registers(&self) -> Registers {
+        let Activation { registers, full, .. } = self.guest.activation;
+        if full { registers } else { Registers { rcx: registers.rip, r11: registers.rflags, ..registers } }
+    }
+
+    /// The guest made a system call, which the thread finds in its own registers.
+    #[inline(always)]
+    pub(crate) fn take_guest_call(&mut self) {
+        let (from, to) = (&self.guest.activation.registers, &mut self.activation.registers);
+        to.rax = from.rax.min(GUEST_LEFT - 1) << 32;
+        (to.rdi, to.rsi, to.rdx) = (from.rdi, from.rsi, from.rdx);
+        (to.r10, to.r8, to.r9) = (from.r10, from.r8, from.r9);
+        self.in_guest = false;
+    }
+}
 
 impl<H: Hardware> Machine<H> {
     /// `guest_create`: two frames are charged to the pool, the vector state and the joint table.
@@ -41,9 +71,11 @@ impl<H: Hardware> Machine<H> {
         self.hardware.view_create(view, own_root, guest_root);
         self.reference(Object::Space(space));
         let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
-        let activation = crate::Activation { root: guest_root, vector, full: true, ..crate::Activation::default() };
-        thread.guest = Guest { space, view, activation, address: 0, pool };
+        let activation = Activation { root: guest_root, vector, full: true, ..Activation::default() };
+        thread.guest = Guest { space, view, activation, address: 0, resumed: false, pool };
         thread.activation.root = view;
+        // The thread itself uses no vector registers: those of its guest stay loaded while the two take turns.
+        thread.activation.vector = vector;
         Ok(Flow::Done)
     }
 
@@ -65,11 +97,39 @@ impl<H: Hardware> Machine<H> {
         thread.guest.activation.registers = registers_from_bytes(&bytes).sanitized();
         thread.guest.activation.full = true;
         thread.guest.address = address;
+        thread.guest.resumed = false;
         thread.in_guest = true;
         Ok(Flow::Blocked)
     }
 
-    /// `guest_vector_read`, `guest_vector_write`: the caller runs, so its guest does not, and its frame is up to date.
+    /// `guest_resume`.
+    pub(crate) fn guest_resume(&mut self, caller: &Caller, value: u64, address: u64) -> Result<Flow, Error> {
+        let thread = self.threads.get_mut(caller.thread).ok_or(Error::Gone)?;
+        if thread.guest.space.is_none() {
+            return Err(Error::BadState);
+        }
+        if core::mem::take(&mut thread.token) {
+            return Err(Error::Interrupted);
+        }
+        thread.resume_guest(value, address);
+        Ok(Flow::Blocked)
+    }
+
+    /// `guest_save`.
+    pub(crate) fn guest_save(&mut self, caller: &Caller, address: u64) -> Result<Flow, Error> {
+        let thread = self.threads.get(caller.thread).ok_or(Error::Gone)?;
+        if thread.guest.space.is_none() {
+            return Err(Error::BadState);
+        }
+        let bytes = registers_to_bytes(&thread.guest_registers());
+        let to = UserSlice::new(caller.space, address, bytes.len() as u64).map_err(|_| Error::BadAddress)?;
+        match self.write_user(to, &bytes) {
+            Ok(()) => Ok(Flow::Done),
+            Err(miss) => self.missed(caller, miss),
+        }
+    }
+
+    /// `guest_vector_read`, `guest_vector_write`: the caller runs, so its guest does not.
     pub(crate) fn guest_vector(
         &mut self,
         caller: &Caller,
@@ -81,7 +141,9 @@ impl<H: Hardware> Machine<H> {
         if thread.guest.space.is_none() {
             return Err(Error::BadState);
         }
-        let physical = thread.guest.activation.vector.0.saturating_mul(PAGE);
+        let vector = thread.guest.activation.vector;
+        self.hardware.vector_save(vector);
+        let physical = vector.0.saturating_mul(PAGE);
         let length = length.min(PAGE);
         // First that all of it is accessible: a refused call leaves the state as it was.
         for copy in [false, true] {
@@ -107,14 +169,19 @@ impl<H: Hardware> Machine<H> {
             }
         }
         if write {
-            self.hardware.vector_repair(Frame(physical / PAGE));
+            self.hardware.vector_repair(vector);
         }
         Ok(Flow::One(self.hardware.vector_size()))
     }
 
     /// The running guest made a system call.
     pub(crate) fn guest_called(&mut self, id: Id<Thread>) {
-        self.guest_leave(id, EXIT_SYSTEM_CALL, 0, 0);
+        let Some(thread) = self.threads.get_mut(id) else { return };
+        if thread.guest.resumed {
+            thread.take_guest_call();
+        } else {
+            self.guest_leave(id, EXIT_SYSTEM_CALL, 0, 0);
+        }
     }
 
     /// A thread was unparked: if its guest runs, that ends.
@@ -134,15 +201,22 @@ impl<H: Hardware> Machine<H> {
         let (process, state) = (thread.process, thread.guest.address);
         let mut bytes = [0; REGISTER_BYTES + 24];
         let reason = [exit, fault, address].map(u64::to_le_bytes);
-        let registers = registers_to_bytes(&thread.guest.activation.registers);
-        for (to, from) in bytes.iter_mut().zip(registers.iter().chain(reason.iter().flatten())) {
-            *to = *from;
+        let registers = registers_to_bytes(&thread.guest_registers());
+        let (registers_to, reason_to) = bytes.split_at_mut(REGISTER_BYTES);
+        registers_to.copy_from_slice(&registers);
+        for (to, from) in reason_to.chunks_exact_mut(8).zip(reason) {
+            to.copy_from_slice(&from);
         }
         let space = self.processes.get(process).map_or(Id::NONE, |process| process.space);
         let written = UserSlice::new(space, state, bytes.len() as u64).and_then(|to| self.write_user(to, &bytes));
         let Some(thread) = self.threads.get_mut(id) else { return };
         match written {
-            Ok(()) => result_to(&mut thread.activation.registers, Ok(Flow::Done)),
+            Ok(()) => {
+                result_to(&mut thread.activation.registers, Ok(Flow::Done));
+                if thread.guest.resumed {
+                    thread.activation.registers.rax = GUEST_LEFT << 32;
+                }
+            }
             Err(Miss::NoQuota) => self.fail_thread(id, FaultKind::NoMemory),
             Err(_) => self.fail_thread(id, FaultKind::Write),
         }
@@ -154,6 +228,7 @@ impl<H: Hardware> Machine<H> {
         thread.in_guest = false;
         let guest = core::mem::take(&mut thread.guest);
         let root = core::mem::take(&mut thread.activation.root);
+        thread.activation.vector = Frame(0);
         debug_assert!(root == guest.view);
         // No processor may go on with the joint table; that of the process is left to the space.
         self.hardware.view_release(guest.view);

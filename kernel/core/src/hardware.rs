@@ -86,6 +86,8 @@ pub trait Hardware {
 
     /// Prepares a zeroed frame as vector state.
     fn vector_create(&mut self, frame: Frame);
+    /// The frame holds its vector state, and this processor has it loaded no longer. The thread that it belongs to runs here.
+    fn vector_save(&mut self, frame: Frame);
     /// Clears what the processor would refuse in vector state that a user wrote.
     fn vector_repair(&mut self, frame: Frame);
     /// Bytes of the vector state, at most a page.

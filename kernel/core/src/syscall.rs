@@ -142,6 +142,8 @@ impl<H: Hardware> Machine<H> {
             Syscall::SealOpen => one(self.seal_open(caller, a, b)),
             Syscall::GuestCreate => self.guest_create(caller, a, b, c),
             Syscall::GuestEnter => self.guest_enter(caller, a),
+            Syscall::GuestResume => self.guest_resume(caller, a, b),
+            Syscall::GuestSave => self.guest_save(caller, a),
             Syscall::GuestVectorRead => self.guest_vector(caller, a, b, false),
             Syscall::GuestVectorWrite => self.guest_vector(caller, a, b, true),
             Syscall::Processors => Ok(Flow::One(self.processors.len() as u64)),

@@ -76,6 +76,8 @@ pub struct Guest {
     pub activation: Activation,
     /// Where the thread keeps the guest's state.
     pub address: u64,
+    /// A system call of the guest is told in the thread's registers, and nothing is written to its state.
+    pub resumed: bool,
     pub pool: Id<Pool>,
 }
 

@@ -25,6 +25,8 @@ fn handles_that_are_none_are_refused_by_every_call_that_takes_one() {
         Syscall::LeaseRead,
         Syscall::LeaseWrite,
         Syscall::GuestEnter,
+        Syscall::GuestResume,
+        Syscall::GuestSave,
         Syscall::ThreadExit,
         Syscall::GuestVectorRead,
         Syscall::GuestVectorWrite,

@@ -1,7 +1,7 @@
 //! Guests: a second register file and address space of a thread.
 
 use tessera_abi::Syscall;
-use tessera_abi::x86_64::GuestState;
+use tessera_abi::x86_64::{GUEST_LEFT, GuestState};
 
 use super::{Pool, Space, Thread};
 use crate::handle::{Object, Result, checked, request};
@@ -31,4 +31,36 @@ pub fn enter(state: &mut GuestState) -> Result<()> {
     // SAFETY: the kernel reads and writes the record only. The guest itself reaches its own space alone: the native half of
     // the address space is not accessible to it.
     checked(unsafe { raw::syscall_1(Syscall::GuestEnter as u64, &raw mut *state as u64) }).map(|_| ())
+}
+
+/// How a guest that was resumed left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// It made a system call. Its registers stay with the kernel ([`save`] fetches them), and `rcx` and `r11` are what the
+    /// processor's `syscall` leaves in them.
+    Call {
+        /// What was in `rax`; at most 2^32 - 2.
+        number: u32,
+        /// What was in `rdi rsi rdx r10 r8 r9`.
+        arguments: [u64; 6],
+    },
+    /// It faulted or was interrupted: the state says which, as after [`enter`].
+    Left,
+}
+
+/// Lets the calling thread's guest go on behind the system call that it made last, with `value` as the result. This is the short
+/// way: registers cross in registers, and `state` is written only if the guest leaves otherwise than by a system call.
+#[inline(always)]
+pub fn resume(value: u64, state: &mut GuestState) -> Result<Exit> {
+    // SAFETY: the kernel writes the record only; for the guest itself as in `enter`.
+    let outcome = unsafe { raw::syscall_2(Syscall::GuestResume as u64, value, &raw mut *state as u64) };
+    let number = outcome.code >> 32;
+    let arguments = checked(outcome)?;
+    Ok(if number == GUEST_LEFT { Exit::Left } else { Exit::Call { number: number as u32, arguments } })
+}
+
+/// Writes the registers of the calling thread's guest, which does not run, to `state`.
+pub fn save(state: &mut GuestState) -> Result<()> {
+    // SAFETY: the kernel writes the record only.
+    checked(unsafe { raw::syscall_1(Syscall::GuestSave as u64, &raw mut *state as u64) }).map(|_| ())
 }

@@ -2,6 +2,7 @@
 
 use tessera_runtime::abi::x86_64::GuestState;
 use tessera_runtime::abi::{FaultKind, PAGE};
+use tessera_runtime::object::guest::Exit;
 use tessera_runtime::object::{Access, Space, Vmo, guest};
 use tessera_runtime::{Error, Object, own, thread};
 
@@ -10,6 +11,8 @@ use crate::context::{Context, sleep};
 
 pub const TESTS: &[Test] = &[
     ("a guest leaves at a system call with its registers", system_call),
+    ("a guest that is resumed tells its system calls in registers", resumed),
+    ("a guest that is resumed and leaves otherwise tells so", resumed_and_left),
     ("a guest leaves at a fault that says what and where", faults),
     ("a guest that spins is interrupted by an unpark", interrupted),
     ("a guest uses vector registers, which last over exits", vectors),
@@ -52,6 +55,67 @@ fn system_call(_: &mut Context) {
     let mut stored = [0; 8];
     data.read(0, &mut stored).unwrap();
     assert_eq!(u64::from_le_bytes(stored), 1234);
+}
+
+fn resumed(_: &mut Context) {
+    // mov eax, 39; syscall; mov [0x500000], rax; mov r9, r15; mov rax, -1; syscall; jmp to the last
+    let code = [
+        0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x48, 0x89, 0x04, 0x25, 0, 0, 0x50, 0, 0x4d, 0x89, 0xf9, 0x48, 0xc7, 0xc0, 0xff,
+        0xff, 0xff, 0xff, 0x0f, 0x05, 0xeb, 0xfc,
+    ];
+    let (_space, data, mut state) = guest_with(&code);
+    let registers = &mut state.registers;
+    (registers.rdi, registers.rsi, registers.rdx) = (1, 2, 3);
+    (registers.r10, registers.r8, registers.r15) = (4, 5, 6);
+    guest::enter(&mut state).unwrap();
+    assert_eq!((state.exit, state.registers.rax, state.registers.rcx), (0, 39, CODE + 7));
+    let before = state;
+    let call = |number, last| Exit::Call { number, arguments: [1, 2, 3, 4, 5, last] };
+    // The largest number that is told stands for all above.
+    assert_eq!(guest::resume(1234, &mut state), Ok(call(u32::MAX - 1, 6)));
+    assert_eq!(state, before, "nothing is written");
+    let mut stored = [0; 8];
+    data.read(0, &mut stored).unwrap();
+    assert_eq!(u64::from_le_bytes(stored), 1234);
+    let end = CODE + code.len() as u64;
+    for value in [7, u64::MAX >> 31, 8] {
+        assert_eq!(guest::resume(value, &mut state), Ok(call(value.min(u64::from(u32::MAX) - 1) as u32, 6)));
+        guest::save(&mut state).unwrap();
+        assert_eq!((state.registers.rax, state.registers.rip, state.registers.r15), (value, end - 2, 6));
+        assert_eq!((state.registers.rcx, state.registers.r11), (state.registers.rip, state.registers.rflags));
+        sleep(1);
+    }
+}
+
+fn resumed_and_left(_: &mut Context) {
+    // syscall; mov [0x12345678], eax; (at 16) jmp to itself
+    let mut code = [0x90; 32];
+    code[..9].copy_from_slice(&[0x0f, 0x05, 0x89, 0x04, 0x25, 0x78, 0x56, 0x34, 0x12]);
+    code[16..18].copy_from_slice(&[0xeb, 0xfe]);
+    let (_space, _data, mut state) = guest_with(&code);
+    guest::enter(&mut state).unwrap();
+    assert_eq!(guest::resume(5, &mut state), Ok(Exit::Left));
+    assert_eq!((state.exit, state.fault, state.address), (1, FaultKind::Write as u64, 0x1234_5678));
+    assert_eq!((state.registers.rax, state.registers.rip), (5, CODE + 2));
+    // From a system call into the loop: its address is on the guest's way already.
+    code[..7].copy_from_slice(&[0x0f, 0x05, 0xeb, 12, 0x90, 0x90, 0x90]);
+    let other = thread::spawn(move || {
+        let (_space, _data, mut state) = guest_with(&code);
+        guest::enter(&mut state).unwrap();
+        let runner = thread::current().try_clone().unwrap();
+        let other = thread::spawn(move || {
+            sleep(30);
+            runner.unpark().unwrap();
+        })
+        .unwrap();
+        assert_eq!(guest::resume(6, &mut state), Ok(Exit::Left));
+        assert_eq!((state.exit, state.registers.rax, state.registers.rip), (2, 6, CODE + 16));
+        other.join();
+        thread::current().unpark().unwrap();
+        assert_eq!(guest::resume(0, &mut state), Err(Error::Interrupted), "an unpark before it is not lost");
+    })
+    .unwrap();
+    other.join();
 }
 
 fn faults(_: &mut Context) {
@@ -133,6 +197,8 @@ fn confined(_: &mut Context) {
 
 fn none(_: &mut Context) {
     assert_eq!(guest::enter(&mut GuestState::default()), Err(Error::BadState));
+    assert_eq!(guest::resume(0, &mut GuestState::default()), Err(Error::BadState));
+    assert_eq!(guest::save(&mut GuestState::default()), Err(Error::BadState));
     let space = Space::create(&own::pool()).unwrap();
     guest::create(&thread::current(), &own::pool(), &space).unwrap();
     assert_eq!(guest::create(&thread::current(), &own::pool(), &space), Err(Error::Occupied));

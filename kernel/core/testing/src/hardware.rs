@@ -34,7 +34,7 @@ pub struct FakeHardware {
     stale: BTreeMap<(Frame, u64), Frame>,
     /// Tables below a root: level and what part of the address they serve.
     tables: BTreeMap<Frame, BTreeMap<(u32, u64), Frame>>,
-    views: BTreeSet<Frame>,
+    views: BTreeMap<Frame, (Frame, Frame)>,
 }
 
 impl FakeHardware {
@@ -229,18 +229,24 @@ impl Hardware for FakeHardware {
     }
 
     fn translate(&self, root: Frame, address: u64, write: bool) -> Option<u64> {
+        let root = match self.views.get(&root) {
+            Some((process, guest)) => *if address < tessera_abi::NATIVE_BASE { guest } else { process },
+            None => root,
+        };
         let (frame, protection) = self.pages.get(&(root, address / PAGE))?;
         (!write || protection.write).then_some(frame.0 * PAGE + address % PAGE)
     }
 
     fn view_create(&mut self, view: Frame, process: Frame, guest: Frame) {
         assert!(self.tables.contains_key(&process) && self.tables.contains_key(&guest), "live roots");
-        assert!(self.views.insert(view), "{view:?} is a view already");
+        assert!(self.views.insert(view, (process, guest)).is_none(), "{view:?} is a view already");
     }
 
     fn view_release(&mut self, view: Frame) {
-        assert!(self.views.remove(&view), "{view:?} is no view");
+        assert!(self.views.remove(&view).is_some(), "{view:?} is no view");
     }
+
+    fn vector_save(&mut self, _frame: Frame) {}
 
     fn vector_repair(&mut self, frame: Frame) {
         let words = self.words(frame);
