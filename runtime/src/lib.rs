@@ -31,6 +31,7 @@ pub mod own;
 mod panic;
 #[cfg_attr(not(target_os = "none"), path = "host/raw.rs")]
 pub mod raw;
+pub mod server;
 pub mod spawn;
 mod start;
 pub mod sync;
@@ -43,6 +44,7 @@ pub use handle::{Object, Owned, Result};
 pub use mapping::Mapping;
 pub use message::{Answer, Buffer, Message};
 pub use object::exit;
+pub use server::Server;
 pub use spawn::{Child, Program};
 pub use start::{Start, name};
 pub use tessera_abi as abi;

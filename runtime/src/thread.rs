@@ -30,11 +30,13 @@ struct Record {
     address: AtomicU64,
     /// The thread's handle in this process.
     handle: AtomicU32,
+    /// Whose call it carries out: 1 plus a route's number, or 0.
+    caller: AtomicU64,
 }
 
 impl Record {
     const fn new() -> Record {
-        Record { address: AtomicU64::new(0), handle: AtomicU32::new(0) }
+        Record { address: AtomicU64::new(0), handle: AtomicU32::new(0), caller: AtomicU64::new(0) }
     }
 
     /// Makes this the calling thread's record.
@@ -54,11 +56,28 @@ pub(crate) fn enter_main(handle: Handle) {
     MAIN.enter(handle);
 }
 
+/// The calling thread's record.
+#[inline(always)]
+fn record() -> &'static Record {
+    // SAFETY: every thread enters its record before it runs anything else, and the record outlives what the thread runs.
+    unsafe { &*(raw::thread_pointer() as *const Record) }
+}
+
 /// The number of the calling thread's handle.
 pub(crate) fn own_number() -> u32 {
-    // SAFETY: every thread enters its record before it runs anything else.
-    let record = unsafe { &*(raw::thread_pointer() as *const Record) };
-    record.handle.load(Ordering::Relaxed)
+    record().handle.load(Ordering::Relaxed)
+}
+
+/// Whose call the calling thread carries out: 1 plus a route's number, or 0.
+#[inline(always)]
+pub(crate) fn caller() -> u64 {
+    record().caller.load(Ordering::Relaxed)
+}
+
+/// Says whose call the calling thread carries out from now on.
+#[inline(always)]
+pub(crate) fn set_caller(caller: u64) {
+    record().caller.store(caller, Ordering::Relaxed);
 }
 
 /// The calling thread.

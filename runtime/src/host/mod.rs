@@ -4,6 +4,7 @@
 //! on the host's std. It must answer as the kernel does where it answers at all; a call that is not imitated is refused
 //! with `BadSyscall`, never made up.
 
+mod calls;
 mod memory;
 mod objects;
 mod table;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tessera_abi::{Error, NEVER, Rights, Syscall};
 
-use crate::raw::{MessageOutcome, Outcome};
+use crate::raw::Outcome;
 use objects::{Event, Thing, Thread};
 use table::{find, insert, remove};
 
@@ -73,7 +74,7 @@ unsafe fn bytes<'a>(address: u64, length: u64) -> &'a [u8] {
 
 /// # Safety
 /// As `system_call`.
-unsafe fn answer(number: u64, [a, b, c, d, e, _f]: [u64; 6]) -> Values {
+unsafe fn answer(number: u64, [a, b, c, d, e, f]: [u64; 6]) -> Values {
     let Some(call) = Syscall::from_number(number) else { return Err(Error::BadSyscall) };
     let needs = |rights| find(a, rights);
     match call {
@@ -113,7 +114,7 @@ unsafe fn answer(number: u64, [a, b, c, d, e, _f]: [u64; 6]) -> Values {
         }
         Syscall::SpaceMap => {
             let memory = find(b, Rights::MAP)?;
-            one(memory.memory()?.map(c, d, e, _f)?)
+            one(memory.memory()?.map(c, d, e, f)?)
         }
         // SAFETY: the caller says that nothing uses the range any more.
         Syscall::SpaceUnmap => unsafe { memory::unmap(b, c) }.map(|()| [0; 6]),
@@ -137,15 +138,20 @@ unsafe fn answer(number: u64, [a, b, c, d, e, _f]: [u64; 6]) -> Values {
             let _ = std::io::stderr().write_all(text);
             DONE
         }
+        Syscall::EndpointCreate => one(insert(Thing::Endpoint(calls::Receiver::new()), Rights::ALL)),
+        Syscall::SessionCreate => {
+            let session = needs(Rights::MANAGE)?.receiver()?.session(c);
+            one(insert(Thing::Session(session), Rights::ALL))
+        }
+        Syscall::SessionBadge => one(needs(Rights::RECEIVE)?.receiver()?.badge(find(b, Rights::NONE)?.session()?)?),
+        Syscall::LeaseRead | Syscall::LeaseWrite => {
+            let write = matches!(call, Syscall::LeaseWrite);
+            // SAFETY: the caller lends its range.
+            unsafe { calls::lease(a, b, c, d, write) }.map(|()| [0; 6])
+        }
         Syscall::Exit => std::process::exit(a as i32),
         _ => Err(Error::BadSyscall),
     }
 }
 
-/// Answers a message call.
-///
-/// # Safety
-/// The memory that the tag names must be lent to the call.
-pub(crate) unsafe fn message_call(_number: u64, _first: u64, _tag: u64, _words: [u64; 8]) -> MessageOutcome {
-    MessageOutcome { code: Error::BadSyscall as u64, badge: 0, tag: 0, words: [0; 8] }
-}
+pub(crate) use calls::message_call;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tessera_abi::{Error, Kind, Rights};
 
+use super::calls::{Receiver, Session};
 use super::memory::Memory;
 use super::table::find;
 
@@ -20,6 +21,8 @@ pub enum Thing {
     Vmo(Arc<Memory>),
     Event(Arc<Event>),
     Thread(Arc<Thread>),
+    Endpoint(Arc<Receiver>),
+    Session(Arc<Session>),
 }
 
 impl Thing {
@@ -34,6 +37,8 @@ impl Thing {
             Thing::Vmo(_) => Kind::Vmo,
             Thing::Event(_) => Kind::Event,
             Thing::Thread(_) => Kind::Thread,
+            Thing::Endpoint(_) => Kind::Endpoint,
+            Thing::Session(_) => Kind::Session,
         }
     }
 
@@ -42,6 +47,8 @@ impl Thing {
             (Thing::Vmo(one), Thing::Vmo(other)) => Arc::ptr_eq(one, other),
             (Thing::Event(one), Thing::Event(other)) => Arc::ptr_eq(one, other),
             (Thing::Thread(one), Thing::Thread(other)) => Arc::ptr_eq(one, other),
+            (Thing::Endpoint(one), Thing::Endpoint(other)) => Arc::ptr_eq(one, other),
+            (Thing::Session(one), Thing::Session(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
     }

@@ -18,6 +18,7 @@ impl Drop for Own {
 
 std::thread_local! {
     static OWN: Own = const { Own(Cell::new(0)) };
+    static CALLER: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The number of the calling thread's handle.
@@ -28,6 +29,16 @@ pub(crate) fn own_number() -> u32 {
         }
         own.0.get()
     })
+}
+
+/// Whose call the calling thread carries out: 1 plus a route's number, or 0.
+pub(crate) fn caller() -> u64 {
+    CALLER.get()
+}
+
+/// Says whose call the calling thread carries out from now on.
+pub(crate) fn set_caller(caller: u64) {
+    CALLER.set(caller);
 }
 
 /// The calling thread.

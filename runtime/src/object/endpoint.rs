@@ -158,6 +158,22 @@ impl Endpoint {
         Received::new(outcome)
     }
 
+    /// Answers the held call with words and the first bytes of `buffer`, as the tag says, then receives into it. No handles.
+    #[inline(always)]
+    pub(crate) fn answer_and_receive(&self, tag: Tag, words: [u64; 7], buffer: &mut Buffer) -> Result<Received> {
+        let (tag, words) = with_buffer(tag.with_handles(0), words, buffer);
+        // SAFETY: the tag names no memory but the buffer, which is borrowed until the call is over.
+        Received::new(unsafe { raw::message(Syscall::ReplyAndReceive as u64, self.owned().number(), tag.0, words) })
+    }
+
+    /// Answers the held call with handles, words and the first bytes of `buffer`. When refused the handles stay.
+    pub(crate) fn answer(&self, tag: Tag, words: [u64; 7], buffer: &mut Buffer) -> Result<()> {
+        let (tag, words) = with_buffer(tag, words, buffer);
+        // SAFETY: the tag names no memory but the buffer, which is borrowed until the call is over.
+        let outcome = unsafe { raw::message(Syscall::Reply as u64, 0, tag.0, words) };
+        if outcome.code as u32 != 0 { Err(error(outcome.code as u32)) } else { Ok(()) }
+    }
+
     /// In two calls, as the one alone does not tell whether the handles went.
     fn reply_with_handles(&self, message: Message<'_>) -> Result<Received> {
         let buffer = message.buffer();
@@ -172,6 +188,12 @@ impl Endpoint {
         // SAFETY: the buffer was borrowed by the message for the whole of this call.
         Received::new(unsafe { raw::receive(self.owned().number(), Tag::new(0).with_buffer().0, buffer) })
     }
+}
+
+/// An answer through `buffer`: a tag without leases or a deadline, the words below the buffer's address.
+#[inline(always)]
+fn with_buffer(tag: Tag, [a, b, c, d, e, f, g]: [u64; 7], buffer: &mut Buffer) -> (Tag, [u64; 8]) {
+    (tag.with_buffer(), [a, b, c, d, e, f, g, buffer.as_mut_ptr() as u64])
 }
 
 /// Answers the call that the calling thread holds.

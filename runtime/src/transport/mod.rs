@@ -1,4 +1,33 @@
-//! What can happen to a call between domains, whatever the interface.
+//! How a method call travels between domains: what `#[interface]` expands to is written in terms of what is here.
+//!
+//! A call's label is the method's number. Slices are leases, kernel objects and capabilities handles, all else words: in
+//! registers where leases, handles and words together take no more than [`REGISTERS`], else through the message buffer. The answer's label is 0
+//! or the error's number. Both sides know a method's shape from its signature and refuse any other: nothing that the
+//! other side sends is believed before it was checked, and nothing of it can make this side panic.
+
+mod call;
+mod remote;
+pub mod schema;
+mod transfer;
+
+use core::any::Any;
+
+/// What proxies are kept in.
+#[doc(hidden)]
+pub use alloc::sync::Arc;
+
+pub use call::{Arguments, Borrowed, Call, Scratch, filled_of};
+pub use remote::{Incoming, Limit, Remote, Request, bytes, filled, text};
+pub use transfer::{Plain, Sink, Source, Transfer, decode, decode_into, encoded};
+
+use schema::Schema;
+use tessera_abi::Error;
+
+/// Words of a message in registers that leases (two each), handles and plain words share; a deadline and a buffer take the rest.
+pub const REGISTERS: usize = 6;
+
+/// Most words of arguments, and of an answer: what the message buffer holds.
+pub const MAX_WORDS: usize = tessera_abi::Tag::MAX_BYTES / 8;
 
 /// Why a call did not reach the object or its answer did not come back. Every interface's error has a variant for it.
 ///
@@ -30,6 +59,18 @@ impl TransportError {
     /// The label of an answer that reports it.
     pub const fn code(self) -> u32 {
         self as u32
+    }
+
+    /// What a kernel's refusal of a call means to the caller.
+    #[cold]
+    pub fn from_refusal(error: Error) -> TransportError {
+        match error {
+            Error::PeerGone => TransportError::PeerDied,
+            Error::TimedOut => TransportError::Deadline,
+            Error::BadHandle | Error::Gone => TransportError::Revoked,
+            Error::NoQuota | Error::PeerNoQuota => TransportError::LimitReached,
+            _ => TransportError::Malformed,
+        }
     }
 
     /// The error that an answer's label says. A label that means nothing is itself a malformed answer.
@@ -85,4 +126,31 @@ impl Fills for u64 {
     fn filled(&self) -> u64 {
         *self
     }
+}
+
+/// A trait that `#[interface]` was applied to, as `dyn Trait`: what the runtime knows of it.
+pub trait Interface: Any + Send + Sync {
+    /// The trait's name.
+    const NAME: &'static str;
+
+    /// What is recorded of it.
+    const SCHEMA: &'static Schema;
+
+    /// An object that passes every call on.
+    fn remote(remote: Remote) -> Arc<Self>;
+
+    /// The session behind the object, if it passes calls on.
+    fn as_remote(&self) -> Option<&Remote>;
+
+    /// The object itself, for a cast to its own type.
+    fn any(object: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+
+    /// Carries out a call that arrived, and leaves the answer in it. An error is the answer in its place.
+    fn dispatch(&self, call: &mut Call<'_>) -> Result<(), TransportError>;
+}
+
+/// Zeros that are lent for an answer with a bound.
+#[doc(hidden)]
+pub fn zeros(bound: usize) -> alloc::vec::Vec<u8> {
+    alloc::vec![0; bound]
 }

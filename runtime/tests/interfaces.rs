@@ -1,0 +1,82 @@
+//! Interfaces on a host: every shape through local and remote capabilities, whatever an honest caller can do wrong, and hostile peers.
+
+extern crate alloc;
+
+mod shapes;
+
+use std::sync::OnceLock;
+
+use shapes::{Shaper, Shapes, check};
+use tessera_runtime::object::{Endpoint, Session};
+use tessera_runtime::{Cap, Server, TransportError, own, thread};
+
+/// A capability to an object that another "domain" serves: threads of this process, but through messages.
+fn served() -> Cap<dyn Shapes> {
+    let endpoint = Endpoint::create(&own::pool()).unwrap();
+    let mut server = Server::new(endpoint, 3);
+    server.provide::<dyn Shapes>(2, Shaper::new(12));
+    let session = server.session(2, 9).unwrap();
+    thread::spawn(move || server.run(2)).unwrap();
+    Cap::remote(session)
+}
+
+/// The server of the tests' own domain.
+fn with_server_of_my_own() {
+    static OWN: OnceLock<()> = OnceLock::new();
+    OWN.get_or_init(|| {
+        let server = Server::new(Endpoint::create(&own::pool()).unwrap(), 1);
+        thread::spawn(move || server.run(2)).unwrap();
+    });
+}
+
+#[test]
+fn every_shape_travels_within_a_domain() {
+    check(&Cap::local(Shaper::new(12)), false);
+}
+
+#[test]
+fn every_shape_travels_between_domains() {
+    with_server_of_my_own();
+    let object = served();
+    check(&object, true);
+    assert_eq!(object.route(), Ok(10));
+    assert_eq!(
+        object.child(1).unwrap().route(),
+        Ok(10),
+        "what was handed out has the route over which it was asked for"
+    );
+}
+
+#[test]
+fn a_deadline_ends_the_wait_and_the_next_call_is_answered() {
+    let object = served();
+    let hasty = object.with_timeout(2_000_000).unwrap();
+    assert_eq!(hasty.slow(300_000_000), Err(TransportError::Deadline.into()));
+    assert_eq!(hasty.large(shapes::LARGE, shapes::LARGE), Ok((shapes::LARGE, shapes::LARGE)));
+    let late = object.with_deadline(own::clock().now().unwrap().saturating_sub(1)).unwrap();
+    assert_eq!(late.nothing(), Err(TransportError::Deadline.into()));
+    assert_eq!(object.add(1, 1), Ok(2));
+}
+
+#[test]
+fn a_server_that_is_gone_is_told() {
+    let endpoint = Endpoint::create(&own::pool()).unwrap();
+    let object = Cap::<dyn Shapes>::remote(Session::create(&endpoint, &own::pool(), 0).unwrap());
+    let receiver = thread::spawn(move || drop(endpoint.receive())).unwrap();
+    assert_eq!(object.nothing(), Err(TransportError::PeerDied.into()));
+    receiver.join();
+    assert_eq!(object.add(1, 2), Err(TransportError::PeerDied.into()));
+}
+
+#[test]
+fn badges_of_nothing_and_of_earlier_instances_are_revoked() {
+    let endpoint = Endpoint::create(&own::pool()).unwrap();
+    let badges = [5 << 32, 2 << 32 | 1 << 50, 1 << 63 | 2 << 32, 1 << 63 | 3 << 32, 1 << 63 | 3 << 32 | 77, u64::MAX];
+    let sessions = badges.map(|badge| Session::create(&endpoint, &own::pool(), badge).unwrap());
+    let mut server = Server::new(endpoint, 3);
+    server.provide::<dyn Shapes>(2, Shaper::new(12));
+    thread::spawn(move || server.run(1)).unwrap();
+    for session in sessions {
+        assert_eq!(Cap::<dyn Shapes>::remote(session).nothing(), Err(TransportError::Revoked.into()));
+    }
+}
