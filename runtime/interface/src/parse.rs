@@ -1,6 +1,7 @@
 //! Reads a trait as an interface; what cannot be one is refused, and the error points at it.
 
 use proc_macro2::Span;
+use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{
     Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, LitInt, Pat, PathArguments, Result, ReturnType,
@@ -113,14 +114,13 @@ fn method(function: &TraitItemFn, next: u32) -> Result<Method> {
     if let Some(parameter) = signature.generics.params.first() {
         return Err(Error::new(parameter.span(), "a method of an interface has no parameters of its own"));
     }
-    for (word, what) in [
-        (signature.asyncness.map(|word| word.span()), "async"),
-        (signature.unsafety.map(|word| word.span()), "unsafe"),
-        (signature.constness.map(|word| word.span()), "const"),
-    ] {
-        if let Some(span) = word {
-            return Err(Error::new(span, format!("a method of an interface is not {what}")));
-        }
+    let words = [
+        signature.asyncness.map(|word| word.to_token_stream()),
+        signature.unsafety.map(|word| word.to_token_stream()),
+        signature.constness.map(|word| word.to_token_stream()),
+    ];
+    if let Some(word) = words.into_iter().flatten().next() {
+        return Err(Error::new(word.span(), format!("a method of an interface is not `{word}`")));
     }
     let mut inputs = signature.inputs.iter();
     match inputs.next() {
