@@ -7,7 +7,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use tessera_abi::{Error, Handle, PAGE, Syscall};
 
@@ -93,7 +94,18 @@ struct Shared<T> {
     record: Record,
     state: AtomicU32,
     slot: u32,
-    result: UnsafeCell<Option<T>>,
+    /// Written when `state` is `ENDED`, unless the joiner took it out since.
+    result: UnsafeCell<MaybeUninit<T>>,
+    taken: AtomicBool,
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        if *self.state.get_mut() == ENDED && !*self.taken.get_mut() {
+            // SAFETY: the thread wrote its result before it ended, and nobody took it.
+            unsafe { self.result.get_mut().assume_init_drop() };
+        }
+    }
 }
 
 // SAFETY: the result is written by the thread before it ends and read by the joiner after.
@@ -116,7 +128,7 @@ impl<T: Send> Remains for Shared<T> {
 
 /// A thread that can be joined. Dropped, the thread goes on by itself.
 pub struct JoinHandle<T: Send + 'static> {
-    shared: Option<Arc<Shared<T>>>,
+    shared: Arc<Shared<T>>,
     thread: u32,
 }
 
@@ -172,7 +184,8 @@ impl<'a> Builder<'a> {
             record: Record::new(),
             state: AtomicU32::new(RUNS),
             slot,
-            result: UnsafeCell::new(None),
+            result: UnsafeCell::new(MaybeUninit::uninit()),
+            taken: AtomicBool::new(false),
         });
         let theirs = shared.clone();
         let made = self.start(
@@ -180,7 +193,7 @@ impl<'a> Builder<'a> {
             bytes,
             Box::new(move || {
                 // SAFETY: the joiner reads after the thread ended.
-                unsafe { *theirs.result.get() = Some(main()) };
+                unsafe { (*theirs.result.get()).write(main()) };
                 let state = &raw const theirs.state;
                 let own = theirs.record.handle.load(Ordering::Relaxed);
                 // The joiner, or the table of detached threads, holds the other reference until the state says ended.
@@ -190,7 +203,7 @@ impl<'a> Builder<'a> {
             &shared,
         );
         match made {
-            Ok(thread) => Ok(JoinHandle { shared: Some(shared), thread }),
+            Ok(thread) => Ok(JoinHandle { shared, thread }),
             Err(error) => {
                 give_slot(slot);
                 Err(error)
@@ -289,12 +302,12 @@ impl<T: Send + 'static> JoinHandle<T> {
 
     /// Whether the thread has ended.
     pub fn is_finished(&self) -> bool {
-        self.shared.as_ref().is_none_or(|shared| shared.state.load(Ordering::Acquire) == ENDED)
+        self.shared.state.load(Ordering::Acquire) == ENDED
     }
 
     /// Waits until the thread ends; answers its result.
-    pub fn join(mut self) -> T {
-        let Some(shared) = self.shared.take() else { unreachable!("only join takes it") };
+    pub fn join(self) -> T {
+        let shared = &self.shared;
         let own = own_number();
         if shared.state.compare_exchange(RUNS, own, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             while shared.state.load(Ordering::Acquire) != ENDED {
@@ -302,19 +315,17 @@ impl<T: Send + 'static> JoinHandle<T> {
             }
         }
         give_slot(shared.slot);
-        // SAFETY: the thread has ended and wrote it before.
-        let result = unsafe { (*shared.result.get()).take() };
-        match result {
-            Some(result) => result,
-            None => unreachable!("a thread ends with a result"),
-        }
+        shared.taken.store(true, Ordering::Relaxed);
+        // SAFETY: the thread has ended and wrote it before; `join` is called once, and whatever is dropped later sees that it is taken.
+        unsafe { (*shared.result.get()).assume_init_read() }
     }
 }
 
 impl<T: Send + 'static> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            SLOT_TABLE.lock().detached.push(shared);
+        // Of one that was joined nothing is left to look after.
+        if !self.shared.taken.load(Ordering::Relaxed) {
+            SLOT_TABLE.lock().detached.push(self.shared.clone());
         }
     }
 }

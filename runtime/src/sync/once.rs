@@ -1,6 +1,7 @@
 //! What is done, or made, once.
 
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::Mutex;
@@ -45,7 +46,8 @@ impl Once {
 #[derive(Debug)]
 pub struct OnceLock<T> {
     once: Once,
-    value: UnsafeCell<Option<T>>,
+    /// Written when `once` is completed.
+    value: UnsafeCell<MaybeUninit<T>>,
 }
 
 // SAFETY: the cell is written once, inside `call_once`, and after that only shared.
@@ -60,7 +62,7 @@ impl<T> Default for OnceLock<T> {
 impl<T> OnceLock<T> {
     /// Not made yet.
     pub const fn new() -> OnceLock<T> {
-        OnceLock { once: Once::new(), value: UnsafeCell::new(None) }
+        OnceLock { once: Once::new(), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
     /// The value, made by `make` if there is none.
@@ -68,12 +70,10 @@ impl<T> OnceLock<T> {
         self.once.call_once(|| {
             let value = make();
             // SAFETY: only one thread gets here, once, and nobody reads before it is done.
-            unsafe { *self.value.get() = Some(value) };
+            unsafe { (*self.value.get()).write(value) };
         });
-        match self.get() {
-            Some(value) => value,
-            None => unreachable!("the value was just made"),
-        }
+        // SAFETY: `call_once` returns when it was written, and it is never written again.
+        unsafe { (*self.value.get()).assume_init_ref() }
     }
 
     /// The value, if it was made.
@@ -82,6 +82,15 @@ impl<T> OnceLock<T> {
             return None;
         }
         // SAFETY: it was written before `is_completed` said so, and is never written again.
-        unsafe { (*self.value.get()).as_ref() }
+        Some(unsafe { (*self.value.get()).assume_init_ref() })
+    }
+}
+
+impl<T> Drop for OnceLock<T> {
+    fn drop(&mut self) {
+        if self.once.is_completed() {
+            // SAFETY: it was written, and nobody else has it any more.
+            unsafe { self.value.get_mut().assume_init_drop() };
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::context::{Context, now, sleep, within};
 pub const TESTS: &[Test] = &[
     ("a thread answers its result to who joins it", joined),
     ("threads that nobody joins are cleaned up", detached),
+    ("a result is dropped once, whether the thread is joined or not", results),
     ("a hundred threads count together", hundred),
     ("an unpark before the park is not lost", token),
     ("a park ends at its deadline", deadline),
@@ -50,6 +51,40 @@ fn detached(_: &mut Context) {
     thread::spawn(|| ()).unwrap().join();
     let memory = pool.usage(Kind::Vmo as u64).unwrap().used;
     assert!(memory < 45, "{memory} memory objects are left");
+}
+
+/// Counts how often it is dropped.
+struct Counted(Arc<AtomicU64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn results(_: &mut Context) {
+    let drops = Arc::new(AtomicU64::new(0));
+    let start = || {
+        let counted = Counted(drops.clone());
+        thread::spawn(move || counted).unwrap()
+    };
+    let result = start().join();
+    assert_eq!(drops.load(Ordering::Relaxed), 0, "it is the joiner's");
+    drop(result);
+    assert_eq!(drops.load(Ordering::Relaxed), 1);
+    drop(start());
+    let end = within(5000).unwrap();
+    while drops.load(Ordering::Relaxed) != 2 {
+        assert!(now() < end);
+        sleep(1);
+        // What nobody joins is cleared away by those that come after.
+        thread::spawn(|| ()).unwrap().join();
+    }
+    let once = tessera_runtime::sync::OnceLock::new();
+    once.get_or_init(|| Counted(drops.clone()));
+    drop(once);
+    drop(tessera_runtime::sync::OnceLock::<Counted>::new());
+    assert_eq!(drops.load(Ordering::Relaxed), 3);
 }
 
 fn hundred(_: &mut Context) {
