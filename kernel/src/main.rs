@@ -67,6 +67,8 @@ use platform::Platform;
 use processor::Processor;
 use start_info::StartInfo;
 
+/// Heap for the stacks of all processors and for what ACPI's tables are read into.
+const BOOT_HEAP: u64 = 1 << 20;
 /// The exit code of a machine whose image cannot be started.
 const BAD_IMAGE: u32 = 125;
 
@@ -121,7 +123,8 @@ extern "C" fn boot_first_processor(start_info: u64) -> ! {
 /// The rest of boot: devices, processors, core, the first program.
 extern "C" fn boot_on_own_stack() -> ! {
     let Some(boot) = BOOT.get() else { unreachable!("boot comes here after its first steps") };
-    memory::open_heap(&boot.free);
+    let mut free = boot.free.clone();
+    memory::open_heap(&mut free, BOOT_HEAP);
     let own = Processor::current();
     let description = Description::read(boot.info.rsdp);
     own.apic.store(apic::initialize(), Ordering::Relaxed);
@@ -138,7 +141,10 @@ extern "C" fn boot_on_own_stack() -> ! {
     let platform = Platform { kernel: boot.root, clock };
     let archive = &boot.archive;
     let held = archive.start / PAGE..(archive.start + archive.length).div_ceil(PAGE);
-    let config = Config { processors, free: &boot.free.ranges[..boot.free.count], held };
+    let needed =
+        Machine::<Platform>::memory(&Config { processors, free: &free.ranges[..free.count], held: held.clone() });
+    memory::open_heap(&mut free, needed);
+    let config = Config { processors, free: &free.ranges[..free.count], held };
     let mut machine = Machine::new(platform, config);
     start_init(&mut machine, boot, lines).unwrap_or_else(|reason| give_up(reason));
     memory::seal();

@@ -1,8 +1,8 @@
 //! Physical memory at boot: where it is, which part the kernel keeps, and the heap that core's tables come from.
 //!
-//! The heap is first a small run of RAM behind the image, which the early tables map, for the real tables; then a larger one
-//! anywhere, for core's. It only grows and is sealed when boot is over, after which every allocation is a crash. All
-//! else that is RAM is handed to core as free frames and never touched here again.
+//! The heap is first a small run of RAM behind the image, which the early tables map, for the real tables; then others anywhere,
+//! for the rest of boot and for core's tables, as large as those need. It only grows and is sealed when boot is over, after which
+//! every allocation is a crash. All else that is RAM is handed to core as free frames and never touched here again.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
@@ -125,13 +125,12 @@ pub fn seal() {
 }
 
 /// The frames that are left for core, ascending.
+#[derive(Clone)]
 pub struct Free {
     pub ranges: [Range<u64>; MAX_FREE],
     pub count: usize,
     /// All RAM, in bytes.
     pub ram: u64,
-    /// The memory of the heap's second part, in bytes.
-    heap: Range<u64>,
 }
 
 /// Opens the first part of the boot heap behind the image (which ends at `image_end`), and lists what remains.
@@ -152,21 +151,21 @@ pub fn divide(info: &StartInfo, image_end: u64) -> Free {
     HEAP.end.store(start + size, Ordering::Relaxed);
 
     let kept = image().text.start & !(PAGE - 1)..start + size;
-    let mut free = Free { ranges: [const { 0..0 }; MAX_FREE], count: 0, ram, heap: 0..0 };
+    let mut free = Free { ranges: [const { 0..0 }; MAX_FREE], count: 0, ram };
     for range in info.ram() {
         let range = range.start.max(LOW)..range.end;
         free.add(range.start..range.end.min(kept.start));
         free.add(range.start.max(kept.end)..range.end);
     }
     free.ranges[..free.count].sort_unstable_by_key(|range| range.start);
-    free.take_heap((ram / 8).max(2 * MIB));
     free
 }
 
-/// Opens the second part of the boot heap. With the real tables loaded, which map all memory.
-pub fn open_heap(free: &Free) {
-    HEAP.next.store(free.heap.start, Ordering::Relaxed);
-    HEAP.end.store(free.heap.end, Ordering::Relaxed);
+/// Goes on with the heap in `size` bytes that are taken from the free frames. With the real tables loaded, which map all memory.
+pub fn open_heap(free: &mut Free, size: u64) {
+    let heap = free.take(size.div_ceil(PAGE));
+    HEAP.next.store(heap.start, Ordering::Relaxed);
+    HEAP.end.store(heap.end, Ordering::Relaxed);
 }
 
 impl Free {
@@ -179,13 +178,14 @@ impl Free {
         }
     }
 
-    /// Takes memory for the heap from the end of the largest range.
-    fn take_heap(&mut self, size: u64) {
-        let frames = size / PAGE;
+    /// Takes so many frames from the end of the largest range; answers where they are, in bytes.
+    fn take(&mut self, frames: u64) -> Range<u64> {
         let largest = self.ranges[..self.count].iter_mut().max_by_key(|range| range.end - range.start);
         let largest = largest.filter(|range| range.end - range.start > frames);
-        let Some(largest) = largest else { panic!("no {} MiB of memory in a row: give the machine more", size / MIB) };
+        let Some(largest) = largest else {
+            panic!("no {} KiB of memory in a row: give the machine more", frames * PAGE / 1024)
+        };
         largest.end -= frames;
-        self.heap = largest.end * PAGE..(largest.end + frames) * PAGE;
+        largest.end * PAGE..(largest.end + frames) * PAGE
     }
 }

@@ -103,6 +103,11 @@ impl<T: Default> Arena<T> {
         Arena { slots, free: 0, live: 0 }
     }
 
+    /// The bytes that a table of this capacity takes.
+    pub fn bytes(capacity: usize) -> u64 {
+        (size_of::<Slot<T>>() as u64).saturating_mul(capacity as u64)
+    }
+
     /// How many entries there are room for.
     pub fn capacity(&self) -> usize {
         self.slots.len()

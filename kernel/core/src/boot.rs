@@ -7,11 +7,12 @@ use crate::{
     device::{Device, InterruptLine, Ports},
     dma::Dma,
     frames::Frames,
-    node::{Holder, MAX_NODES, Node, Object},
-    pool::{Pool, RESOURCES, Resource},
+    node::{Holder, Node, Object},
+    pool::{Pool, Resource},
     process::Process,
     reaper::Dead,
     schedule::Processors,
+    sizes::Sizes,
     timer::Alarms,
     vmo::Vmo,
 };
@@ -63,62 +64,27 @@ const STACK_END: u64 = tessera_abi::USER_END - 0x20_0000;
 const STARTUP: usize = 4096;
 
 impl<H: Hardware> Machine<H> {
-    /// Makes the machine. The only place that allocates: tables in proportion to memory, about a tenth of it.
+    /// Makes the machine. But for a table of lines in `start_first`, the only place that allocates: what [`Machine::memory`] says.
     pub fn new(hardware: H, config: Config<'_>) -> Machine<H> {
         let frames = Frames::new(config.free, config.held);
         let pages = frames.available() as usize;
-        // One entry for so many pages, and so many at least.
-        let table = |share: usize, least: usize| (pages / share).max(least);
-        let mut capacities = [0u32; RESOURCES];
-        let sizes = [
-            (Kind::Pool, table(32, 128)),
-            (Kind::Vmo, table(8, 512)),
-            (Kind::Space, table(32, 128)),
-            (Kind::Process, table(32, 128)),
-            (Kind::Thread, table(16, 256)),
-            (Kind::Budget, table(32, 128)),
-            (Kind::Endpoint, table(16, 256)),
-            (Kind::Session, table(8, 512)),
-            (Kind::Reply, table(16, 256)),
-            (Kind::Event, table(8, 512)),
-            (Kind::Interrupt, table(64, 256)),
-            (Kind::IoPort, table(64, 256)),
-            (Kind::Mmio, table(64, 256)),
-            (Kind::Dma, table(64, 256)),
-            (Kind::Seal, table(64, 128)),
-            (Kind::Sealed, table(16, 256)),
-        ];
-        let size = |kind: Kind| sizes.iter().find(|entry| entry.0 == kind).map_or(0, |entry| entry.1);
-        for (kind, size) in sizes {
-            if let Some(capacity) = capacities.get_mut(kind as usize) {
-                *capacity = size as u32;
-            }
-        }
-        // A handle or mapping for every other page; the table holds both.
-        let nodes = table(2, 4096).min(MAX_NODES);
-        let (pages_slot, handles_slot) = (0, RESOURCES - 1);
-        if let Some(slot) = capacities.get_mut(pages_slot) {
-            *slot = pages as u32;
-        }
-        if let Some(slot) = capacities.get_mut(handles_slot) {
-            *slot = nodes as u32;
-        }
-        let threads = size(Kind::Thread);
+        let sizes = Sizes::new(pages);
+        let size = |kind: Kind| sizes.of(kind);
         let mut pools = Arena::new(size(Kind::Pool).saturating_add(1));
         // The first pool: nobody's child, never gone.
-        pools.insert(Pool::first(capacities));
+        pools.insert(Pool::first(sizes.0));
         Machine {
             hardware,
             processors: Processors::new(config.processors),
-            threads: Arena::new(threads),
-            nodes: Arena::new(nodes),
+            threads: Arena::new(size(Kind::Thread)),
+            nodes: Arena::new(sizes.handles()),
             sessions: Arena::new(size(Kind::Session)),
             endpoints: Arena::new(size(Kind::Endpoint)),
             replies: Arena::new(size(Kind::Reply)),
             events: Arena::new(size(Kind::Event)),
             processes: Arena::new(size(Kind::Process)),
             spaces: Arena::new(size(Kind::Space)),
-            mappings: Arena::new(nodes),
+            mappings: Arena::new(sizes.handles()),
             vmos: Arena::new(size(Kind::Vmo)),
             pools,
             budgets: Arena::new(size(Kind::Budget)),
@@ -128,7 +94,7 @@ impl<H: Hardware> Machine<H> {
             dmas: Arena::new(size(Kind::Dma)),
             brands: Arena::new(size(Kind::Seal)),
             boxes: Arena::new(size(Kind::Sealed)),
-            alarms: Alarms::new(threads.saturating_add(size(Kind::Budget))),
+            alarms: Alarms::new(sizes.alarms()),
             lines: Vec::new(),
             pins: 0,
             next_message: 0,
@@ -137,7 +103,7 @@ impl<H: Hardware> Machine<H> {
             first: Id::NONE,
             active: 0,
             total_pages: (pages as u32).max(1),
-            capacities,
+            capacities: sizes.0,
             frames,
             seed: 0x9e37_79b9_7f4a_7c15,
         }

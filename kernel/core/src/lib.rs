@@ -39,6 +39,7 @@ mod queue;
 mod reaper;
 mod schedule;
 mod seal;
+mod sizes;
 mod space;
 mod syscall;
 mod thread;

@@ -56,6 +56,9 @@ pub struct Processors {
 }
 
 impl Processors {
+    /// The bytes that they take, however many there are.
+    pub const BYTES: u64 = size_of::<[Processor; MAX_PROCESSORS]>() as u64;
+
     pub fn new(count: usize) -> Processors {
         Processors { all: Box::new(core::array::from_fn(|_| Processor::default())), count: count.min(MAX_PROCESSORS) }
     }

@@ -22,6 +22,11 @@ impl Alarms {
         Alarms { heap: Vec::with_capacity(capacity) }
     }
 
+    /// The bytes that so many alarms take.
+    pub(crate) fn bytes(capacity: usize) -> u64 {
+        (size_of::<(u64, Alarm)>() as u64).saturating_mul(capacity as u64)
+    }
+
     /// When the next alarm is due.
     pub fn soonest(&self) -> u64 {
         self.heap.first().map_or(NEVER, |alarm| alarm.0)
