@@ -171,8 +171,12 @@ impl<H: Hardware> Machine<H> {
             return Err(Error::BadArgument);
         }
         let range = if address == 0 && flags & map_flags::FIXED == 0 {
-            let start = self.space_gap(space, length).ok_or(Error::NoQuota)?;
-            Range::new(start, length)?
+            let range = Range::new(self.space_gap(space, length).ok_or(Error::NoQuota)?, length)?;
+            // Only here: behind a mapping that its owner placed, he may mean to place more.
+            if let Some(space) = self.spaces.get_mut(space) {
+                space.hint = range.end;
+            }
+            range
         } else {
             Range::new(address, length)?
         };
@@ -201,7 +205,7 @@ impl<H: Hardware> Machine<H> {
 
     /// Enters a mapping: one handle charged to the space's pool, one capability derived from `parent`.
     pub(crate) fn mapping_make(&mut self, mut mapping: Mapping, parent: Id<Node>) -> Result<Id<Mapping>, Error> {
-        let (space, backing, end) = (mapping.space, mapping.backing, mapping.end());
+        let (space, backing) = (mapping.space, mapping.backing);
         let entry = self.nodes.get(parent).ok_or(Error::Gone)?;
         let (object, rights) = (entry.object, entry.rights);
         let pool = self.spaces.get(space).map(|space| space.pool).ok_or(Error::Gone)?;
@@ -230,9 +234,6 @@ impl<H: Hardware> Machine<H> {
             vmo.mapping_count = vmo.mapping_count.saturating_add(1);
         }
         self.space_enter(space, id);
-        if let Some(space) = self.spaces.get_mut(space) {
-            space.hint = end;
-        }
         Ok(id)
     }
 

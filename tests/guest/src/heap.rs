@@ -5,7 +5,8 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use tessera_runtime::{own, thread};
+use tessera_runtime::object::{Access, Vmo};
+use tessera_runtime::{Mapping, own, thread};
 
 use crate::Test;
 use crate::context::Context;
@@ -16,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("large allocations grow the heap, freed ones are used again", large),
     ("an allocation that the pool cannot pay for fails", refused),
     ("threads allocate side by side", side_by_side),
+    ("the heap grows although memory was mapped meanwhile", beside_mappings),
 ];
 
 fn kept(_: &mut Context) {
@@ -73,4 +75,15 @@ fn side_by_side(_: &mut Context) {
         })
         .collect();
     assert!(threads.into_iter().all(thread::JoinHandle::join));
+}
+
+fn beside_mappings(_: &mut Context) {
+    for _ in 0..3 {
+        // What the kernel places must not lie where the heap is going to grow.
+        let memory = Vmo::create(&own::pool(), 8192).unwrap();
+        let mapping = Mapping::new(&memory, 0, 8192, Access::Write).unwrap();
+        let large = vec![1_u8; 3 << 20];
+        assert_eq!(large.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 3 << 20);
+        drop(mapping);
+    }
 }
