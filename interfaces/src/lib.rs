@@ -11,6 +11,7 @@ extern crate alloc;
 mod block;
 mod console;
 mod device;
+mod echo;
 mod entropy;
 mod files;
 mod net_device;
@@ -21,6 +22,7 @@ mod wall_clock;
 pub use block::{Block, BlockError, Geometry};
 pub use console::{Console, ConsoleError, ConsoleSize};
 pub use device::{Device, DeviceError, Identity, Width};
+pub use echo::{Echo, EchoError};
 pub use entropy::{Entropy, EntropyError};
 pub use files::{
     Appended, AttributeChange, Attributes, Changes, Entries, FileError, FileSystemStatistics, Memory, Node, NodeKind,
@@ -30,6 +32,6 @@ pub use net_device::{NetDevice, NetDeviceError, NetInformation, offloads, ring};
 pub use network::{
     Address, Configuration, Datagram, Family, Network, NetworkError, Shutdown, Socket, SocketOption, readiness,
 };
-pub use supervisor::{ComponentReport, ComponentState, Supervisor, SupervisorError};
+pub use supervisor::{DomainPhase, DomainReport, Supervisor, SupervisorError};
 pub use tessera_runtime::{Cap, TransportError};
 pub use wall_clock::{WallClock, WallClockError};

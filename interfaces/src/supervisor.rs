@@ -2,75 +2,63 @@
 
 use tessera_runtime::{InterfaceError, Plain, TransportError, interface};
 
-/// Authority over the running components.
+/// Authority over the running domains.
 #[interface]
 pub trait Supervisor {
-    /// How many components the image has; they are numbered from 0.
-    fn count(&self) -> Result<u32, SupervisorError>;
+    /// How the domain of this name is, or that of the component of this name.
+    fn report(&self, name: &str) -> Result<DomainReport, SupervisorError>;
 
-    /// How a component is.
-    fn report(&self, number: u32) -> Result<ComponentReport, SupervisorError>;
-
-    /// Puts a component's name into `into`; answers its bytes.
+    /// Puts the image's plan into `into`, as package `tessera-plan` encodes it; answers its bytes.
     #[fills]
-    fn name(&self, number: u32, into: &mut [u8]) -> Result<u64, SupervisorError>;
+    fn plan(&self, into: &mut [u8]) -> Result<u64, SupervisorError>;
 
-    /// Puts what runs into `into`, as lines of text; answers its bytes.
+    /// Puts the state of all domains and the latest crash reports into `into`, as package `tessera-plan` encodes them; answers
+    /// its bytes.
     #[fills]
-    fn components(&self, into: &mut [u8]) -> Result<u64, SupervisorError>;
+    fn state(&self, into: &mut [u8]) -> Result<u64, SupervisorError>;
 
-    /// Ends the component's domain as a crash would: its policy says what follows.
+    /// Ends the domain; its policy says what follows. It is not held against it.
     fn kill(&self, name: &str) -> Result<(), SupervisorError>;
 
-    /// Ends the component's domain and starts it again, whatever its policy.
+    /// Ends the domain if it runs, and starts it (again), whatever its policy.
     fn restart(&self, name: &str) -> Result<(), SupervisorError>;
-
-    /// Puts the reports of the last crashes into `into`, as text, the newest last; answers its bytes.
-    #[fills]
-    fn crashes(&self, into: &mut [u8]) -> Result<u64, SupervisorError>;
 }
 
-/// How a component is.
+/// How a domain is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
-pub struct ComponentReport {
+pub struct DomainReport {
     /// What it does.
-    pub state: ComponentState,
-    /// The number of its domain.
-    pub domain: u32,
-    /// How often its domain was started again.
-    pub restarts: u32,
-    /// Bytes of memory that its domain has.
-    pub memory: u64,
-    /// Bytes of memory that its domain may have.
-    pub memory_limit: u64,
-    /// Nanoseconds of processor time that its domain has used since it was first started.
-    pub processor_time: u64,
+    pub phase: DomainPhase,
+    /// How many times it was started.
+    pub starts: u32,
     /// Nanoseconds since boot at which it was last started.
     pub started: u64,
+    /// Nanoseconds of processor time, over all its lives.
+    pub time: u64,
+    /// Pages of memory that it uses now.
+    pub pages: u64,
+    /// Kernel objects and handles that it uses now.
+    pub objects: u64,
 }
 
-/// What a component does.
+/// What a domain does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
-pub enum ComponentState {
-    /// It is being started.
-    Starting = 1,
+pub enum DomainPhase {
     /// It runs.
-    Running = 2,
-    /// It ended, and is started again when its back-off is over.
-    Waiting = 3,
-    /// It ended and stays so.
-    Ended = 4,
-    /// It failed too often, and stays ended.
-    GivenUp = 5,
+    Running = 1,
+    /// It ended, and is started again when its delay is over.
+    Waiting = 2,
+    /// It ended for good.
+    Ended = 3,
 }
 
 /// Why the manager refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, InterfaceError)]
 pub enum SupervisorError {
-    /// There is no such component.
+    /// There is no such domain or component.
     NotFound,
-    /// The component's policy or state does not allow it.
-    Refused,
+    /// What is asked for is longer than the slice that it should go to.
+    TooLong,
     /// The call did not reach the object, or its answer did not come back.
     Transport(TransportError),
 }

@@ -16,6 +16,9 @@ use crate::sync::Mutex;
 use crate::transport::InterfaceError;
 use crate::{Cap, Error};
 
+#[cfg(target_os = "none")]
+pub use crate::domain::{Domain, run};
+
 /// Why a component could not be constructed, in words for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StartError(String);

@@ -17,6 +17,8 @@ extern crate self as tessera_runtime;
 pub mod archive;
 pub mod cap;
 pub mod component;
+#[cfg(target_os = "none")]
+mod domain;
 pub mod handle;
 #[cfg(target_os = "none")]
 mod heap;

@@ -60,6 +60,12 @@ impl<'a> Program<'a> {
         self
     }
 
+    /// Gives it a handle, whatever it is, under a name.
+    pub fn owned(mut self, name: &str, owned: Owned) -> Self {
+        self.handles.push((name.into(), owned));
+        self
+    }
+
     /// Gives it the log and the clock of this process.
     pub fn standard(self) -> Result<Self> {
         let (log, clock) = (own::log().try_clone()?, own::clock().try_clone()?);

@@ -34,6 +34,15 @@ impl Start {
         }
     }
 
+    /// Takes the handle of this name, whatever it is.
+    #[cfg(target_os = "none")]
+    pub(crate) fn take_owned(&mut self, name: &str) -> Result<Owned> {
+        if own::is_own(name) {
+            return Err(Error::Occupied);
+        }
+        block().handle(name).map(Owned::new).ok_or(Error::NotFound)
+    }
+
     /// The names of all handles.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         block().handles().map(|(name, _)| name)

@@ -71,7 +71,8 @@ fn main(image: &str, described_in: &str, domain: &Domain) -> String {
          use tessera_runtime::{{Start, program}};\n\nprogram!(main);\n\n",
         domain.name
     );
-    let threads = if domain.objects.is_empty() { 0 } else { domain.settings.threads };
+    // A domain that nobody calls may still hand out objects of its own.
+    let threads = if domain.objects.is_empty() { 1 } else { domain.settings.threads };
     let _ = write!(
         text,
         "fn main(start: Start) -> i32 {{\n    component::run(start, {threads}, build)\n}}\n\n\
@@ -107,19 +108,21 @@ fn read_later(domain: &Domain) -> BTreeSet<&str> {
 fn construct(text: &mut String, domain: &Domain, instance: &Instance, is_read: bool) {
     let manifest = &instance.manifest;
     let krate = manifest.package().get_ref().replace('-', "_");
-    // What nobody calls is kept too: its threads go on when the constructor is over.
-    let variable = if is_read { variable(&instance.name) } else { "_".to_owned() };
+    let variable = variable(&instance.name);
     let _ = write!(text, "    let {variable} = {krate}::{}(", manifest.constructor());
     if instance.uses.is_empty() {
         let _ = writeln!(text, "domain.context(\"{}\"))?;", instance.name);
-        return;
+    } else {
+        let _ = write!(text, "\n        domain.context(\"{}\"),\n        {krate}::Uses {{\n", instance.name);
+        for used in &instance.uses {
+            let route = route(domain, instance, used);
+            let _ = writeln!(text, "            {}: {route},", used.name);
+        }
+        text.push_str("        },\n    )?;\n");
     }
-    let _ = write!(text, "\n        domain.context(\"{}\"),\n        {krate}::Uses {{\n", instance.name);
-    for used in &instance.uses {
-        let route = route(domain, instance, used);
-        let _ = writeln!(text, "            {}: {route},", used.name);
+    if !is_read {
+        let _ = writeln!(text, "    domain.keep({variable});");
     }
-    text.push_str("        },\n    )?;\n");
 }
 
 /// The route that a use is bound to.

@@ -500,3 +500,7 @@ fn remote_uses(domain: &Domain) -> usize {
 fn remote(uses: &[Bound]) -> usize {
     uses.iter().filter(|used| matches!(used.target, Some(Target::Domain { .. }))).count()
 }
+
+#[cfg(test)]
+#[path = "system_tests.rs"]
+mod tests;

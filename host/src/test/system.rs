@@ -59,6 +59,19 @@ const HELLO: Expected = Expected {
 const TESTS: Expected =
     Expected { image: "images/test.toml", memory: "256M", seconds: 150, lines: &[], runs_tests: true, ..HELLO };
 
+/// The component system: a component that is crashed and killed a thousand times, and one that goes on using it.
+const RESTART: Expected = Expected {
+    image: "images/restart.toml",
+    seconds: 120,
+    lines: &[
+        "fragile: panic at tests/components/fragile/src/lib.rs:",
+        "manager: fragile ended with code 101; starting it again in 0 ms",
+        "test killed-again-and-again-it-comes-back-and-nothing-leaks ... ok",
+    ],
+    runs_tests: true,
+    ..HELLO
+};
+
 /// What closes a crash report.
 const END_OF_REPORT: &str = "tessera: end of report";
 
@@ -84,6 +97,14 @@ fn boots() -> Vec<Expected> {
         Expected { name: "tests-on-1-processor", ..TESTS },
         Expected { name: "tests-on-4-processors", processors: 4, ..TESTS },
         Expected { name: "tests-on-2-processors-of-microvm", processors: 2, machine: Microvm, ..TESTS },
+        Expected {
+            name: "one-component-calls-another-in-its-own-domain",
+            image: "images/echo.toml",
+            lines: &["the echo of `Good morning` is `Good morning`, and it was asked 1 times"],
+            ..HELLO
+        },
+        Expected { name: "a-component-that-dies-is-started-again", ..RESTART },
+        Expected { name: "a-component-that-dies-is-started-again-on-4-processors", processors: 4, ..RESTART },
         Expected {
             name: "a-panic-of-the-kernel-is-reported",
             words: &["crash=panic"],

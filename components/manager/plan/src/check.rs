@@ -6,7 +6,7 @@ use crate::Refusal;
 use crate::plan::{Component, Domain, Need, Plan, Server};
 
 /// Most domains of an image.
-const DOMAINS: usize = 256;
+const DOMAINS: usize = 63;
 /// Priorities that a domain may have: the manager's own is above them.
 const PRIORITIES: core::ops::Range<u8> = 0..60;
 /// Bytes of a page.
