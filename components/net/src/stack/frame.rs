@@ -201,6 +201,27 @@ fn undelivered<'a>(
     Some(Class::Undelivered { protocol, from, to, refused })
 }
 
+/// Whether the checksum of a frame's TCP segment or UDP datagram is right; also of a frame that has none.
+pub fn is_intact(frame: &[u8]) -> bool {
+    let Ok(frame) = EthernetFrame::new_checked(frame) else { return false };
+    let intact = |protocol, from: IpAddress, to: IpAddress, payload: &[u8]| match protocol {
+        IpProtocol::Tcp => TcpPacket::new_checked(payload).is_ok_and(|packet| packet.verify_checksum(&from, &to)),
+        IpProtocol::Udp => UdpPacket::new_checked(payload).is_ok_and(|packet| packet.verify_checksum(&from, &to)),
+        _ => true,
+    };
+    match frame.ethertype() {
+        EthernetProtocol::Ipv4 => Ipv4Packet::new_checked(frame.payload()).is_ok_and(|packet| {
+            // A fragment has its datagram's checksum, not its own; nobody takes it anyway.
+            let (from, to) = (packet.src_addr().into(), packet.dst_addr().into());
+            packet.more_frags() || packet.frag_offset() != 0 || intact(packet.next_header(), from, to, packet.payload())
+        }),
+        EthernetProtocol::Ipv6 => Ipv6Packet::new_checked(frame.payload()).is_ok_and(|packet| {
+            intact(packet.next_header(), packet.src_addr().into(), packet.dst_addr().into(), packet.payload())
+        }),
+        _ => true,
+    }
+}
+
 /// Whether a frame to be sent asks for a neighbour's hardware address, rather than carrying something of a socket.
 pub fn is_neighbour_request(frame: &[u8]) -> bool {
     let Some(kind) = frame.get(12..14) else { return false };

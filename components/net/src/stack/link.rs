@@ -20,16 +20,34 @@ pub struct Offload {
     pub checksum: Option<(u16, u16)>,
 }
 
+/// A frame that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Its bytes.
+    pub length: usize,
+    /// The device has looked at its transport's checksum.
+    pub checked: bool,
+}
+
 /// A network device.
 pub trait Port: Send {
-    /// Copies the next received frame; answers its length. None when there is none.
-    fn receive(&mut self, into: &mut [u8]) -> Option<usize>;
+    /// Copies the next received frame. None when there is none.
+    fn receive(&mut self, into: &mut [u8]) -> Option<Arrived>;
     /// Whether a frame of the device's greatest length can be sent now.
     fn has_room(&mut self) -> bool;
     /// Sends a frame. False when there is no room.
     fn send(&mut self, frame: &[u8], offload: Offload) -> bool;
     /// Tells the device of what was sent and taken since the last time, if it has to be told.
     fn flush(&mut self);
+    /// Nobody will look for a while: the device is to call when there is something, or if `wants_room`, when there is room. False when there is
+    /// something already.
+    fn sleep(&mut self, wants_room: bool) -> bool;
+    /// Somebody looks again.
+    fn wake(&mut self);
+    /// Whether the device broke the rules, so that it carries nothing any more.
+    fn is_broken(&self) -> bool;
+    /// Begins anew, with what was not sent yet.
+    fn restart(&mut self);
 }
 
 /// A frame to be sent, written where it will be taken from.

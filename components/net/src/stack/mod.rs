@@ -42,8 +42,8 @@ use client::Client;
 pub use client::{Limits, Signals};
 use connection::{Connection, Options, Spare};
 use datagram::Datagrams;
+pub use link::{Arrived, Offload, Port};
 use link::{Loopback, OneFrame, Outgoing};
-pub use link::{Offload, Port};
 use names::Names;
 use resting::Resting;
 use setup::Setup;
@@ -328,6 +328,9 @@ impl Stack {
         let mut again = true;
         for _ in 0..ROUNDS {
             again = self.receive_from_wire(BATCH);
+            if !self.await_room.is_empty() && self.wire.as_mut().is_some_and(|wire| wire.outgoing.port.has_room()) {
+                self.room_again();
+            }
             again |= self.receive_from_loopback(BATCH);
             self.ring_timers();
             self.look_after_wire();

@@ -95,8 +95,29 @@ impl Stack {
         self.addresses_changed();
     }
 
-    /// The device behind the port was replaced, or has room again.
-    pub fn wire_ready(&mut self) {
+    /// Nobody will run the stack until the device calls or a timer rings. False when there is something to do already.
+    pub fn rest(&mut self) -> bool {
+        let wants_room = !self.await_room.is_empty();
+        self.wire.as_mut().is_none_or(|wire| wire.outgoing.port.sleep(wants_room))
+    }
+
+    /// Somebody runs it again.
+    pub fn rise(&mut self) {
+        if let Some(wire) = &mut self.wire {
+            wire.outgoing.port.wake();
+        }
+    }
+
+    /// Whether the device broke the rules of its port.
+    pub fn wire_is_broken(&self) -> bool {
+        self.wire.as_ref().is_some_and(|wire| wire.outgoing.port.is_broken())
+    }
+
+    /// The device is another instance, or is to begin anew: all state but that of the port stays.
+    pub fn restart_wire(&mut self) {
+        if let Some(wire) = &mut self.wire {
+            wire.outgoing.port.restart();
+        }
         self.room_again();
     }
 

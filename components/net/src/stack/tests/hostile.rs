@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use tessera_interfaces::{Shutdown, SocketOption};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     /// A wire that carries noise and damaged frames cannot make the stack panic, leave its limits, or stop working.
     #[test]
@@ -22,7 +22,7 @@ proptest! {
             let _ = world.stacks[0].run();
             {
                 let mut way = world.ways[0].lock().unwrap();
-                if let Some(frame) = way.frames.front_mut() {
+                if let Some(frame) = way.frames.front_mut().filter(|frame| frame[12..14] != [8, 6]) {
                     let at = usize::from(at) % frame.len();
                     // Behind the checks that would throw the frame away at once: addresses stay.
                     if at >= 34 { frame[at] = value } else { frame[at] ^= value & 1 }

@@ -96,7 +96,10 @@ fn a_listener_takes_no_more_than_its_client_may_have() {
 
 /// Keeps what a client would see.
 #[derive(Clone, Default)]
-struct Table(Arc<Mutex<(BTreeMap<u32, (u64, u32)>, u32)>>);
+struct Table(Arc<Mutex<Seen>>);
+
+/// By number: the bits, and how often they were set. And how often the client was woken.
+type Seen = (BTreeMap<u32, (u64, u32)>, u32);
 
 impl Signals for Table {
     fn set(&mut self, number: u32, bits: u64) {

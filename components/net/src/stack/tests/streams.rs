@@ -81,7 +81,7 @@ fn a_megabyte_crosses_a_good_cable() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
     #[test]
     fn streams_survive_bad_cables(
         seed in any::<u64>(), length in 1usize..60_000,

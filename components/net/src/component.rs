@@ -1,0 +1,184 @@
+//! The component: one stack behind one lock, and the thread that drives it.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use tessera_interfaces::NetDevice;
+use tessera_rings::doorbell::FROM_DEVICE;
+use tessera_runtime::component::{Context, Route, StartError};
+use tessera_runtime::object::Event;
+use tessera_runtime::sync::Mutex;
+use tessera_runtime::{Cap, log, own, thread};
+
+use crate::arguments::Arguments;
+use crate::objects::Client;
+use crate::stack::{Source, Stack};
+use crate::wire::{Shared, device};
+
+/// What the component uses.
+pub struct Uses {
+    /// The network device.
+    pub device: Route<dyn NetDevice>,
+}
+
+/// The network stack.
+pub struct Net {
+    core: Arc<Core>,
+    arguments: Arguments,
+}
+
+/// What threads and clients share.
+pub struct Core {
+    stack: Mutex<Stack>,
+    /// Bits for the thread that drives the stack; the device has bit 0.
+    event: Arc<Event>,
+    /// Until when that thread sleeps: nanoseconds since boot, 0 while it is awake.
+    sleeps_until: AtomicU64,
+}
+
+/// There is something to do before what the driving thread waits for.
+const KICK: u64 = 1 << 1;
+/// The driver was started again.
+const RESTARTED: u64 = 1 << 2;
+/// How long a device that refuses is left alone.
+const RETRY: u64 = 100_000_000;
+
+impl Core {
+    /// Does something with the stack, and what follows from it.
+    pub fn act<R>(&self, act: impl FnOnce(&mut Stack) -> R) -> R {
+        let mut stack = self.stack.lock();
+        stack.set_time(now());
+        let result = act(&mut stack);
+        // Whose port broke is to be begun anew with at once.
+        let next = if stack.wire_is_broken() { 0 } else { stack.run().unwrap_or(u64::MAX) };
+        drop(stack);
+        if next < self.sleeps_until.load(Ordering::SeqCst) {
+            let _ = self.event.raise(KICK);
+        }
+        result
+    }
+
+    /// Looks at the stack.
+    pub fn look<R>(&self, look: impl FnOnce(&Stack) -> R) -> R {
+        look(&self.stack.lock())
+    }
+}
+
+/// Nanoseconds since boot.
+fn now() -> u64 {
+    own::clock().now().unwrap_or(0)
+}
+
+impl Net {
+    /// Starts the stack. The device need not be there yet: until it is, the machine speaks with itself.
+    pub fn new(context: Context, uses: Uses) -> Result<Arc<Net>, StartError> {
+        let arguments = Arguments::read(&context)?;
+        let event = Arc::new(Event::create(&own::pool())?);
+        let seed = tessera_runtime::object::ticks() ^ now().rotate_left(32);
+        let stack = Mutex::new(Stack::new(seed, now()));
+        let core = Arc::new(Core { stack, event: event.clone(), sleeps_until: AtomicU64::new(0) });
+        let (shared, port) = Shared::new(arguments.buffers, event.clone())?;
+        let Route { cap, restarted } = uses.device;
+        if restarted.event_and_bit().is_some() {
+            let event = event.clone();
+            thread::spawn(move || {
+                while restarted.wait(None).is_ok() {
+                    let _ = event.raise(RESTARTED);
+                }
+            })?;
+        }
+        let driven = core.clone();
+        thread::spawn(move || drive(&driven, &cap, &shared, port, arguments.source))?;
+        Ok(Arc::new(Net { core, arguments }))
+    }
+
+    /// The network as one client sees it, with limits of its own.
+    pub fn client(&self, name: &str) -> Arc<Client> {
+        let _ = name;
+        Client::new(self.core.clone(), self.arguments.limits)
+    }
+}
+
+/// Attaches the device when it can be, then runs the stack whenever something happens.
+fn drive(
+    core: &Core,
+    cap: &Cap<dyn NetDevice>,
+    shared: &Shared,
+    port: alloc::boxed::Box<dyn crate::stack::Port>,
+    source: Source,
+) {
+    let mut waiting = Some(port);
+    let mut attached = false;
+    loop {
+        if !attached {
+            attached = attach(core, cap, shared, &mut waiting, source);
+        }
+        let retry = if attached { u64::MAX } else { now().saturating_add(RETRY) };
+        let happened = wait(core, retry);
+        if happened & RESTARTED != 0 {
+            attached = false;
+        }
+        // A device that breaks the rules of the rings is begun anew with, like one that was started again.
+        if attached && core.stack.lock().wire_is_broken() {
+            log!("net: the device broke the rules of the rings");
+            attached = false;
+        }
+    }
+}
+
+/// Gives the rings to the device. What was in them when an instance of it ended is sent again.
+fn attach(
+    core: &Core,
+    cap: &Cap<dyn NetDevice>,
+    shared: &Shared,
+    waiting: &mut Option<alloc::boxed::Box<dyn crate::stack::Port>>,
+    source: Source,
+) -> bool {
+    let Ok(information) = cap.information() else { return false };
+    match waiting.take() {
+        Some(port) => {
+            let mut stack = core.stack.lock();
+            stack.set_time(now());
+            stack.attach(port, &device(&information), source);
+        }
+        None => core.stack.lock().restart_wire(),
+    }
+    match shared.attach(cap) {
+        Ok(()) => true,
+        Err(error) => {
+            log!("net: the device cannot be attached: {error:?}");
+            false
+        }
+    }
+}
+
+/// Runs the stack until there is nothing to do, then sleeps until something happens, or `latest`. Answers what happened.
+fn wait(core: &Core, latest: u64) -> u64 {
+    loop {
+        let mut stack = core.stack.lock();
+        stack.set_time(now());
+        let next = stack.run().unwrap_or(u64::MAX).min(latest);
+        if stack.wire_is_broken() {
+            return 0;
+        }
+        if next <= stack.time() {
+            drop(stack);
+            if next == latest {
+                return 0;
+            }
+            continue;
+        }
+        if !stack.rest() {
+            continue;
+        }
+        core.sleeps_until.store(next, Ordering::SeqCst);
+        drop(stack);
+        let deadline = (next != u64::MAX).then_some(next);
+        let happened = core.event.wait_until(u64::MAX, u64::MAX, deadline).unwrap_or(0);
+        core.sleeps_until.store(0, Ordering::SeqCst);
+        core.stack.lock().rise();
+        if happened & RESTARTED != 0 || happened == 0 && next == latest {
+            return happened;
+        }
+    }
+}

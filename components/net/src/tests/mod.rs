@@ -1,0 +1,174 @@
+//! Two components on one cable, each behind a driver that speaks the real rings and can be killed.
+
+mod driver;
+
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tessera_interfaces::{Address, Cap, Family, Network, NetworkError, Socket, readiness};
+use tessera_runtime::component::{Context, Notice, Route};
+use tessera_runtime::object::{Access, Event};
+use tessera_runtime::{Mapping, own};
+
+use crate::{Net, Uses};
+use driver::{Cable, Driver};
+
+fn address(last: u8, port: u16) -> Address {
+    let mut ip = [0; 16];
+    ip[10..].copy_from_slice(&[0xff, 0xff, 10, 0, 0, last]);
+    Address { ip, port, family: Family::V4 }
+}
+
+struct End {
+    network: Arc<crate::Client>,
+    driver: Arc<Driver>,
+    restarted: Arc<Event>,
+    _net: Arc<Net>,
+}
+
+fn end(cable: &Arc<Cable>, number: usize) -> End {
+    let driver = Arc::new(Driver::new(cable.clone(), number));
+    let restarted = Arc::new(Event::create(&own::pool()).unwrap());
+    let mut device = Route::local(driver.clone() as Arc<dyn tessera_interfaces::NetDevice>);
+    device.restarted = Notice::new(restarted.clone(), 1);
+    let argument = alloc::format!("address=10.0.0.{}/24", number + 1);
+    let context = Context::fake("net", &[&argument]);
+    let net = Net::new(context, Uses { device }).unwrap();
+    End { network: net.client("test"), driver, restarted, _net: net }
+}
+
+/// Tries until it is not to be tried again, for at most 20 s.
+fn patiently<T>(mut act: impl FnMut() -> Result<T, NetworkError>) -> Result<T, NetworkError> {
+    let begun = Instant::now();
+    loop {
+        match act() {
+            Err(NetworkError::WouldBlock | NetworkError::NetworkUnreachable) if begun.elapsed().as_secs() < 20 => {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn connect(ends: &[End; 2], port: u16) -> (Cap<dyn Socket>, Cap<dyn Socket>) {
+    let listener = ends[1].network.tcp(Family::V4).unwrap();
+    listener.bind(address(0, port)).unwrap_err();
+    let everywhere = Address { ip: [0; 16], port, family: Family::V4 };
+    listener.bind(everywhere).unwrap();
+    listener.listen(8).unwrap();
+    let client = ends[0].network.tcp(Family::V4).unwrap();
+    assert_eq!(patiently(|| client.connect(address(2, port))), Err(NetworkError::InProgress));
+    let server = patiently(|| listener.accept()).unwrap();
+    (client, server)
+}
+
+/// Sends `data` from one to the other, and reads it there.
+fn carry(from: &Cap<dyn Socket>, to: &Cap<dyn Socket>, data: &[u8], mut meanwhile: impl FnMut(usize)) {
+    let (sender, bytes) = (from.clone(), data.to_vec());
+    let sending = std::thread::spawn(move || {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let sent = patiently(|| sender.send(rest)).unwrap();
+            rest = &rest[sent as usize..];
+        }
+    });
+    let mut got: Vec<u8> = Vec::new();
+    let mut into = vec![0; 8192];
+    while got.len() < data.len() {
+        let count = patiently(|| to.receive(&mut into)).unwrap();
+        assert!(count > 0);
+        got.extend(&into[..count as usize]);
+        meanwhile(got.len());
+    }
+    sending.join().unwrap();
+    assert!(got == data);
+}
+
+fn numbers(count: usize) -> Vec<u8> {
+    (0..count).map(|number| (number * 7 + number / 251) as u8).collect()
+}
+
+fn ends() -> [End; 2] {
+    let cable = Arc::new(Cable::default());
+    [end(&cable, 0), end(&cable, 1)]
+}
+
+#[test]
+fn bytes_go_through_rings_and_drivers() {
+    let ends = ends();
+    let (client, server) = connect(&ends, 80);
+    carry(&client, &server, &numbers(300_000), |_| {});
+    carry(&server, &client, &numbers(300_000), |_| {});
+    assert_eq!(server.peer().unwrap().ip, address(1, 0).ip);
+    let configuration = ends[0].network.configuration().unwrap();
+    assert_eq!((configuration.v4, configuration.v4_prefix), ([10, 0, 0, 1], 24));
+    assert_eq!(configuration.mac, [2, 0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn connections_outlive_their_drivers() {
+    let ends = ends();
+    let (client, server) = connect(&ends, 80);
+    let mut killed = 0;
+    carry(&client, &server, &numbers(400_000), |got| {
+        if got / 40_000 > killed {
+            let end = &ends[killed % 2];
+            killed += 1;
+            end.driver.kill();
+            std::thread::sleep(Duration::from_millis(5));
+            end.driver.revive();
+            end.restarted.raise(1).unwrap();
+        }
+    });
+    assert!(killed >= 9);
+}
+
+#[test]
+fn a_device_that_writes_nonsense_into_the_rings_is_begun_anew_with() {
+    let ends = ends();
+    let (client, server) = connect(&ends, 80);
+    let mut attacks = 0;
+    carry(&client, &server, &numbers(200_000), |got| {
+        if got / 50_000 > attacks {
+            attacks += 1;
+            ends[1].driver.attack();
+        }
+    });
+    assert!(attacks >= 3);
+    assert!(ends[1].driver.attached() > 1, "it was attached again");
+}
+
+#[test]
+fn a_client_sees_what_is_ready_in_its_table() {
+    let ends = ends();
+    let notify = Event::create(&own::pool()).unwrap();
+    let table = ends[1].network.readiness(notify.try_clone().unwrap(), 4).unwrap();
+    let table = Mapping::new(&table, 0, readiness::BYTES, Access::Write).unwrap();
+    let (client, server) = connect(&ends, 80);
+    let number = server.number().unwrap() as usize;
+    let word = || table.words()[number].load(Ordering::Acquire);
+    assert_eq!(word() & readiness::READABLE, 0);
+    let _ = notify.clear(4);
+    table.words()[readiness::CAPACITY].fetch_and(0, Ordering::AcqRel);
+    client.send(b"hello").unwrap();
+    let begun = Instant::now();
+    while word() & readiness::READABLE == 0 {
+        assert!(begun.elapsed().as_secs() < 20);
+        let _ = notify.wait_until(4, 4, Some(own::clock().now().unwrap() + 1_000_000_000));
+    }
+    assert_ne!(table.words()[readiness::CAPACITY].load(Ordering::Acquire) & 1 << number, 0);
+}
+
+use tessera_runtime::Object;
+
+#[test]
+fn a_socket_that_is_let_go_is_closed() {
+    let ends = ends();
+    let (client, server) = connect(&ends, 80);
+    drop(client);
+    let mut into = [0; 10];
+    assert_eq!(patiently(|| server.receive(&mut into)), Ok(0));
+}

@@ -1,0 +1,137 @@
+//! The device's side of the component: rings in memory that is shared with the driver.
+//!
+//! Rings and buffers outlive the driver. What the driver writes into the rings is checked by `tessera-rings`; when it breaks their rules the port is
+//! broken: it carries nothing until it is begun anew.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use smoltcp::phy::{Checksum, ChecksumCapabilities};
+use tessera_interfaces::{NetDevice, NetDeviceError, NetInformation, offloads};
+use tessera_rings::{BUFFER, Client as Rings, doorbell};
+use tessera_runtime::object::{Access, Event, Vmo};
+use tessera_runtime::{Cap, Mapping, Object, own};
+
+use crate::stack::{Arrived, Device, Offload, Port};
+
+/// The memory and events shared with the driver, to be passed to each instance of it.
+pub struct Shared {
+    buffers: Vmo,
+    rings: Vmo,
+    to_device: Arc<Event>,
+    from_device: Arc<Event>,
+}
+
+/// The stack's port over the rings.
+struct RingPort {
+    rings: Rings,
+    to_device: Arc<Event>,
+    broken: bool,
+}
+
+impl Shared {
+    /// Makes memory for so many frames; `from_device` is what the driver raises.
+    pub fn new(buffers: u32, from_device: Arc<Event>) -> tessera_runtime::Result<(Shared, Box<dyn Port>)> {
+        let pool = own::pool();
+        let buffer_bytes = u64::from(buffers) * BUFFER as u64;
+        let ring_bytes = Rings::ring_bytes(buffers) as u64;
+        let memory = Vmo::create(&pool, buffer_bytes)?;
+        let rings = Vmo::create(&pool, ring_bytes)?;
+        let map = |vmo: &Vmo, bytes| Ok(Mapping::new(vmo, 0, bytes, Access::Write)?.into_memory());
+        let ends = Rings::new(map(&memory, buffer_bytes)?, map(&rings, ring_bytes)?);
+        let ends = ends.map_err(|_| tessera_runtime::Error::BadArgument)?;
+        let to_device = Arc::new(Event::create(&pool)?);
+        let port = RingPort { rings: ends, to_device: to_device.clone(), broken: false };
+        Ok((Shared { buffers: memory, rings, to_device, from_device }, Box::new(port)))
+    }
+
+    /// Gives all of it to a driver.
+    pub fn attach(&self, device: &Cap<dyn NetDevice>) -> Result<(), NetDeviceError> {
+        let failed = |_| NetDeviceError::LimitReached;
+        device.attach(
+            self.buffers.try_clone().map_err(failed)?,
+            self.rings.try_clone().map_err(failed)?,
+            self.to_device.try_clone().map_err(failed)?,
+            self.from_device.try_clone().map_err(failed)?,
+        )
+    }
+}
+
+/// What the stack has to know of a device.
+pub fn device(information: &NetInformation) -> Device {
+    let has = |bit| information.offloads & bit != 0;
+    let transport = match (has(offloads::SEND_CHECKSUM), has(offloads::RECEIVE_CHECKSUM)) {
+        (false, false) => Checksum::Both,
+        (true, false) => Checksum::Rx,
+        (false, true) => Checksum::Tx,
+        (true, true) => Checksum::None,
+    };
+    let mut checksums = ChecksumCapabilities::default();
+    checksums.tcp = transport;
+    checksums.udp = transport;
+    Device { hardware: information.mac, mtu: information.mtu.min(tessera_rings::FRAME as u16 - 14), checksums }
+}
+
+impl RingPort {
+    /// What the rings answer, or that they are broken.
+    fn check<T>(&mut self, outcome: Result<T, tessera_rings::Broken>, otherwise: T) -> T {
+        outcome.unwrap_or_else(|_| {
+            self.broken = true;
+            otherwise
+        })
+    }
+}
+
+impl Port for RingPort {
+    fn receive(&mut self, into: &mut [u8]) -> Option<Arrived> {
+        if self.broken {
+            return None;
+        }
+        let received = self.rings.receive(into);
+        let received = self.check(received, None)?;
+        Some(Arrived { length: received.length, checked: received.checksum_is_right })
+    }
+
+    fn has_room(&mut self) -> bool {
+        if self.broken {
+            return false;
+        }
+        let room = self.rings.room(1);
+        self.check(room, 0) > 0
+    }
+
+    fn send(&mut self, frame: &[u8], offload: Offload) -> bool {
+        if self.broken {
+            return false;
+        }
+        let offload = tessera_rings::Offload { checksum: offload.checksum, segment: None };
+        let sent = self.rings.send(frame, offload);
+        self.check(sent, false)
+    }
+
+    fn flush(&mut self) {
+        if !self.broken && self.rings.publish() {
+            let _ = self.to_device.raise(doorbell::TO_DEVICE);
+        }
+    }
+
+    fn sleep(&mut self, wants_room: bool) -> bool {
+        if self.broken {
+            return true;
+        }
+        let quiet = self.rings.sleep(wants_room);
+        self.check(quiet, true)
+    }
+
+    fn wake(&mut self) {
+        self.rings.wake();
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    fn restart(&mut self) {
+        self.broken = self.rings.restart().is_err();
+    }
+}
