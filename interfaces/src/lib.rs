@@ -16,6 +16,7 @@ mod entropy;
 mod files;
 mod net_device;
 mod network;
+mod ready;
 mod supervisor;
 mod wall_clock;
 
@@ -32,6 +33,11 @@ pub use net_device::{NetDevice, NetDeviceError, NetInformation, offloads, ring};
 pub use network::{
     Address, Configuration, Datagram, Family, Network, NetworkError, Shutdown, Socket, SocketOption, readiness,
 };
+<<<<<<< HEAD
 pub use supervisor::{DomainPhase, DomainReport, Supervisor, SupervisorError};
+=======
+pub use ready::{Readiness, ready};
+pub use supervisor::{ComponentReport, ComponentState, Supervisor, SupervisorError};
+>>>>>>> 504f8d1 (Serve a page from a component of its own)
 pub use tessera_runtime::{Cap, TransportError};
 pub use wall_clock::{WallClock, WallClockError};

@@ -4,7 +4,6 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use tessera_interfaces::NetDevice;
-use tessera_rings::doorbell::FROM_DEVICE;
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::object::Event;
 use tessera_runtime::sync::Mutex;
