@@ -113,6 +113,15 @@ impl Tag {
     }
 }
 
+impl Tag {
+    /// Whether the message is valid and has neither handles nor a deadline: words, bytes and leases alone.
+    #[inline(always)]
+    pub const fn is_memory_only(self) -> bool {
+        const PARTS: u64 = u32::MAX as u64 | 0x7ff << 32 | 0x1f << 46 | Tag::BUFFER;
+        self.0 & !PARTS == 0 && self.bytes() <= Tag::MAX_BYTES && (self.bytes() == 0 || self.has_buffer())
+    }
+}
+
 /// What `receive` delivered, in the upper half of the result code (`rax >> 32`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -155,5 +164,20 @@ mod tests {
         assert!(tag.is_valid());
         assert!(!tag.with_handles(3).is_valid(), "leases and handles would run into the deadline");
         assert!(!Tag(1 << 60).is_valid());
+    }
+
+    #[test]
+    fn what_is_memory_only_is_valid() {
+        let tag = Tag::new(9);
+        for plain in
+            [tag, tag.with_buffer(), tag.with_bytes(1024), tag.with_lease(true).with_lease(false).with_lease(true)]
+        {
+            assert!(plain.is_memory_only() && plain.is_valid(), "{plain:?}");
+        }
+        let no_buffer = Tag(tag.with_bytes(1).0 & !Tag::BUFFER);
+        let undefined = Tag(tag.0 | 1 << 53);
+        for other in [tag.with_handles(1), tag.with_deadline(), tag.with_bytes(1025), no_buffer, undefined] {
+            assert!(!other.is_memory_only(), "{other:?}");
+        }
     }
 }

@@ -13,10 +13,12 @@ pub type Buffer = [u8; Tag::MAX_BYTES];
 #[derive(Debug)]
 pub struct Message<'a> {
     tag: Tag,
-    leases: [(u64, u64); Tag::MAX_LEASES],
-    handles: [Owned; Tag::MAX_HANDLES],
+    /// Leases, handles and plain words, each where it crosses.
     words: [u64; 8],
-    word_count: usize,
+    /// How many of them are taken.
+    taken: usize,
+    /// The handles, to be closed if they do not go.
+    handles: [Owned; Tag::MAX_HANDLES],
     buffer: u64,
     deadline: u64,
     fits: bool,
@@ -25,14 +27,13 @@ pub struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// An empty message under a label.
-    #[inline]
+    #[inline(always)]
     pub fn new(label: u32) -> Message<'a> {
         Message {
             tag: Tag::new(label),
-            leases: [(0, 0); Tag::MAX_LEASES],
-            handles: [const { Owned::new(Handle::NONE) }; Tag::MAX_HANDLES],
             words: [0; 8],
-            word_count: 0,
+            taken: 0,
+            handles: [const { Owned::new(Handle::NONE) }; Tag::MAX_HANDLES],
             buffer: 0,
             deadline: 0,
             fits: true,
@@ -40,22 +41,44 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Adds a word.
-    #[inline]
-    pub fn word(mut self, word: u64) -> Self {
-        match self.words.get_mut(self.word_count) {
+    /// Puts a word before those from `place` on.
+    #[inline(always)]
+    fn insert(&mut self, place: usize, word: u64) {
+        if place != self.taken {
+            self.make_room(place);
+        }
+        match self.words.get_mut(place) {
             Some(to) => *to = word,
             None => self.fits = false,
         }
-        self.word_count += 1;
+        self.taken += 1;
+    }
+
+    /// For messages that were not put together in the order in which they cross.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, place: usize) {
+        self.fits &= self.taken < self.words.len();
+        if self.fits {
+            self.words.copy_within(place..self.taken, place + 1);
+        }
+    }
+
+    /// Adds a word.
+    #[inline(always)]
+    pub fn word(mut self, word: u64) -> Self {
+        self.insert(self.taken, word);
         self
     }
 
     /// Adds a handle, which goes to the receiver.
+    #[inline]
     pub fn handle(mut self, object: impl Object) -> Self {
         let count = self.tag.handles();
+        let owned = object.into_owned();
+        self.insert(self.tag.leases() * 2 + count, owned.number());
         match self.handles.get_mut(count) {
-            Some(to) => *to = object.into_owned(),
+            Some(to) => *to = owned,
             None => self.fits = false,
         }
         self.tag = self.tag.with_handles(count + 1);
@@ -63,28 +86,31 @@ impl<'a> Message<'a> {
     }
 
     /// Lends memory for reading.
+    #[inline(always)]
     pub fn read(self, memory: &'a [u8]) -> Self {
         self.lease(memory.as_ptr() as u64, memory.len(), false)
     }
 
     /// Lends memory for reading and writing.
+    #[inline(always)]
     pub fn write(self, memory: &'a mut [u8]) -> Self {
         self.lease(memory.as_mut_ptr() as u64, memory.len(), true)
     }
 
+    #[inline(always)]
     fn lease(mut self, address: u64, length: usize, writable: bool) -> Self {
-        match self.leases.get_mut(self.tag.leases()) {
-            Some(to) => {
-                *to = (address, length as u64);
-                self.tag = self.tag.with_lease(writable);
-            }
-            None => self.fits = false,
+        let count = self.tag.leases();
+        self.fits &= count < Tag::MAX_LEASES;
+        if self.fits {
+            self.insert(count * 2, address);
+            self.insert(count * 2 + 1, length as u64);
+            self.tag = self.tag.with_lease(writable);
         }
         self
     }
 
     /// Sends the first `count` bytes of `buffer`, and takes the answer's (or next message's) bytes there.
-    #[inline]
+    #[inline(always)]
     pub fn bytes(mut self, buffer: &'a mut Buffer, count: usize) -> Self {
         self.fits &= count <= Tag::MAX_BYTES;
         self.tag = self.tag.with_bytes(count);
@@ -93,6 +119,7 @@ impl<'a> Message<'a> {
     }
 
     /// Gives up at this time (nanoseconds since boot).
+    #[inline(always)]
     pub fn deadline(mut self, deadline: u64) -> Self {
         self.tag = self.tag.with_deadline();
         self.deadline = deadline;
@@ -100,9 +127,8 @@ impl<'a> Message<'a> {
     }
 
     /// The registers of the message.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn assemble(&self) -> Result<(Tag, [u64; 8])> {
-        let first = self.tag.leases() * 2 + self.tag.handles();
         let top = if self.tag.has_deadline() {
             6
         } else if self.tag.has_buffer() {
@@ -110,17 +136,10 @@ impl<'a> Message<'a> {
         } else {
             8
         };
-        if !self.fits || !self.tag.is_valid() || first + self.word_count > top {
+        if !self.fits || self.taken > top {
             return Err(Error::BadArgument);
         }
-        let leases = self.leases.iter().take(self.tag.leases()).flat_map(|(address, length)| [*address, *length]);
-        let handles = self.handles.iter().take(self.tag.handles()).map(Owned::number);
-        let mut words = [0; 8];
-        for (to, from) in
-            words.iter_mut().zip(leases.chain(handles).chain(self.words.iter().take(self.word_count).copied()))
-        {
-            *to = from;
-        }
+        let mut words = self.words;
         if self.tag.has_deadline() {
             words[6] = self.deadline;
         }
@@ -134,6 +153,7 @@ impl<'a> Message<'a> {
     ///
     /// A call that failed on its way may have delivered them: then their numbers name nothing here, unless the receiver is in
     /// this very process.
+    #[inline(always)]
     pub(crate) fn sent(self, went: bool) {
         if went {
             let _ = self.handles.map(Owned::into_handle);
@@ -141,6 +161,7 @@ impl<'a> Message<'a> {
     }
 
     /// Whether handles go along.
+    #[inline(always)]
     pub(crate) fn has_handles(&self) -> bool {
         self.tag.handles() != 0
     }
@@ -152,22 +173,39 @@ impl<'a> Message<'a> {
 }
 
 /// Handles that came with a message.
-#[derive(Debug, Default)]
-pub struct Handles([Option<Owned>; Tag::MAX_HANDLES]);
+#[derive(Debug)]
+pub struct Handles([Owned; Tag::MAX_HANDLES]);
+
+impl Default for Handles {
+    #[inline(always)]
+    fn default() -> Handles {
+        Handles([const { Owned::new(Handle::NONE) }; Tag::MAX_HANDLES])
+    }
+}
 
 impl Handles {
+    #[inline(always)]
     pub(crate) fn new(tag: Tag, words: &[u64; 8]) -> Handles {
         let mut handles = Handles::default();
-        let numbers = words.iter().skip(tag.leases() * 2).take(tag.handles());
-        for (to, from) in handles.0.iter_mut().zip(numbers) {
-            *to = Some(Owned::new(Handle(*from as u32)));
+        if tag.handles() != 0 {
+            handles.fill(tag, *words);
         }
         handles
     }
 
+    #[cold]
+    #[inline(never)]
+    fn fill(&mut self, tag: Tag, words: [u64; 8]) {
+        let numbers = words.iter().skip(tag.leases() * 2).take(tag.handles());
+        for (to, from) in self.0.iter_mut().zip(numbers) {
+            *to = Owned::new(Handle(*from as u32));
+        }
+    }
+
     /// Takes handle `index` as an object of the kind that the protocol says.
     pub fn take<T: Object>(&mut self, index: usize) -> Result<T> {
-        self.0.get_mut(index).and_then(Option::take).map(T::from_owned).ok_or(Error::NotFound)
+        let owned = self.0.get_mut(index).map(|place| core::mem::replace(place, Owned::new(Handle::NONE)));
+        owned.filter(|owned| owned.number() != 0).map(T::from_owned).ok_or(Error::NotFound)
     }
 }
 
@@ -192,6 +230,7 @@ pub struct Answer {
 }
 
 impl Answer {
+    #[inline(always)]
     pub(crate) fn new(tag: Tag, words: [u64; 8]) -> Answer {
         Answer {
             label: tag.label(),
@@ -203,6 +242,7 @@ impl Answer {
     }
 
     /// Plain word `index`.
+    #[inline]
     pub fn word(&self, index: usize) -> u64 {
         self.words.get(self.first + index).copied().unwrap_or(0)
     }

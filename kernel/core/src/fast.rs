@@ -1,4 +1,5 @@
-//! The fast path: a call of plain words to a waiting receiver, and its answer to a waiting caller.
+//! The fast path: a call without handles or deadline to a waiting receiver, and its answer to a waiting caller. What is plain words
+//! goes before what has bytes or leases.
 //!
 //! Each either does all of what `call.rs` would do, or finds out before it has changed anything that it cannot and answers
 //! nothing; else it answers what the processor goes on with.
@@ -10,15 +11,16 @@ use crate::{
     node::{MAX_NODES, Node, Object},
     queue::Queue,
     thread::{Answerer, Purpose, State, Thread},
+    user::rest_of_page,
 };
-use tessera_abi::{Rights, Syscall, Tag, x86_64::Registers};
+use tessera_abi::{Rights, Syscall, Tag, USER_END, message::WORDS, x86_64::Registers};
 
 /// Moves tag and words from one register file to another.
 #[inline(always)]
-fn move_words(from: &Registers, to: &mut Registers, badge: u64) {
+fn move_words(from: &Registers, to: &mut Registers, badge: u64, tag: u64) {
     to.rax = 0;
     to.rdi = badge;
-    to.rsi = from.rsi;
+    to.rsi = tag;
     to.rdx = from.rdx;
     to.r10 = from.r10;
     to.r8 = from.r8;
@@ -29,14 +31,59 @@ fn move_words(from: &Registers, to: &mut Registers, badge: u64) {
     to.r15 = from.r15;
 }
 
-/// The object behind the handle in a thread's first argument, if the message is of plain words and the right is there.
+/// The object behind the handle in a thread's first argument, if the right is there.
 #[inline(always)]
-fn plain_target(nodes: &Arena<Node>, thread: &Thread, right: Rights) -> Option<Object> {
-    let (number, tag) = (thread.activation.registers.rdi, thread.activation.registers.rsi);
+fn target(nodes: &Arena<Node>, thread: &Thread, right: Rights) -> Option<Object> {
+    let number = thread.activation.registers.rdi;
     let node = nodes.peek((number as u32 & MAX_NODES as u32).wrapping_sub(1))?;
-    let plain = tag & Tag::COMPLEX == 0;
     let ours = u64::from(node.number) == number && node.process == thread.process;
-    if plain && ours && node.rights.contains(right) { Some(node.object) } else { None }
+    if ours && node.rights.contains(right) { Some(node.object) } else { None }
+}
+
+/// A message with bytes, a buffer for them, or leases, as it is to arrive. `None` if there is more to it, or something wrong.
+#[inline(always)]
+fn arriving(registers: &Registers) -> Option<(Tag, [u64; WORDS])> {
+    let (tag, mut words) = (Tag(registers.rsi), registers.words());
+    if !tag.is_memory_only() {
+        return None;
+    }
+    for lease in words.chunks_exact_mut(2).take(tag.leases()) {
+        if let [address, length] = lease {
+            address.checked_add(*length).filter(|end| *end <= USER_END)?;
+            *address = 0;
+        }
+    }
+    if let (true, [.., buffer]) = (tag.has_buffer(), &mut words) {
+        // Nobody is told where the other side's buffer is.
+        *buffer = 0;
+    }
+    Some((tag, words))
+}
+
+/// Copies a message's bytes from buffer to buffer. `None`, with some copied or none, if the receiver has no buffer, or if it or the
+/// sender's is not there: then the message goes the other way, from the start.
+fn copy_bytes<H: Hardware>(hardware: &mut H, tag: Tag, from: &Activation, to: &Activation) -> Option<()> {
+    let mut left = tag.bytes() as u64;
+    if left != 0 && !Tag(to.registers.rsi).has_buffer() {
+        return None;
+    }
+    let (mut from_at, mut to_at) = (from.registers.r15, to.registers.r15);
+    while left != 0 {
+        let part = left.min(rest_of_page(from_at)).min(rest_of_page(to_at));
+        let source = hardware.translate(from.root, from_at, false)?;
+        let target = hardware.translate(to.root, to_at, true)?;
+        hardware.copy(source, target, part as usize);
+        (from_at, to_at) = (from_at.wrapping_add(part), to_at.wrapping_add(part));
+        left = left.wrapping_sub(part);
+    }
+    Some(())
+}
+
+/// Puts a message into the registers of its receiver.
+#[inline(always)]
+fn put(to: &mut Registers, badge: u64, tag: Tag, words: [u64; WORDS]) {
+    (to.rax, to.rdi, to.rsi) = (0, badge, tag.0);
+    to.set_words(words);
 }
 
 impl<H: Hardware> Machine<H> {
@@ -56,10 +103,12 @@ impl<H: Hardware> Machine<H> {
             return self.fast_guest_call(current).map_or(Entered::Slow, Entered::Switched);
         }
         let number = thread.activation.registers.rax;
+        let tag = thread.activation.registers.rsi;
+        let plain = tag & Tag::COMPLEX == 0;
         let switched = if number == Syscall::Call as u64 {
-            self.fast_call(processor, current)
+            if plain { self.fast_call(processor, current, tag) } else { self.message_call(processor, current) }
         } else if number == Syscall::ReplyAndReceive as u64 {
-            self.fast_reply(processor, current)
+            if plain { self.fast_reply(processor, current, tag) } else { self.message_reply(processor, current) }
         } else if number == Syscall::Null as u64 {
             return Entered::Same;
         } else {
@@ -68,12 +117,12 @@ impl<H: Hardware> Machine<H> {
         switched.map_or(Entered::Slow, Entered::Switched)
     }
 
-    /// `call` without handles, leases, bytes or deadline, received by the only one who waits for it.
+    /// `call` of plain words, received by the only one who waits for it.
     #[inline(always)]
-    fn fast_call(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
+    fn fast_call(&mut self, processor: usize, current: Id<Thread>, tag: u64) -> Option<&mut Activation> {
         let entry = self.processors.own(processor)?;
         let thread = self.threads.get(current)?;
-        let Some(Object::Session(session)) = plain_target(&self.nodes, thread, Rights::CALL) else { return None };
+        let Some(Object::Session(session)) = target(&self.nodes, thread, Rights::CALL) else { return None };
         let session = self.sessions.get(session)?;
         let endpoint = self.endpoints.get_mut(session.endpoint)?;
         let receiver = endpoint.receivers.only();
@@ -82,7 +131,7 @@ impl<H: Hardware> Machine<H> {
             return None;
         }
         debug_assert!(!to.activation.full);
-        move_words(&from.activation.registers, &mut to.activation.registers, session.badge);
+        move_words(&from.activation.registers, &mut to.activation.registers, session.badge, tag);
         from.state = State::Awaiting(Answerer::Thread(receiver));
         to.holds = current;
         to.budget = from.budget;
@@ -95,11 +144,11 @@ impl<H: Hardware> Machine<H> {
 
     /// `reply_and_receive` of plain words when nothing else is to be received.
     #[inline(always)]
-    fn fast_reply(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
+    fn fast_reply(&mut self, processor: usize, current: Id<Thread>, tag: u64) -> Option<&mut Activation> {
         let entry = self.processors.own(processor)?;
         let thread = self.threads.get(current)?;
         let held = thread.holds;
-        let Some(Object::Endpoint(id)) = plain_target(&self.nodes, thread, Rights::RECEIVE) else { return None };
+        let Some(Object::Endpoint(id)) = target(&self.nodes, thread, Rights::RECEIVE) else { return None };
         let endpoint = self.endpoints.get_mut(id)?;
         if !endpoint.nothing_waits() {
             return None;
@@ -110,12 +159,63 @@ impl<H: Hardware> Machine<H> {
             return None;
         }
         debug_assert!(!to.activation.full);
-        move_words(&from.activation.registers, &mut to.activation.registers, 0);
+        move_words(&from.activation.registers, &mut to.activation.registers, 0, tag);
         from.holds = Id::NONE;
         from.state = State::Receiving(id);
         to.state = State::Running;
         to.processor = processor;
         // Nobody received before, and a thread outside of queues has clear links.
+        endpoint.receivers = Queue::of(current);
+        entry.current = held;
+        Some(&mut to.activation)
+    }
+
+    /// `call` with bytes or leases, received by the only one who waits for it.
+    #[inline(never)]
+    fn message_call(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
+        let entry = self.processors.own(processor)?;
+        let thread = self.threads.get(current)?;
+        let Some(Object::Session(session)) = target(&self.nodes, thread, Rights::CALL) else { return None };
+        let session = self.sessions.get(session)?;
+        let endpoint = self.endpoints.get_mut(session.endpoint)?;
+        let receiver = endpoint.receivers.only();
+        let (from, to) = self.threads.pair_mut(current, receiver)?;
+        if to.barred() || endpoint.grave.buried {
+            return None;
+        }
+        let (tag, words) = arriving(&from.activation.registers)?;
+        copy_bytes(&mut self.hardware, tag, &from.activation, &to.activation)?;
+        put(&mut to.activation.registers, session.badge, tag, words);
+        from.state = State::Awaiting(Answerer::Thread(receiver));
+        to.holds = current;
+        to.budget = from.budget;
+        to.state = State::Running;
+        to.processor = processor;
+        endpoint.receivers = Queue::default();
+        entry.current = receiver;
+        Some(&mut to.activation)
+    }
+
+    /// `reply_and_receive` with bytes, or with room for them, when nothing else is to be received.
+    #[inline(never)]
+    fn message_reply(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
+        let entry = self.processors.own(processor)?;
+        let thread = self.threads.get(current)?;
+        let held = thread.holds;
+        let Some(Object::Endpoint(id)) = target(&self.nodes, thread, Rights::RECEIVE) else { return None };
+        let endpoint = self.endpoints.get_mut(id)?;
+        let (from, to) = self.threads.pair_mut(current, held)?;
+        let other = to.barred() || to.alarm != 0 || to.purpose != Purpose::Call || from.budget != to.budget;
+        let (tag, words) = arriving(&from.activation.registers)?;
+        if other || tag.leases() != 0 || !endpoint.nothing_waits() {
+            return None;
+        }
+        copy_bytes(&mut self.hardware, tag, &from.activation, &to.activation)?;
+        put(&mut to.activation.registers, 0, tag, words);
+        from.holds = Id::NONE;
+        from.state = State::Receiving(id);
+        to.state = State::Running;
+        to.processor = processor;
         endpoint.receivers = Queue::of(current);
         entry.current = held;
         Some(&mut to.activation)

@@ -33,7 +33,7 @@ impl<const WRITE: bool> UserSlice<WRITE> {
 }
 
 /// Bytes from here to the end of the page.
-fn rest_of_page(address: u64) -> u64 {
+pub(crate) fn rest_of_page(address: u64) -> u64 {
     PAGE - (address & (PAGE - 1))
 }
 

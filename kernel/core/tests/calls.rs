@@ -73,6 +73,67 @@ fn plain_words_cross_alike_on_both_paths() {
 }
 
 #[test]
+fn bytes_and_leases_cross_alike_on_both_paths() {
+    let shapes = [Tag::new(9).with_buffer(), Tag::new(9).with_bytes(300), Tag::new(9).with_lease(true)];
+    for shape in [shapes[0], shapes[1], shapes[2], shapes[1].with_lease(false).with_lease(true)] {
+        let mut seen = Vec::new();
+        for slow in [false, true] {
+            let Pair { mut system, endpoint, session, memory, .. } = pair(Tag::new(0).with_buffer());
+            // The buffer crosses from one page into the next.
+            let (buffer, lent) = (memory + PAGE - 100, memory + 3 * PAGE);
+            assert!(system.write(buffer, &[3; 300]) && system.write(lent, &[4; 8]));
+            let mut words = [lent, 8, lent, 4, 5, 6, u64::MAX, if shape.has_buffer() { buffer } else { 8 }];
+            if shape.leases() == 0 {
+                words[..4].copy_from_slice(&[1, 2, 3, 4]);
+            }
+            let tag = if slow { shape.with_deadline() } else { shape };
+            assert_eq!(system.message(Syscall::Call, session, tag, words), Answer::Waits);
+            assert_eq!(system.who(), SERVER);
+            let (delivery, badge, tag, mut words) = system.received();
+            assert_eq!((delivery, badge), (Delivery::Call as u64, 77));
+            words[6] = 0;
+            let mut bytes = [0; 300];
+            assert!(system.read(memory, &mut bytes));
+            let lease = system.call(Syscall::LeaseRead, &[0, 0, memory + 2 * PAGE, 4]).error();
+            assert_eq!(lease.is_none(), shape.leases() != 0);
+            assert!(system.write(memory, &[5; 200]));
+            let reply = Tag::new(2).with_bytes(if shape.has_buffer() { 200 } else { 0 });
+            let answered = [9, 8, 7, 6, 5, 4, 3, memory];
+            assert_eq!(system.message(Syscall::ReplyAndReceive, endpoint, reply, answered), Answer::Waits);
+            assert_eq!(system.who(), CLIENT);
+            let answer = system.received();
+            let mut back = [0; 300];
+            assert!(system.read(buffer, &mut back));
+            let without = Tag(tag.0 & !Tag::DEADLINE);
+            seen.push((without, words, bytes.to_vec(), answer, back.to_vec()));
+        }
+        assert_eq!(seen[0], seen[1]);
+        assert_eq!(seen[0].3.3, [9, 8, 7, 6, 5, 4, 3, 0], "nobody is told where the other's buffer is");
+    }
+}
+
+#[test]
+fn messages_whose_memory_is_not_there_are_refused_and_change_nothing() {
+    let Pair { mut system, session, memory, .. } = pair(Tag::new(0));
+    let call = |system: &mut System, tag, first, last| {
+        system.message(Syscall::Call, session, tag, [first, 8, 0, 0, 0, 0, 0, last]).error()
+    };
+    assert_eq!(call(&mut system, Tag::new(0).with_bytes(8), 0, memory), Some(Error::PeerNoQuota), "no buffer");
+    assert_eq!(call(&mut system, Tag::new(0).with_lease(false), u64::MAX - 4, 0), Some(Error::BadAddress));
+    assert_eq!(call(&mut system, Tag::new(0).with_lease(false), tessera_abi::USER_END - 7, 0), Some(Error::BadAddress));
+    let Pair { mut system, session, memory, .. } = pair(Tag::new(0).with_buffer());
+    let call = |system: &mut System, count, buffer| {
+        system.message(Syscall::Call, session, Tag::new(0).with_bytes(count), [0, 0, 0, 0, 0, 0, 0, buffer])
+    };
+    for wrong in [0x7000_0000, memory + 4 * PAGE - 7, tessera_abi::USER_END, u64::MAX - 3] {
+        assert_eq!(call(&mut system, 8, wrong).error(), Some(Error::BadAddress), "{wrong:#x}");
+    }
+    assert_eq!(call(&mut system, 1025, memory).error(), Some(Error::BadArgument));
+    assert_eq!(call(&mut system, 1024, memory), Answer::Waits);
+    assert_eq!(system.who(), SERVER, "the server still waited");
+}
+
+#[test]
 fn handles_leases_and_bytes_cross() {
     let Pair { mut system, endpoint, session, memory, client_pool, .. } = pair(Tag::new(0).with_buffer());
     let event = system.call(Syscall::EventCreate, &[client_pool]).value();

@@ -38,6 +38,7 @@ impl Session {
     }
 
     /// Calls with a message of any shape.
+    #[inline(always)]
     pub fn call(&self, message: Message<'_>) -> Result<Answer> {
         let (tag, words) = message.assemble()?;
         // SAFETY: the memory that the tag names is borrowed by `message` until the call is over.
