@@ -33,11 +33,7 @@ pub use net_device::{NetDevice, NetDeviceError, NetInformation, offloads, ring};
 pub use network::{
     Address, Configuration, Datagram, Family, Network, NetworkError, Shutdown, Socket, SocketOption, readiness,
 };
-<<<<<<< HEAD
-pub use supervisor::{DomainPhase, DomainReport, Supervisor, SupervisorError};
-=======
 pub use ready::{Readiness, ready};
-pub use supervisor::{ComponentReport, ComponentState, Supervisor, SupervisorError};
->>>>>>> 504f8d1 (Serve a page from a component of its own)
+pub use supervisor::{DomainPhase, DomainReport, Supervisor, SupervisorError};
 pub use tessera_runtime::{Cap, TransportError};
 pub use wall_clock::{WallClock, WallClockError};
