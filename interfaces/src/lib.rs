@@ -29,7 +29,7 @@ pub use files::{
     Appended, AttributeChange, Attributes, Changes, Entries, FileError, FileSystemStatistics, Memory, Node, NodeKind,
     Owner, Rename, SetAttribute, Time, Unlink,
 };
-pub use net_device::{NetDevice, NetDeviceError, NetInformation, offloads, ring};
+pub use net_device::{NetDevice, NetDeviceError, NetInformation, offloads};
 pub use network::{
     Address, Configuration, Datagram, Family, Network, NetworkError, Shutdown, Socket, SocketOption, readiness,
 };

@@ -15,6 +15,8 @@ use tessera_runtime::object::IoPort;
 use tessera_runtime::{Start, log, own, program};
 use tessera_virtio_blk::VirtioBlk;
 
+mod network;
+
 program!(main);
 
 fn main(mut start: Start) -> i32 {
@@ -51,5 +53,5 @@ fn run(start: &mut Start) -> Result<(), alloc::string::String> {
     block.flush().map_err(|error| alloc::format!("{error:?}"))?;
     block.read(3, &mut bytes).map_err(|error| alloc::format!("{error:?}"))?;
     log!("same: {}", bytes == pattern);
-    Ok(())
+    network::run(Cap::local(pci.device("virtio-net")))
 }

@@ -57,4 +57,6 @@ pub mod doorbell {
     pub const TO_DEVICE: u64 = 1 << 0;
     /// Raised in the client's event by the driver: one of the driver's rings has work.
     pub const FROM_DEVICE: u64 = 1 << 0;
+    /// Raised in the client's event by the driver: it has ended the attachment, as one side broke the rules. Attach again.
+    pub const ENDED: u64 = 1 << 1;
 }

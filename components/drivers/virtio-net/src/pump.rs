@@ -1,0 +1,179 @@
+//! Moves frames between the card's queues and the client's rings.
+
+use alloc::vec::Vec;
+
+use tessera_rings::{BUFFER, Broken, Driver, Entry, FRAME, HEADROOM, flags};
+use tessera_virtio::{DmaMemory, Misbehaved, Part, Queue};
+use tessera_virtio_driver::Link;
+
+use crate::header;
+
+/// Numbers of the card's queues (Virtio 5.1.2).
+const RECEIVE: u16 = 0;
+const SEND: u16 = 1;
+
+/// The most buffers of a frame to be sent: 64 KiB.
+const PARTS: usize = 34;
+/// The least frame that a card can have received: an Ethernet header.
+const LEAST: u32 = 14;
+/// With fewer buffers than this, each frame that was sent is told at once.
+const MANY: u32 = 128;
+
+/// Why nothing can be moved any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The client broke the rules.
+    Client,
+    /// The device did.
+    Device(Misbehaved),
+}
+
+impl From<Broken> for Ended {
+    fn from(_: Broken) -> Ended {
+        Ended::Client
+    }
+}
+
+impl From<Misbehaved> for Ended {
+    fn from(reason: Misbehaved) -> Ended {
+        Ended::Device(reason)
+    }
+}
+
+/// A card and a client that are attached to each other.
+pub struct Pump<L> {
+    link: L,
+    rings: Driver,
+    buffers: DmaMemory,
+    receive: Queue,
+    send: Queue,
+    /// The buffer behind each token of the receive queue.
+    filling: Vec<u32>,
+    /// The entries behind each token of the send queue.
+    sending: Vec<Vec<Entry>>,
+    /// How many buffers the card has to send.
+    in_flight: u32,
+}
+
+impl<L: Link> Pump<L> {
+    /// Joins a started card, with its two queues, and a client's rings and buffers.
+    pub fn new(link: L, [receive, send]: [Queue; 2], rings: Driver, buffers: DmaMemory) -> Pump<L> {
+        let filling = (0..receive.size()).map(|_| 0).collect();
+        let sending = (0..send.size()).map(|_| Vec::with_capacity(1)).collect();
+        Pump { link, rings, buffers, receive, send, filling, sending, in_flight: 0 }
+    }
+
+    /// The card.
+    pub fn link(&self) -> &L {
+        &self.link
+    }
+
+    /// Moves what there is to be moved, both ways; answers whether the client's doorbell must be rung.
+    pub fn run(&mut self) -> Result<bool, Ended> {
+        self.take_from_card()?;
+        self.give_to_card()?;
+        Ok(self.rings.publish())
+    }
+
+    /// Says to both sides that nobody looks; answers whether one may stop looking. If not, there is something to move.
+    pub fn sleep(&mut self) -> Result<bool, Ended> {
+        // A client waits for buffers to come back only when it has none; then the card has very many of them.
+        let wait_for_sent = self.in_flight >= self.rings.buffers() / 4 || self.rings.buffers() < MANY;
+        let quiet = self.receive.sleep()?
+            && (self.in_flight == 0 || !wait_for_sent || self.send.sleep()?)
+            && self.rings.sleep(self.receive.free() > 0)?;
+        if !quiet {
+            self.wake();
+        }
+        Ok(quiet)
+    }
+
+    /// Says to both sides that somebody looks.
+    pub fn wake(&mut self) {
+        self.rings.wake();
+        self.receive.wake();
+        self.send.wake();
+    }
+
+    fn take_from_card(&mut self) -> Result<(), Ended> {
+        while let Some(completed) = self.send.take()? {
+            let entries = self.sending.get_mut(usize::from(completed.token)).ok_or(Misbehaved::UnknownBuffer)?;
+            for entry in entries.drain(..) {
+                self.rings.sent(entry)?;
+                self.in_flight = self.in_flight.saturating_sub(1);
+            }
+        }
+        while let Some(completed) = self.receive.take()? {
+            let buffer = self.filling.get(usize::from(completed.token)).copied().unwrap_or_default();
+            let length = completed.written.saturating_sub(header::BYTES as u32);
+            let entry = Entry { buffer, offset: HEADROOM as u16, length: length as u16, ..Entry::default() };
+            let flags = if length < LEAST {
+                // Nothing that can be used; the client gets its buffer back.
+                flags::FAILED
+            } else {
+                header::read(self.buffers.memory(), entry.place().saturating_sub(header::BYTES))
+            };
+            self.rings.received(Entry { flags, ..entry })?;
+        }
+        Ok(())
+    }
+
+    fn give_to_card(&mut self) -> Result<(), Ended> {
+        while self.receive.free() > 0
+            && let Some(buffer) = self.rings.take_free()?
+        {
+            let offset = (buffer as usize).saturating_mul(BUFFER).saturating_add(HEADROOM - header::BYTES);
+            let (address, contiguous) = self.buffers.address(offset).ok_or(Ended::Client)?;
+            // Two buffers fill a page, so each is contiguous.
+            let length = (header::BYTES + FRAME).min(contiguous) as u32;
+            let part = Part { address, length, device_writes: true };
+            let token = self.receive.add(&[part]).map_err(|_| Misbehaved::UsedTooMuch)?;
+            if let Some(place) = self.filling.get_mut(usize::from(token)) {
+                *place = buffer;
+            }
+        }
+        if self.receive.publish() {
+            self.link.transport().notify(RECEIVE);
+        }
+        while usize::from(self.send.free()) >= PARTS
+            && let Some(first) = self.rings.take_to_send()?
+        {
+            self.send_frame(first)?;
+        }
+        if self.send.publish() {
+            self.link.transport().notify(SEND);
+        }
+        Ok(())
+    }
+
+    /// Gives the card a frame, which begins with `first`.
+    fn send_frame(&mut self, first: Entry) -> Result<(), Ended> {
+        let place = first.place().checked_sub(header::BYTES).ok_or(Ended::Client)?;
+        header::write(self.buffers.memory(), place, &first);
+        let mut parts = [Part { address: 0, length: 0, device_writes: false }; PARTS];
+        let mut entries = [first; PARTS];
+        let mut count = 0_usize;
+        let mut entry = first;
+        loop {
+            let start = if count == 0 { place } else { entry.place() };
+            let before = if count == 0 { header::BYTES } else { 0 };
+            let (address, contiguous) = self.buffers.address(start).ok_or(Ended::Client)?;
+            let length = usize::from(entry.length).saturating_add(before).min(contiguous) as u32;
+            // A frame of more parts than 64 KiB take is none.
+            let (part, kept) = parts.get_mut(count).zip(entries.get_mut(count)).ok_or(Ended::Client)?;
+            (*part, *kept) = (Part { address, length, device_writes: false }, entry);
+            count = count.saturating_add(1);
+            if entry.flags & flags::MORE == 0 {
+                break;
+            }
+            // The parts of a frame are published together.
+            entry = self.rings.take_to_send()?.ok_or(Ended::Client)?;
+        }
+        let token = self.send.add(parts.get(..count).unwrap_or_default()).map_err(|_| Misbehaved::UsedTooMuch)?;
+        if let Some(kept) = self.sending.get_mut(usize::from(token)) {
+            kept.extend_from_slice(entries.get(..count).unwrap_or_default());
+        }
+        self.in_flight = self.in_flight.saturating_add(count as u32);
+        Ok(())
+    }
+}
