@@ -100,6 +100,7 @@ fn greets(image: &Path, symbols: &Symbols, engine: Engine) -> Result<std::result
         engine,
         limit: Some(PROBE_LIMIT),
         words: Vec::new(),
+        devices: Vec::new(),
     };
     let mut console = Vec::new();
     let ending = boot.run(symbols.clone(), false, &mut console)?;

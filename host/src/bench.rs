@@ -122,6 +122,7 @@ fn measure(description: &Description, engine: Engine) -> Result<Vec<Figure>> {
         engine,
         limit: Some(LIMIT),
         words: Vec::new(),
+        devices: Vec::new(),
     };
     step.note(if engine == Engine::Counting { "counting instructions" } else { "plain" });
     let mut console = Vec::new();

@@ -10,6 +10,7 @@ mod accelerator;
 mod bare;
 mod bench;
 mod cli;
+mod devices;
 mod image;
 mod mirror;
 mod process;

@@ -53,6 +53,8 @@ pub struct Boot {
     pub limit: Option<Duration>,
     /// Appended to the first process's arguments.
     pub words: Vec<String>,
+    /// QEMU's arguments for devices.
+    pub devices: Vec<String>,
 }
 
 /// How a boot ended.
@@ -155,6 +157,7 @@ impl Boot {
             }
             arguments.extend(["-icount", "shift=0,sleep=off"].map(OsString::from));
         }
+        arguments.extend(self.devices.iter().map(OsString::from));
         arguments.extend([OsString::from("-kernel"), self.image.clone().into()]);
         if let Some(words) = command_line(&self.words)? {
             arguments.extend([OsString::from("-append"), words.into()]);
@@ -260,6 +263,7 @@ mod tests {
             engine,
             limit: None,
             words: Vec::new(),
+            devices: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use crate::accelerator;
 use crate::cli::{Build, Machine, Run};
+use crate::devices;
 use crate::image::{self, Description, MachineKind, Memory, Processors};
 use crate::qemu::{Boot, Ending};
 use crate::symbols::Symbols;
@@ -17,7 +18,9 @@ use crate::workspace;
 /// Builds the image if it is a description, boots it, and answers with the command's exit code.
 pub fn run(run: &Run) -> Result<u8> {
     let (boot, symbols) = prepare(&run.image, &run.machine, run.timeout.map(Duration::from_secs), &run.words)?;
-    let ending = boot.run(symbols, true, &mut io::stdout().lock())?;
+    let ending = boot.run(symbols, true, &mut io::stdout().lock());
+    devices::remove_scratch();
+    let ending = ending?;
     match ending {
         Ending::Guest(_) | Ending::Interrupted => {}
         Ending::TimedOut => eprintln!("tessera: killed the guest after {} s", run.timeout.unwrap_or_default()),
@@ -28,10 +31,11 @@ pub fn run(run: &Run) -> Result<u8> {
 
 /// Makes `image` ready to boot: from its description, or as the file that it is.
 pub fn prepare(image: &Path, machine: &Machine, limit: Option<Duration>, words: &[String]) -> Result<(Boot, Symbols)> {
-    let (path, symbols, defaults) = if is_description(image) {
+    let (path, symbols, defaults, wanted) = if is_description(image) {
         let description = Description::read(image)?;
         let (path, symbols) = image::build_to_target(&description)?;
-        (path, symbols, (description.machine(), description.memory(), description.processors()))
+        let defaults = (description.machine(), description.memory(), description.processors());
+        (path, symbols, defaults, (description.name().to_owned(), description.devices()?))
     } else {
         let file =
             fs::read(image).into_diagnostic().wrap_err_with(|| format!("cannot read the image {}", image.display()))?;
@@ -43,16 +47,19 @@ pub fn prepare(image: &Path, machine: &Machine, limit: Option<Duration>, words: 
             ));
         }
         let symbols = Symbols::recall(&file).unwrap_or_default();
-        (image.to_owned(), symbols, (MachineKind::default(), Memory::default(), Processors::default()))
+        let defaults = (MachineKind::default(), Memory::default(), Processors::default());
+        (image.to_owned(), symbols, defaults, (String::new(), Vec::new()))
     };
+    let machine_kind = machine.machine.unwrap_or(defaults.0);
     let boot = Boot {
         image: path,
-        machine: machine.machine.unwrap_or(defaults.0),
+        machine: machine_kind,
         memory: machine.memory.unwrap_or(defaults.1),
         processors: machine.processors.unwrap_or(if machine.icount { Processors::default() } else { defaults.2 }),
         engine: accelerator::choose(machine.accel, machine.icount)?,
         limit,
         words: words.to_vec(),
+        devices: devices::arguments(machine_kind, &wanted.0, &wanted.1, &[])?,
     };
     Ok((boot, symbols))
 }

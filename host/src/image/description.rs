@@ -35,8 +35,9 @@ use toml::Spanned;
 use super::archive::Members;
 use super::mistake::{check_name, closest, listed, report, unreadable};
 use super::sizes::{MachineKind, Memory, Processors};
-use super::written::{Placement, Routes, WrittenComponent, WrittenDomain, WrittenFile};
+use super::written::{DeviceKind, Placement, Routes, WrittenComponent, WrittenDevice, WrittenDomain, WrittenFile};
 use crate::bare::Package;
+use crate::devices::{Device, Disk};
 use crate::workspace;
 
 /// A checked description of an image.
@@ -60,6 +61,8 @@ struct Written {
     programs: Vec<WrittenProgram>,
     #[serde(default, rename = "file")]
     files: Vec<WrittenFile>,
+    #[serde(default, rename = "device")]
+    devices: Vec<WrittenDevice>,
     placement: Option<Spanned<Placement>>,
     #[serde(default, rename = "component")]
     components: Vec<WrittenComponent>,
@@ -271,6 +274,37 @@ impl Description {
         let arguments = self.init().into_iter().flat_map(|init| &init.arguments);
         let arguments: Vec<&str> = arguments.map(|argument| argument.get_ref().as_str()).collect();
         (!arguments.is_empty()).then(|| arguments.join("\0").into_bytes())
+    }
+
+    /// The devices of the virtual machine.
+    pub fn devices(&self) -> Result<Vec<Device>> {
+        self.file.devices.iter().map(|device| self.device(device)).collect()
+    }
+
+    fn device(&self, written: &WrittenDevice) -> Result<Device> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let disk = match (&written.size, &written.path) {
+            (Some(size), None) => Some(Disk::Scratch(size.get_ref().bytes())),
+            (None, Some(path)) => Some(Disk::File { path: folder.join(path.get_ref()), read_only: written.read_only }),
+            (None, None) => None,
+            (Some(size), Some(_)) => {
+                let mend = "keep `size` for a disk of zeros, or `path` for one with contents";
+                return Err(self.wrong(size.span(), "this disk has both a size and a path", mend));
+            }
+        };
+        match (*written.kind.get_ref(), disk) {
+            (DeviceKind::Network, None) => Ok(Device::Network),
+            (DeviceKind::Entropy, None) => Ok(Device::Entropy),
+            (DeviceKind::Disk, Some(disk)) => Ok(Device::Disk(disk)),
+            (DeviceKind::Disk, None) => {
+                let mend = "add `size = \"64M\"` for a disk of zeros, or `path` for one with contents";
+                Err(self.wrong(written.kind.span(), "this disk has neither a size nor a path", mend))
+            }
+            (DeviceKind::Network | DeviceKind::Entropy, Some(_)) => {
+                let what = "only a disk has a size or a path";
+                Err(self.wrong(written.kind.span(), what, "remove them, or write `kind = \"disk\"`"))
+            }
+        }
     }
 
     /// Adds the files that the image names to the members of its archive.

@@ -114,6 +114,10 @@ impl Size {
         Self(count << 20)
     }
 
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+
     pub fn pages(self) -> u64 {
         self.0 / Self::PAGE
     }

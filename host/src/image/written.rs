@@ -23,6 +23,10 @@
 //! [route]                        # only where several components provide what one uses
 //! web.network = "net"            # or "net.network", if it provides the interface twice
 //!
+//! [[device]]                     # what `tessera run` puts into the virtual machine: "network", "disk", "entropy"
+//! kind = "disk"
+//! size = "64M"                   # zeros at each start; or `path`, and perhaps `read-only = true`
+//!
 //! [[file]]                       # any number of further members of the boot archive
 //! name = "root.img"
 //! path = "web/root.img"          # from the folder of the image.toml
@@ -104,6 +108,27 @@ pub enum WrittenRestart {
     Always,
     OnFailure,
     Never,
+}
+
+/// A device of the virtual machine.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenDevice {
+    pub kind: Spanned<DeviceKind>,
+    /// Of a disk: so many zeros at each start.
+    pub size: Option<Spanned<Size>>,
+    /// Of a disk: a file, from the folder of the image.toml.
+    pub path: Option<Spanned<String>>,
+    #[serde(default, rename = "read-only")]
+    pub read_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    Network,
+    Disk,
+    Entropy,
 }
 
 #[derive(Debug, Deserialize)]

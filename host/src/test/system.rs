@@ -15,6 +15,7 @@ use miette::{IntoDiagnostic, Result, miette};
 use super::outcome::{Counts, Outcome, count};
 use super::{Case, Suite, command};
 use crate::accelerator::{GREETING, PROBE_IMAGE};
+use crate::devices;
 use crate::image::{self, Description, MachineKind};
 use crate::progress::Step;
 use crate::qemu::{Boot, Ending, Engine};
@@ -59,6 +60,9 @@ const HELLO: Expected = Expected {
 const TESTS: Expected =
     Expected { image: "images/test.toml", memory: "256M", seconds: 150, lines: &[], runs_tests: true, ..HELLO };
 
+/// The smallest image of components.
+const COMPONENTS: &str = "images/echo.toml";
+
 /// The component system: a component that is crashed and killed a thousand times, and one that goes on using it.
 const RESTART: Expected = Expected {
     image: "images/restart.toml",
@@ -99,7 +103,7 @@ fn boots() -> Vec<Expected> {
         Expected { name: "tests-on-2-processors-of-microvm", processors: 2, machine: Microvm, ..TESTS },
         Expected {
             name: "one-component-calls-another-in-its-own-domain",
-            image: "images/echo.toml",
+            image: COMPONENTS,
             lines: &["the echo of `Good morning` is `Good morning`, and it was asked 1 times"],
             ..HELLO
         },
@@ -186,10 +190,10 @@ pub fn suite() -> Suite {
 }
 
 fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> {
+    let description = Description::read(&workspace::root().join(expected.image))?;
     let (image, symbols) = match built.borrow_mut().entry(expected.image) {
         std::collections::btree_map::Entry::Occupied(entry) => entry.get().clone(),
         std::collections::btree_map::Entry::Vacant(entry) => {
-            let description = Description::read(&workspace::root().join(expected.image))?;
             entry.insert(image::build_to_target(&description)?).clone()
         }
     };
@@ -202,9 +206,12 @@ fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> 
         engine: expected.engine,
         limit: Some(Duration::from_secs(expected.seconds)),
         words: expected.words.iter().map(|word| (*word).to_owned()).collect(),
+        devices: devices::arguments(expected.machine, description.name(), &description.devices()?, &[])?,
     };
     let mut console = Vec::new();
-    let ending = boot.run(symbols, false, &mut console)?;
+    let ending = boot.run(symbols, false, &mut console);
+    devices::remove_scratch();
+    let ending = ending?;
     Ok(judge(expected, ending, String::from_utf8_lossy(&console).into_owned()))
 }
 
@@ -231,26 +238,36 @@ fn judge(expected: &Expected, ending: Ending, console: String) -> Outcome {
     }
 }
 
-/// Builds the hello image in a copy of the checkout at another path, and compares.
+/// Builds an image of a program and one of components in a copy of the checkout at another path, and compares.
 fn same_to_the_byte(step: &mut Step) -> Result<Outcome> {
-    let (image, _) = image::build_to_target(&Description::read(&workspace::root().join(PROBE_IMAGE))?)?;
+    for image in [PROBE_IMAGE, COMPONENTS] {
+        let outcome = is_same_elsewhere(image, step)?;
+        if outcome.failed > 0 {
+            return Ok(outcome);
+        }
+    }
+    Ok(Outcome::passed(2))
+}
+
+fn is_same_elsewhere(image: &str, step: &mut Step) -> Result<Outcome> {
+    let (built, _) = image::build_to_target(&Description::read(&workspace::root().join(image))?)?;
     let copy = workspace::target().join("tessera/copy of the checkout");
     copy_sources(&workspace::root(), &copy)?;
-    let output = copy.join("hello.elf");
+    let output = copy.join("image.elf");
     // Not by its path: the host suite's build may have put a newer file there since this program was started.
     let mut build = Command::new("/proc/self/exe");
     build.env("TESSERA_ROOT", &copy).env("CARGO_TARGET_DIR", copy.join("target"));
-    build.arg("build").arg(copy.join(PROBE_IMAGE)).arg("-o").arg(&output);
+    build.arg("build").arg(copy.join(image)).arg("-o").arg(&output);
     let finished = command::run(&mut build, step)?;
     if !finished.succeeded {
-        return Ok(Outcome::failed("the image cannot be built in a copy of the checkout", finished.output));
+        return Ok(Outcome::failed(format!("{image} cannot be built in a copy of the checkout"), finished.output));
     }
-    let (first, second) = (fs::read(image).into_diagnostic()?, fs::read(output).into_diagnostic()?);
+    let (first, second) = (fs::read(built).into_diagnostic()?, fs::read(output).into_diagnostic()?);
     let difference = first.iter().zip(&second).position(|(one, other)| one != other);
     Ok(match difference {
         None if first.len() == second.len() => Outcome::passed(1),
         None => Outcome::failed(format!("one image has {} bytes, the other {}", first.len(), second.len()), ""),
-        Some(at) => Outcome::failed(format!("two builds of one image differ from byte {at:#x} on"), ""),
+        Some(at) => Outcome::failed(format!("two builds of {image} differ from byte {at:#x} on"), ""),
     })
 }
 

@@ -1,0 +1,131 @@
+//! The devices of the virtual machine that an image asks for, as arguments of QEMU.
+//!
+//! They are virtio devices without the legacy interface: over PCI on a PC, over MMIO on a microvm. Nothing here knows
+//! what is done with them inside.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use miette::{IntoDiagnostic, Result, WrapErr};
+
+use crate::image::MachineKind;
+use crate::workspace;
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// A network behind QEMU: 10.0.2.0/24 with DHCP, this machine at 10.0.2.2.
+    Network,
+    /// A disk.
+    Disk(Disk),
+    /// A source of random numbers.
+    Entropy,
+}
+
+/// What is on a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Nothing: so many bytes of zeros at each start.
+    Scratch(u64),
+    /// A file.
+    File { path: PathBuf, read_only: bool },
+}
+
+/// A port of this machine that leads to one of the guest's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    /// As QEMU writes it: `tcp:127.0.0.1:8080-:80`.
+    pub rule: String,
+}
+
+/// QEMU's arguments for `devices` of the image `name`. Scratch disks are made.
+pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[Forwarding]) -> Result<Vec<String>> {
+    let (bus, options) = match machine {
+        MachineKind::Q35 => ("pci", ",disable-legacy=on"),
+        MachineKind::Microvm => ("device", ""),
+    };
+    let mut arguments = Vec::new();
+    if machine == MachineKind::Microvm && !devices.is_empty() {
+        // Not the default there, and without it the devices have the legacy interface.
+        arguments.extend(["-global".to_owned(), "virtio-mmio.force-legacy=false".to_owned()]);
+    }
+    for (index, device) in devices.iter().enumerate() {
+        let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
+        match device {
+            Device::Network => {
+                let rules: String = ports.iter().map(|port| format!(",hostfwd={}", port.rule)).collect();
+                add("-netdev", format!("user,id=device{index}{rules}"));
+                add("-device", format!("virtio-net-{bus},netdev=device{index}{options}"));
+            }
+            Device::Disk(disk) => {
+                let (path, mode) = match disk {
+                    Disk::Scratch(bytes) => (scratch(name, index, *bytes)?, ""),
+                    Disk::File { path, read_only: true } => (path.clone(), ",readonly=on"),
+                    Disk::File { path, read_only: false } => (path.clone(), ""),
+                };
+                let path = escaped(&path);
+                add("-drive", format!("if=none,id=device{index},format=raw,file={path}{mode}"));
+                add("-device", format!("virtio-blk-{bus},drive=device{index}{options}"));
+            }
+            Device::Entropy => {
+                add("-object", format!("rng-random,id=device{index},filename=/dev/urandom"));
+                add("-device", format!("virtio-rng-{bus},rng=device{index}{options}"));
+            }
+        }
+    }
+    Ok(arguments)
+}
+
+/// A path as a value among others: QEMU reads two commas as one.
+pub fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// Makes a disk of zeros. The process's number is in its name, as the same image may run twice.
+fn scratch(name: &str, index: usize, bytes: u64) -> Result<PathBuf> {
+    let folder = workspace::target().join("tessera/disks");
+    let path = folder.join(format!("{name}-{index}-{}.img", std::process::id()));
+    let make = || {
+        fs::create_dir_all(&folder)?;
+        File::create(&path)?.set_len(bytes)
+    };
+    make().into_diagnostic().wrap_err_with(|| format!("cannot make the disk {}", path.display()))?;
+    Ok(path)
+}
+
+/// Removes the disks that [`arguments`] made in this process.
+pub fn remove_scratch() {
+    let end = format!("-{}.img", std::process::id());
+    let Ok(entries) = fs::read_dir(workspace::target().join("tessera/disks")) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(&end)) {
+        // One that stays costs space until the next `cargo clean`.
+        let _ = fs::remove_file(entry.path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_device_has_a_back_end_of_its_own() {
+        let disk = Disk::File { path: "a,b.img".into(), read_only: true };
+        let devices = [Device::Network, Device::Disk(disk), Device::Entropy];
+        let ports = [Forwarding { rule: "tcp:127.0.0.1:8080-:80".to_owned() }];
+        let arguments = arguments(MachineKind::Q35, "web", &devices, &ports).unwrap().join(" ");
+        let expected = "-netdev user,id=device0,hostfwd=tcp:127.0.0.1:8080-:80 \
+            -device virtio-net-pci,netdev=device0,disable-legacy=on \
+            -drive if=none,id=device1,format=raw,file=a,,b.img,readonly=on \
+            -device virtio-blk-pci,drive=device1,disable-legacy=on \
+            -object rng-random,id=device2,filename=/dev/urandom \
+            -device virtio-rng-pci,rng=device2,disable-legacy=on";
+        assert_eq!(arguments, expected);
+    }
+
+    #[test]
+    fn a_microvm_has_them_on_its_own_bus() {
+        let arguments = arguments(MachineKind::Microvm, "web", &[Device::Network], &[]).unwrap().join(" ");
+        assert!(arguments.contains("virtio-net-device,netdev=device0"), "{arguments}");
+        assert!(arguments.contains("force-legacy=false"), "{arguments}");
+    }
+}
