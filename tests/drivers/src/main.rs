@@ -11,9 +11,10 @@ use alloc::vec::Vec;
 
 use tessera_interfaces::{Block, Cap, Device};
 use tessera_pci::{Authority, Pci, Ports};
-use tessera_runtime::object::IoPort;
-use tessera_runtime::{Start, log, own, program};
+use tessera_runtime::object::{IoPort, Mmio};
+use tessera_runtime::{Error, Start, log, own, program};
 use tessera_virtio_blk::VirtioBlk;
+use tessera_virtio_mmio::VirtioMmio;
 
 mod network;
 
@@ -29,21 +30,38 @@ fn main(mut start: Start) -> i32 {
     }
 }
 
-fn run(start: &mut Start) -> Result<(), alloc::string::String> {
-    let said = |error: tessera_runtime::Error| alloc::format!("{error}");
-    let ports: IoPort = start.take("ports").map_err(said)?;
-    let authority = Authority {
-        devices: start.take("devices").map_err(said)?,
-        interrupts: start.take("interrupts").map_err(said)?,
-        dma: start.take("dma").map_err(said)?,
-    };
-    let ports = ports.narrow(&own::pool(), 0xcf8, 8).map_err(said)?;
-    let pci = Pci::open(Arc::new(Ports::new(ports)), authority, Vec::new());
-    for device in pci.devices() {
-        log!("{:?}", device.function());
+/// What finds the devices.
+enum Bus {
+    Pci(Pci),
+    Mmio(VirtioMmio),
+}
+
+impl Bus {
+    fn open(start: &mut Start) -> Result<Bus, Error> {
+        let ports: IoPort = start.take("ports")?;
+        let (devices, interrupts, dma): (Mmio, _, _) =
+            (start.take("devices")?, start.take("interrupts")?, start.take("dma")?);
+        if start.arguments().any(|argument| argument == "mmio") {
+            let registers = devices.narrow(&own::pool(), tessera_virtio_mmio::BASE, 3 * 4096)?;
+            let authority = tessera_virtio_mmio::Authority { registers, interrupts, dma };
+            return VirtioMmio::open(authority, false).map(Bus::Mmio).map_err(|_| Error::BadState);
+        }
+        let ports = ports.narrow(&own::pool(), 0xcf8, 8)?;
+        let authority = Authority { devices, interrupts, dma };
+        Ok(Bus::Pci(Pci::open(Arc::new(Ports::new(ports)), authority, Vec::new())))
     }
-    let device: Cap<dyn Device> = Cap::local(pci.device("virtio-blk"));
-    let block = VirtioBlk::open(device).map_err(|error| alloc::format!("{error}"))?;
+
+    fn device(&self, client: &str) -> Cap<dyn Device> {
+        Cap::local(match self {
+            Bus::Pci(pci) => pci.device(client),
+            Bus::Mmio(mmio) => mmio.device(client),
+        })
+    }
+}
+
+fn run(start: &mut Start) -> Result<(), alloc::string::String> {
+    let bus = Bus::open(start).map_err(|error| alloc::format!("{error}"))?;
+    let block = VirtioBlk::open(bus.device("virtio-blk")).map_err(|error| alloc::format!("{error}"))?;
     log!("{:?}", block.geometry());
     let mut bytes = vec![0; 1 << 20];
     block.read(0, &mut bytes).map_err(|error| alloc::format!("{error:?}"))?;
@@ -53,5 +71,5 @@ fn run(start: &mut Start) -> Result<(), alloc::string::String> {
     block.flush().map_err(|error| alloc::format!("{error:?}"))?;
     block.read(3, &mut bytes).map_err(|error| alloc::format!("{error:?}"))?;
     log!("same: {}", bytes == pattern);
-    network::run(Cap::local(pci.device("virtio-net")))
+    network::run(bus.device("virtio-net"))
 }

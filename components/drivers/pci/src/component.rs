@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use tessera_runtime::component::{Context, StartError};
 use tessera_runtime::log;
 use tessera_runtime::object::{Dma, Interrupt, IoPort, Mmio};
+use tessera_virtio::client_wants;
 
 use crate::{Access, Authority, PciDevice, Ports, Window, scan, windows};
 
@@ -27,13 +28,9 @@ pub fn wanted(client: &str, wish: Option<&str>) -> Option<(u16, u16, usize)> {
         let index = parts.next().map_or(Some(0), |index| index.parse().ok())?;
         return parts.next().is_none().then_some((vendor, device, index));
     }
-    // Virtio 1.2, sections 4.1.2 and 5.
-    let kinds = [("virtio-net", 0x1041), ("virtio-blk", 0x1042), ("virtio-console", 0x1043), ("virtio-rng", 0x1044)];
-    kinds.iter().find_map(|(kind, device)| {
-        let rest = client.strip_prefix(kind)?;
-        let index = if rest.is_empty() { 0 } else { rest.strip_prefix('-')?.parse::<usize>().ok()?.checked_sub(1)? };
-        Some((0x1af4, *device, index))
-    })
+    let (device_type, index) = client_wants(client)?;
+    // Virtio 1.2, section 4.1.2.
+    Some((0x1af4, 0x1040_u16.checked_add(device_type as u16)?, index))
 }
 
 impl Pci {

@@ -63,3 +63,18 @@ pub mod device_type {
     /// Entropy source.
     pub const ENTROPY: u32 = 4;
 }
+
+/// Which virtio device a client of a bus is meant to get, by the client's name: `virtio-net` the first network card, `virtio-net-2` the
+/// second. Answers the device type and the how manieth of these, from 0 on.
+pub fn client_wants(client: &str) -> Option<(u32, usize)> {
+    let kinds = [
+        ("virtio-net", device_type::NETWORK),
+        ("virtio-blk", device_type::BLOCK),
+        ("virtio-console", device_type::CONSOLE),
+        ("virtio-rng", device_type::ENTROPY),
+    ];
+    kinds.iter().find_map(|(kind, device_type)| match client.strip_prefix(kind)? {
+        "" => Some((*device_type, 0)),
+        rest => Some((*device_type, rest.strip_prefix('-')?.parse::<usize>().ok()?.checked_sub(1)?)),
+    })
+}

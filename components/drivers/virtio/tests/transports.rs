@@ -215,3 +215,12 @@ fn pieces_follow_the_bus_addresses() {
     let wraps = DmaMemory::new(Memory::private(PAGE), vec![u64::MAX]).unwrap();
     assert_eq!(wraps.address(8), None);
 }
+
+#[test]
+fn a_clients_name_says_which_device_it_is_meant_to_get() {
+    assert_eq!(client_wants("virtio-net"), Some((1, 0)));
+    assert_eq!(client_wants("virtio-blk-2"), Some((2, 1)));
+    for other in ["net", "virtio-net-0", "virtio-net-x", "virtio-network", "virtio-net-99999999999999999999", ""] {
+        assert_eq!(client_wants(other), None, "{other}");
+    }
+}

@@ -1,0 +1,155 @@
+//! One device as its driver sees it.
+
+use alloc::sync::Arc;
+
+use tessera_interfaces::{Device, DeviceError, Identity, Width};
+use tessera_runtime::abi::PAGE;
+use tessera_runtime::object::{Dma, Interrupt, Mmio as Pages};
+use tessera_runtime::sync::Mutex;
+use tessera_runtime::{Object, Rights, Window, own};
+use tessera_virtio::{Mmio, Transport};
+
+use crate::SLOT;
+
+/// What the bus holds for all devices.
+pub struct Authority {
+    /// The memory with the slots, from [`crate::BASE`] on.
+    pub registers: Pages,
+    /// The lines.
+    pub interrupts: Interrupt,
+    /// Memory that devices reach by themselves.
+    pub dma: Dma,
+}
+
+/// A device in a slot.
+pub struct MmioDevice {
+    authority: Arc<Authority>,
+    transport: Mmio<Window>,
+    slot: usize,
+    line: u64,
+    /// The memory that the device was let reach. Dropped after a reset only.
+    dma: Mutex<Option<Dma>>,
+}
+
+fn refused(error: tessera_runtime::Error) -> DeviceError {
+    match error {
+        tessera_runtime::Error::NoQuota => DeviceError::LimitReached,
+        _ => DeviceError::Device,
+    }
+}
+
+impl MmioDevice {
+    pub(crate) fn new(authority: Arc<Authority>, transport: Mmio<Window>, slot: usize, line: u64) -> Self {
+        let device = MmioDevice { authority, transport, slot, line, dma: Mutex::new(None) };
+        // One that does not stop is told to again before anybody gets it.
+        let _ = device.stop(&mut device.dma.lock());
+        device
+    }
+
+    /// Its slot's number.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// Its registers.
+    pub fn transport(&self) -> &dyn Transport {
+        &self.transport
+    }
+
+    /// Ends what the device does (Virtio 2.4.1), then lets go of the memory that it reached.
+    fn stop(&self, dma: &mut Option<Dma>) -> Result<(), DeviceError> {
+        const PATIENCE: u32 = 100_000;
+        self.transport.set_status(0);
+        if !(0..PATIENCE).any(|_| self.transport.status() == 0) {
+            // The memory stays held: better lost than somebody else's.
+            return Err(DeviceError::Device);
+        }
+        if let Some(dma) = dma.take() {
+            let _ = dma.revoke();
+        }
+        Ok(())
+    }
+}
+
+impl Device for MmioDevice {
+    fn identity(&self) -> Result<Identity, DeviceError> {
+        Ok(Identity {
+            vendor: 0,
+            device: self.transport.device_type() as u16,
+            class: 0,
+            subsystem_vendor: 0,
+            subsystem: 0,
+            revision: 0,
+            place: self.slot as u32,
+            interrupts: 1,
+        })
+    }
+
+    fn configuration_read(&self, _offset: u32, _width: Width) -> Result<u32, DeviceError> {
+        Err(DeviceError::NotSupported)
+    }
+
+    fn configuration_write(&self, _offset: u32, _width: Width, _value: u32) -> Result<(), DeviceError> {
+        Err(DeviceError::NotSupported)
+    }
+
+    fn registers(&self, window: u32) -> Result<(Pages, u64, u64), DeviceError> {
+        if window != 0 {
+            return Err(DeviceError::NotFound);
+        }
+        let offset = self.slot.saturating_mul(SLOT) as u64;
+        let inside = offset % PAGE;
+        let start = offset.saturating_sub(inside);
+        let base = crate::BASE.saturating_add(start);
+        let pages = self.authority.registers.narrow(&own::pool(), base, PAGE).map_err(refused)?;
+        Ok((pages, inside, SLOT as u64))
+    }
+
+    fn interrupt(&self, index: u32) -> Result<Interrupt, DeviceError> {
+        if index != 0 {
+            return Err(DeviceError::NotFound);
+        }
+        self.authority.interrupts.narrow(&own::pool(), self.line, 1).map_err(refused)
+    }
+
+    fn dma(&self) -> Result<Dma, DeviceError> {
+        let mut held = self.dma.lock();
+        // A driver that begins anew must not find its predecessor's memory still within the device's reach.
+        self.stop(&mut held)?;
+        let dma = self.authority.dma.create(&own::pool()).map_err(refused)?;
+        let lent = dma.duplicate(Rights::MAP | Rights::TRANSFER).map_err(refused)?;
+        *held = Some(dma);
+        Ok(lent)
+    }
+
+    fn reset(&self) -> Result<(), DeviceError> {
+        self.stop(&mut self.dma.lock())
+    }
+}
+
+/// What a client gets whose device the machine does not have: it can find that out, and report it.
+pub struct Absent;
+
+impl Device for Absent {
+    fn identity(&self) -> Result<Identity, DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn configuration_read(&self, _offset: u32, _width: Width) -> Result<u32, DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn configuration_write(&self, _offset: u32, _width: Width, _value: u32) -> Result<(), DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn registers(&self, _window: u32) -> Result<(Pages, u64, u64), DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn interrupt(&self, _index: u32) -> Result<Interrupt, DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn dma(&self) -> Result<Dma, DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn reset(&self) -> Result<(), DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+}
