@@ -101,6 +101,7 @@ fn greets(image: &Path, symbols: &Symbols, engine: Engine) -> Result<std::result
         limit: Some(PROBE_LIMIT),
         words: Vec::new(),
         devices: Vec::new(),
+        keys_go_to_the_guest: false,
     };
     let mut console = Vec::new();
     let ending = boot.run(symbols.clone(), false, &mut console)?;

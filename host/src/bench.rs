@@ -123,6 +123,7 @@ fn measure(description: &Description, engine: Engine) -> Result<Vec<Figure>> {
         limit: Some(LIMIT),
         words: Vec::new(),
         devices: Vec::new(),
+        keys_go_to_the_guest: false,
     };
     step.note(if engine == Engine::Counting { "counting instructions" } else { "plain" });
     let mut console = Vec::new();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::accelerator::Accelerator;
+use crate::container::PortMapping;
 use crate::image::{MachineKind, Memory, Processors};
 
 /// Tessera, an operating system made of capabilities and components.
@@ -28,12 +29,24 @@ First steps:
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build an image and boot it, with its console on this terminal
+    /// Run a Linux container, or an image of Tessera, with its console on this terminal
     #[command(after_help = "\
+WHAT is one of these:
+  nginx.tar                  an image saved by `docker save`, an OCI archive, or a root file system; also .gz or .zst
+  ./folder                   an OCI layout, or a root file system
+  ./program                  one static Linux program
+  docker://nginx:1.27        an image in a registry
+  debian:nginx-light,curl    packages of Debian with all that they need (their scripts are not run: users, alternatives
+                             and certificates are set up in their place)
+  images/hello.toml          the description of an image of Tessera, or the ELF file that `tessera build` made of one
+
 The guest's exit code becomes the command's, up to 124. The command's own codes are 124 (time-out), 125 (the guest
 could not be booted, or its code was larger than 124), 126 (the kernel crashed) and 130 (Ctrl-C).
 
 Examples:
+  ./tessera run nginx.tar -p 8080:80            then: curl http://localhost:8080
+  ./tessera run debian:nginx-light -p 8080:80 -- nginx -g 'daemon off;'
+  ./tessera run alpine.tar -it -- /bin/sh
   ./tessera run images/hello.toml
   ./tessera run images/test.toml -- handles     words after `--` are appended to the first process's arguments
   ./tessera run hello.elf --timeout 10          boot a file that `tessera build` made")]
@@ -58,16 +71,65 @@ Example:
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The image: an image.toml, or the ELF file that `tessera build` made from one
-    pub image: PathBuf,
+    /// A container's image in one of many forms, or an image of Tessera (see below)
+    #[arg(value_name = "WHAT")]
+    pub image: String,
+    #[command(flatten)]
+    pub container: ContainerOptions,
     #[command(flatten)]
     pub machine: Machine,
     /// Kill the guest after this many seconds
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Words appended to the arguments of the first process
+    /// A container's command, in place of its image's; else words appended to the arguments of the first process
     #[arg(last = true)]
     pub words: Vec<String>,
+}
+
+/// What is said of a container and not of its machine.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Containers")]
+pub struct ContainerOptions {
+    /// Lead a port of this machine to one of the container: 8080:80, 0.0.0.0:8080:80 (from everywhere, not from this
+    /// machine alone), 5353:53/udp
+    #[arg(short, long = "publish", value_name = "HOST:GUEST")]
+    pub ports: Vec<PortMapping>,
+    /// Set a variable of the environment; a NAME alone passes this machine's value on
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    pub environment: Vec<String>,
+    /// The program that is run, in place of the image's entry point
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// The user: a name of the image or a number, and perhaps a group behind a colon
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// The working directory
+    #[arg(short, long, value_name = "FOLDER")]
+    pub workdir: Option<String>,
+    /// The container's name for itself [default: tessera]
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Give the program this terminal's input
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Make its input and output a terminal (with -i: `-it`)
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Seconds between the stop signal and the end by force [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u32>,
+    /// Ask the registry or Debian's mirror again, even if the image is here
+    #[arg(long)]
+    pub pull: bool,
+    /// Print when what happened, once the container has ended; with -p, when the first byte of an answer came
+    #[arg(long)]
+    pub timing: bool,
+    /// Print one JSON object on standard error once the container has ended
+    #[arg(long)]
+    pub json: bool,
+    /// The description of the system that the container runs on [default: images/container.toml]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub system: Option<PathBuf>,
 }
 
 /// The virtual machine. What is not given is taken from the image.toml.
@@ -92,8 +154,12 @@ pub struct Machine {
 
 #[derive(Debug, Args)]
 pub struct Build {
-    /// The image.toml
-    pub image: PathBuf,
+    /// The image.toml, or anything that `run` takes for a container
+    #[arg(value_name = "WHAT")]
+    pub image: String,
+    /// The description of the system that a container runs on [default: images/container.toml]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub system: Option<PathBuf>,
     /// Where the ELF file goes [default: under target/tessera/images]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -10,6 +10,7 @@ mod accelerator;
 mod bare;
 mod bench;
 mod cli;
+mod container;
 mod devices;
 mod image;
 mod mirror;

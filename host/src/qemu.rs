@@ -55,6 +55,8 @@ pub struct Boot {
     pub words: Vec<String>,
     /// QEMU's arguments for devices.
     pub devices: Vec<String>,
+    /// Whether keys such as Ctrl-C are the guest's, and not this command's.
+    pub keys_go_to_the_guest: bool,
 }
 
 /// How a boot ended.
@@ -122,6 +124,10 @@ impl Boot {
             (Engine::Tcg, 1) | (Engine::Counting, _) => ("tcg,thread=single", "max"),
             (Engine::Tcg, _) => ("tcg,thread=multi", "max"),
         };
+        let console = match self.keys_go_to_the_guest {
+            true => "stdio,id=console,signal=off",
+            false => "stdio,id=console",
+        };
         let memory = self.memory.to_string();
         let processors = self.processors.count().to_string();
         let mut arguments: Vec<OsString> = [
@@ -130,8 +136,10 @@ impl Boot {
             "-display",
             "none",
             "-no-reboot",
+            "-chardev",
+            console,
             "-serial",
-            "stdio",
+            "chardev:console",
             "-device",
             EXIT_DEVICE,
             "-machine",
@@ -264,6 +272,7 @@ mod tests {
             limit: None,
             words: Vec::new(),
             devices: Vec::new(),
+            keys_go_to_the_guest: false,
         }
     }
 

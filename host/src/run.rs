@@ -9,15 +9,20 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use crate::accelerator;
 use crate::cli::{Build, Machine, Run};
+use crate::container::{Source, launch};
 use crate::devices;
 use crate::image::{self, Description, MachineKind, Memory, Processors};
 use crate::qemu::{Boot, Ending};
 use crate::symbols::Symbols;
 use crate::workspace;
 
-/// Builds the image if it is a description, boots it, and answers with the command's exit code.
+/// Runs what was given, and answers with the command's exit code.
 pub fn run(run: &Run) -> Result<u8> {
-    let (boot, symbols) = prepare(&run.image, &run.machine, run.timeout.map(Duration::from_secs), &run.words)?;
+    if !is_tessera(&run.image) {
+        return launch::run(run, &Source::of(&run.image)?);
+    }
+    let image = Path::new(&run.image);
+    let (boot, symbols) = prepare(image, &run.machine, run.timeout.map(Duration::from_secs), &run.words)?;
     let ending = boot.run(symbols, true, &mut io::stdout().lock());
     devices::remove_scratch();
     let ending = ending?;
@@ -60,8 +65,17 @@ pub fn prepare(image: &Path, machine: &Machine, limit: Option<Duration>, words: 
         limit,
         words: words.to_vec(),
         devices: devices::arguments(machine_kind, &wanted.0, &wanted.1, &[])?,
+        keys_go_to_the_guest: false,
     };
     Ok((boot, symbols))
+}
+
+/// Whether `given` is an image of Tessera: a description, or a file made from one. Everything else is a container's.
+fn is_tessera(given: &str) -> bool {
+    let path = Path::new(given);
+    is_description(path)
+        || path.extension().is_some_and(|extension| extension == "elf") && !path.exists()
+        || path.is_file() && fs::read(path).is_ok_and(|file| image::is_image(&file))
 }
 
 fn is_description(path: &Path) -> bool {
@@ -70,7 +84,10 @@ fn is_description(path: &Path) -> bool {
 
 /// Builds an image and says where it is.
 pub fn build(build: &Build) -> Result<u8> {
-    let description = Description::read(&build.image)?;
+    if !is_tessera(&build.image) {
+        return launch::build(&Source::of(&build.image)?, build.system.as_ref(), build.output.as_ref());
+    }
+    let description = Description::read(Path::new(&build.image))?;
     let image = image::build(&description)?;
     let path = match &build.output {
         Some(path) => path.clone(),

@@ -40,10 +40,36 @@ fn an_image_that_is_not_there_is_an_error_and_no_guest_code() {
 }
 
 #[test]
-fn a_file_that_is_no_image_is_not_booted() {
-    let output = tessera(&["run", env!("CARGO_BIN_EXE_tessera")]);
+fn a_file_that_can_be_run_in_no_way_is_not_booted() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text");
+    fs::write(&text, "a text").unwrap();
+    let cases = [
+        (text.to_str().unwrap(), "neither an image, nor a tar file, nor a program"),
+        // A program of this machine, but not a static one.
+        (env!("CARGO_BIN_EXE_tessera"), "needs the loader"),
+        ("debian:Not_a_package", "is not the name of a Debian package"),
+        ("docker://UPPER", "is not the name of an image"),
+    ];
+    for (given, expected) in cases {
+        let output = tessera(&["run", given]);
+        let told = errors(&output).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert_eq!(output.status.code(), Some(125), "{told}");
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+fn a_port_in_use_and_a_wrong_mapping_are_told_before_anything_is_made() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let output = tessera(&["run", folder.path().to_str().unwrap(), "-p", &format!("{port}:80")]);
     assert_eq!(output.status.code(), Some(125));
-    assert!(errors(&output).contains("is not an image of Tessera"), "{}", errors(&output));
+    assert!(errors(&output).contains("is in use"), "{}", errors(&output));
+    let output = tessera(&["run", "x", "-p", "80"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("HOST:GUEST"), "{}", errors(&output));
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use miette::{IntoDiagnostic, Result};
+use miette::{IntoDiagnostic, Result, miette};
 
 /// The header's first bytes.
 pub const MAGIC: [u8; 16] = *b"TESSERA-ARCHIVE\0";
@@ -44,6 +44,22 @@ pub fn pack(members: &Members) -> Result<Vec<u8>> {
     header[16..24].copy_from_slice(&(tar.len() as u64).to_le_bytes());
     header[24..56].copy_from_slice(blake3::hash(tar).as_bytes());
     Ok(packed)
+}
+
+/// The members of a packed archive.
+pub fn unpack(packed: &[u8]) -> Result<Members<'_>> {
+    let tar = packed.get(HEADER_LENGTH..).unwrap_or_default();
+    let mut members = Members::new();
+    for entry in tar::Archive::new(tar).entries().into_diagnostic()? {
+        let entry = entry.into_diagnostic()?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let place = entry.raw_file_position() as usize;
+        let contents = tar.get(place..place.saturating_add(entry.size() as usize));
+        if path != PADDING {
+            members.insert(path, contents.ok_or_else(|| miette!("the archive is cut short"))?.into());
+        }
+    }
+    Ok(members)
 }
 
 /// Whether a member is one that programs map: programs themselves are copied into place.
@@ -100,6 +116,17 @@ mod tests {
         assert_eq!(header[24..56], *blake3::hash(tar).as_bytes());
         assert!(header[56..].iter().all(|byte| *byte == 0));
         assert_eq!(tar.len() % 512, 0);
+    }
+
+    #[test]
+    fn what_was_packed_can_be_unpacked_and_packed_again() {
+        let mut members = members();
+        members.insert("root.img".to_owned(), vec![5; 4096].into());
+        let packed = pack(&members).unwrap();
+        let unpacked = super::unpack(&packed).unwrap();
+        assert_eq!(unpacked, members);
+        assert_eq!(pack(&unpacked).unwrap(), packed);
+        assert!(super::unpack(&packed[..packed.len() / 2]).is_err());
     }
 
     #[test]

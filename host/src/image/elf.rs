@@ -69,6 +69,37 @@ pub fn with_archive(kernel: &[u8], archive: &[u8]) -> Result<Vec<u8>> {
     Ok(file)
 }
 
+/// The archive of an image.
+pub fn archive(image: &[u8]) -> Result<&[u8]> {
+    let (_, segments) = parse(image)?;
+    archive_of(image, segments).map(|(_, archive)| archive)
+}
+
+/// The image with another archive in place of its own.
+pub fn replace_archive(image: &[u8], archive: &[u8]) -> Result<Vec<u8>> {
+    let (header, segments) = parse(image)?;
+    let (index, _) = archive_of(image, segments)?;
+    let mut segment: Segment = segments[index];
+    let offset = segment.p_offset(LITTLE);
+    segment.p_filesz.set(LITTLE, archive.len() as u64);
+    segment.p_memsz.set(LITTLE, archive.len() as u64);
+    let mut file = Vec::with_capacity(offset as usize + archive.len());
+    file.extend_from_slice(slice_to(image, offset)?);
+    overwrite(&mut file, header.e_phoff(LITTLE) as usize + index * size_of::<Segment>(), bytes_of(&segment))?;
+    file.extend_from_slice(archive);
+    Ok(file)
+}
+
+/// The segment of an image's archive, and its contents.
+fn archive_of<'a>(image: &'a [u8], segments: &[Segment]) -> Result<(usize, &'a [u8])> {
+    let loaded = segments.iter().enumerate().filter(|(_, segment)| segment.p_type(LITTLE) == PT_LOAD);
+    let last = loaded.max_by_key(|(_, segment)| segment.p_paddr(LITTLE));
+    let found = last.and_then(|(index, segment)| Some((index, segment.data(LITTLE, image).ok()?)));
+    found
+        .filter(|(_, archive)| archive.starts_with(&MAGIC) && archive.len() > HEADER_LENGTH)
+        .ok_or_else(|| miette!("the file is no image with an archive"))
+}
+
 /// Finds the segment that holds `.archive` and checks that it may grow.
 fn archive_segment(kernel: &[u8], header: &Header, segments: &[Segment]) -> Result<usize> {
     let sections = header.sections(LITTLE, kernel).map_err(damaged)?;

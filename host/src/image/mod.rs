@@ -80,6 +80,13 @@ pub fn build(description: &Description) -> Result<Image> {
     Ok(Image { file, symbols: Symbols::new(symbols) })
 }
 
+/// The image `base` with further members in its archive.
+pub fn extend(base: &[u8], more: &[(&str, &[u8])]) -> Result<Vec<u8>> {
+    let mut members = archive::unpack(elf::archive(base)?)?;
+    members.extend(more.iter().map(|(name, contents)| ((*name).to_owned(), (*contents).into())));
+    elf::replace_archive(base, &archive::pack(&members)?)
+}
+
 /// The packages of the domains' programs.
 fn domains(description: &Description, system: &System) -> BTreeMap<String, Files> {
     let root = workspace::root();

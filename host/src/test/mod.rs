@@ -4,6 +4,7 @@
 //! tested. The last line is `N passed, N failed`, where a case that itself runs many tests counts as many.
 
 mod command;
+mod containers;
 mod fuzz;
 mod host;
 mod outcome;

@@ -186,6 +186,7 @@ pub fn suite() -> Suite {
         let built = Rc::clone(&built);
         Case::new(expected.name, move |step| boot(&expected, &built, step))
     }));
+    cases.extend(super::containers::cases());
     Suite { name: "system", about: "booted images do what they should", cases }
 }
 
@@ -207,6 +208,7 @@ fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> 
         limit: Some(Duration::from_secs(expected.seconds)),
         words: expected.words.iter().map(|word| (*word).to_owned()).collect(),
         devices: devices::arguments(expected.machine, description.name(), &description.devices()?, &[])?,
+        keys_go_to_the_guest: false,
     };
     let mut console = Vec::new();
     let ending = boot.run(symbols, false, &mut console);

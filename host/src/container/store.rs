@@ -1,0 +1,103 @@
+//! Root images that were made, kept under the target folder. What they were made from is told apart by what the file
+//! system says about it (names, sizes, times), so that an image that was run before is not even read.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use blake3::Hasher;
+use miette::{IntoDiagnostic, Result, WrapErr};
+
+use super::debian;
+use super::settings::Settings;
+use super::source::Source;
+use crate::progress::Step;
+use crate::workspace;
+
+/// A root image on the disk.
+pub struct Kept {
+    pub path: PathBuf,
+    pub settings: Settings,
+}
+
+/// The root image of `source`, made if it is not there, or if it is to be made anew.
+pub fn root(source: &Source, renew: bool) -> Result<Kept> {
+    let folder = workspace::target().join("tessera/roots");
+    fs::create_dir_all(&folder).into_diagnostic().wrap_err_with(|| format!("cannot write to {}", folder.display()))?;
+    if !renew
+        && let Some(key) = key(source)?
+        && let Some(kept) = find(&folder, &key)
+    {
+        return Ok(kept);
+    }
+    let mut step = Step::start(format!("making the root file system of {}", source.name()));
+    let unpacked = source.unpack(&mut step, renew)?;
+    step.note("writing the root image");
+    // What the source is may have become known only now.
+    let key = key(source)?.unwrap_or_else(|| "unknown".to_owned());
+    let path = folder.join(format!("{key}.erofs"));
+    unpacked.building.write(&path)?;
+    let settings = serde_json::to_vec_pretty(&unpacked.settings).into_diagnostic()?;
+    // The settings come last: without them the image does not count.
+    crate::image::write(&folder.join(format!("{key}.json")), &settings)?;
+    Ok(Kept { path, settings: unpacked.settings })
+}
+
+fn find(folder: &Path, key: &str) -> Option<Kept> {
+    let path = folder.join(format!("{key}.erofs"));
+    let settings = fs::read(folder.join(format!("{key}.json"))).ok()?;
+    let settings = serde_json::from_slice(&settings).ok()?;
+    path.exists().then_some(Kept { path, settings })
+}
+
+/// Tells sources apart: equal keys, equal root images. `None` if it cannot be told yet.
+fn key(source: &Source) -> Result<Option<String>> {
+    let mut hash = Hasher::new();
+    // Another version of this command may make other images.
+    add_file(&mut hash, Path::new("/proc/self/exe"))?;
+    match source {
+        Source::Debian(names) => {
+            let Some(stamp) = debian::stamp()? else { return Ok(None) };
+            hash.update(b"debian\0").update(names.join(",").as_bytes()).update(stamp.as_bytes());
+        }
+        Source::Registry(name) => {
+            hash.update(b"registry\0").update(name.as_bytes());
+        }
+        Source::Program(path) | Source::Tar(path) => add_file(&mut hash, path)?,
+        Source::Folder(path) => {
+            let mut waiting = vec![path.clone()];
+            while let Some(path) = waiting.pop() {
+                let cannot = || format!("cannot read {}", path.display());
+                let found = fs::symlink_metadata(&path).into_diagnostic().wrap_err_with(cannot)?;
+                add(&mut hash, &path, &found);
+                if found.is_dir() {
+                    let entries = fs::read_dir(&path).into_diagnostic().wrap_err_with(cannot)?;
+                    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+                    paths.sort();
+                    waiting.extend(paths);
+                }
+            }
+        }
+    }
+    Ok(Some(hash.finalize().to_hex().get(..32).unwrap_or_default().to_owned()))
+}
+
+fn add_file(hash: &mut Hasher, path: &Path) -> Result<()> {
+    let cannot = || format!("cannot read {}", path.display());
+    let path = path.canonicalize().into_diagnostic().wrap_err_with(cannot)?;
+    let found = fs::metadata(&path).into_diagnostic().wrap_err_with(cannot)?;
+    add(hash, &path, &found);
+    Ok(())
+}
+
+fn add(hash: &mut Hasher, path: &Path, found: &fs::Metadata) {
+    hash.update(path.as_os_str().as_bytes()).update(b"\0");
+    for number in [found.size(), found.ino(), found.mode().into(), found.uid().into(), found.gid().into()] {
+        hash.update(&number.to_le_bytes());
+    }
+    // A change of the owner or of an attribute changes this time, and no other.
+    for number in [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()] {
+        hash.update(&number.to_le_bytes());
+    }
+}

@@ -1,0 +1,145 @@
+//! Containers as the host hands them over: the guest finds the root image and the note as they were packed.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result};
+use tar::{Builder, EntryType, Header};
+
+use super::Case;
+use super::outcome::Outcome;
+use crate::container::{self, Overrides, Source};
+use crate::image::{MachineKind, Processors};
+use crate::progress::Step;
+use crate::qemu::{Boot, Ending, Engine};
+use crate::workspace;
+
+/// Stands for the system: a program that prints what it finds.
+const PROBE: &str = "tests/root/image.toml";
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("a-container-finds-its-files-and-what-to-run", handed_over),
+        Case::new("a-container-that-was-run-before-is-not-made-again", kept),
+    ]
+}
+
+/// Writes a root file system as a tar file, and answers the number of files and bytes in it and the sum of the bytes.
+fn write_root(path: &Path) -> io::Result<(u64, u64, u64)> {
+    let mut tar = Builder::new(fs::File::create(path)?);
+    let (mut files, mut bytes, mut sum) = (0, 0, 0u64);
+    let mut file = |name: &str, contents: &[u8]| {
+        let mut header = Header::new_gnu();
+        header.set_size(contents.len() as u64);
+        header.set_mode(0o755);
+        header.set_entry_type(EntryType::Regular);
+        files += 1;
+        bytes += contents.len() as u64;
+        sum += contents.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        tar.append_data(&mut header, name, contents)
+    };
+    // The smallest file that Linux would take for a program: nothing runs it here.
+    let mut program = vec![0; 64];
+    program[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    program[16] = 2;
+    program[18] = 62;
+    file("bin/serve", &program)?;
+    let pattern: Vec<u8> = (0..5_000_000u32).map(|at| (at / 3) as u8 ^ 0x5a).collect();
+    file("data/large", &pattern)?;
+    file("data/empty", b"")?;
+    for index in 0..300 {
+        file(&format!("many/{index:0>100}"), index.to_string().as_bytes())?;
+    }
+    tar.finish()?;
+    Ok((files, bytes, sum))
+}
+
+/// Boots the container that `overrides` make of the tar file at `path`, and answers its console.
+fn boot(path: &Path, overrides: &Overrides, machine: MachineKind) -> Result<(Ending, String)> {
+    let source = Source::of(&path.display().to_string())?;
+    let container = container::prepare(&source, overrides, &workspace::root().join(PROBE), None)?;
+    let boot = Boot {
+        image: container.image,
+        machine,
+        memory: container.memory,
+        processors: Processors::default(),
+        engine: Engine::Tcg,
+        limit: Some(Duration::from_secs(60)),
+        words: Vec::new(),
+        devices: Vec::new(),
+        keys_go_to_the_guest: false,
+    };
+    let mut console = Vec::new();
+    let ending = boot.run(container.symbols, false, &mut console)?;
+    Ok((ending, String::from_utf8_lossy(&console).into_owned()))
+}
+
+fn handed_over(step: &mut Step) -> Result<Outcome> {
+    let folder = tempfile::tempdir().into_diagnostic()?;
+    let path = folder.path().join("handed-over.tar");
+    let (files, bytes, sum) = write_root(&path).into_diagnostic()?;
+    let overrides = Overrides {
+        words: vec!["serve".to_owned(), "two words".to_owned()],
+        user: Some("12:34".to_owned()),
+        directory: Some("/data".to_owned()),
+        ..Overrides::default()
+    };
+    // Files of ours stand in every root: three in /etc.
+    let own = [
+        "nameserver 10.0.2.3\n",
+        "tessera\n",
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\ttessera\n",
+    ];
+    let own_sum: u64 = own.iter().flat_map(|text| text.bytes()).map(u64::from).sum();
+    let own_bytes: usize = own.iter().map(|text| text.len()).sum();
+    let expected = [
+        "argument: serve".to_owned(),
+        "argument: two words".to_owned(),
+        "user 12 group 34 in /data".to_owned(),
+        "the root image begins 0 bytes into a page".to_owned(),
+        format!("10 directories, {} files, 0 links", files + 3),
+        format!("{} bytes, sum {:#x}", bytes + own_bytes as u64, sum + own_sum),
+        "the largest file begins with [90, 90, 90, 91, 91, 91, 88,".to_owned(),
+    ];
+    for machine in [MachineKind::Q35, MachineKind::Microvm] {
+        step.note("booting");
+        let (ending, console) = boot(&path, &overrides, machine)?;
+        let mut lines = console.lines();
+        if let Some(missing) = expected.iter().find(|part| !lines.any(|line| line.contains(part.as_str()))) {
+            return Ok(Outcome::failed(format!("it did not print `{missing}` where that was expected"), console));
+        }
+        if ending != Ending::Guest(0) {
+            return Ok(Outcome::failed(format!("it ended with {ending}"), console));
+        }
+    }
+    Ok(Outcome::passed(1))
+}
+
+/// The second time nothing is unpacked, built or written: the files stay as they are, to the time.
+fn kept(step: &mut Step) -> Result<Outcome> {
+    let folder = tempfile::tempdir().into_diagnostic()?;
+    let path = folder.path().join("kept.tar");
+    write_root(&path).into_diagnostic()?;
+    let overrides = Overrides { words: vec!["serve".to_owned()], ..Overrides::default() };
+    let source = Source::of(&path.display().to_string())?;
+    let prepare = || container::prepare(&source, &overrides, &workspace::root().join(PROBE), None);
+    step.note("the first time");
+    let first = prepare()?;
+    let time = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).into_diagnostic();
+    let (written, contents) = (time(&first.image)?, fs::read(&first.image).into_diagnostic()?);
+    step.note("the second time");
+    let second = prepare()?;
+    if time(&second.image)? != written {
+        return Ok(Outcome::failed("the file to boot was written again", ""));
+    }
+    // Made anew, it is the same to the byte.
+    fs::remove_file(&first.image).into_diagnostic()?;
+    let renewed = Overrides { renew: true, ..overrides.clone() };
+    let third = container::prepare(&source, &renewed, &workspace::root().join(PROBE), None)?;
+    if fs::read(&third.image).into_diagnostic()? != contents {
+        return Ok(Outcome::failed("made again of the same files, the image is another", ""));
+    }
+    Ok(Outcome::passed(1))
+}
