@@ -1,0 +1,197 @@
+//! Starting a container: its root, its first process, its console.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use tessera_rootfs::Image;
+use tessera_rootfs::container::Container;
+use tessera_runtime::abi::x86_64::Registers;
+use tessera_runtime::log;
+
+use crate::errno::{Errno, Result};
+use crate::file::console::{LogConsole, Simple};
+use crate::file::{Description, OpenFile, Table, open};
+use crate::fs::path::{Mounts, Walk, walk};
+use crate::fs::ram::{Node, Ram, make_device};
+use crate::fs::{FsContext, Inode, Place};
+use crate::memory::{GuestMemory, Mm};
+use crate::program::load::load;
+use crate::task::process::Resources;
+use crate::task::run::{self, Parts};
+use crate::task::{Context, Credentials, Process, System, Task};
+
+/// Where programs are looked for if the environment does not say.
+const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the container's files are made of.
+pub struct Setup {
+    /// The root image, for as long as the machine runs.
+    pub root: Image<'static>,
+    /// What is to run, and how.
+    pub note: Container<'static>,
+    /// Nanoseconds from 1970 to boot.
+    pub wall: i64,
+}
+
+/// The files behind device nodes.
+fn open_device(context: &Context, node: &Arc<Node>, _flags: u32) -> Result<Option<Arc<dyn OpenFile>>> {
+    let file: Arc<dyn OpenFile> = match node.names_device {
+        device if device == make_device(1, 3) => Arc::new(Simple::Null),
+        device if device == make_device(1, 5) => Arc::new(Simple::Zero),
+        device if device == make_device(1, 7) => Arc::new(Simple::Full),
+        device if device == make_device(1, 8) || device == make_device(1, 9) => {
+            Arc::new(Simple::Random(context.system.clone()))
+        }
+        device if device == make_device(5, 0) || device == make_device(5, 1) => LogConsole::new(),
+        _ => return Err(Errno::ENXIO),
+    };
+    Ok(Some(file))
+}
+
+/// Makes the device nodes that programs expect, in a file system of its own on /dev.
+fn make_devices(root: &Arc<dyn Inode>, mounts: &Mounts, time: i64) -> Result<()> {
+    use crate::fs::{Creation, Kind, Owner};
+    let Ok(on) = root.lookup(b"dev") else { return Ok(()) };
+    let dev: Arc<dyn Inode> = Ram::new(5, None, open_device)?;
+    let owner = Owner { uid: 0, gid: 0 };
+    let devices: [(&[u8], u32, u32); 8] = [
+        (b"null", 1, 3),
+        (b"zero", 1, 5),
+        (b"full", 1, 7),
+        (b"random", 1, 8),
+        (b"urandom", 1, 9),
+        (b"tty", 5, 0),
+        (b"console", 5, 1),
+        (b"ptmx", 5, 2),
+    ];
+    for (name, major, minor) in devices {
+        let names_device = make_device(major, minor);
+        dev.create(name, &Creation { kind: Kind::Character, permissions: 0o666, owner, names_device, time })?;
+    }
+    let directory = Creation { kind: Kind::Directory, permissions: 0o755, owner, names_device: 0, time };
+    let shared = dev.create(b"shm", &Creation { permissions: 0o1777, ..directory })?;
+    let _ = shared;
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        dev.symlink(name.as_bytes(), target.as_bytes(), &directory)?;
+    }
+    mounts.add(&on, dev)
+}
+
+/// Starts the container's first process. The machine ends with it.
+///
+/// # Errors
+/// Why it could not be started; what it was is in the log.
+pub fn start(setup: Setup) -> Result<()> {
+    let Setup { root, note, wall } = setup;
+    let root: Arc<dyn Inode> = Ram::new(1, Some(root), open_device)?;
+    let mounts = Arc::new(Mounts::default());
+    make_devices(&root, &mounts, wall)?;
+    let place = Place::root(root);
+    let fs = Arc::new(FsContext::new(place.clone(), mounts.clone()));
+    let host_name = if note.host_name().is_empty() { b"tessera".to_vec() } else { note.host_name().to_vec() };
+    let system = System::new(host_name, mounts, wall);
+    let credentials = Arc::new(Credentials::new(note.user(), note.group(), note.more_groups().collect()));
+    let number = system.number();
+    let process = Process::new(number, None, credentials, system.now());
+    let task = Task::new(number, process.clone(), crate::signal::Set::EMPTY, [0; 16]);
+    let files = Arc::new(Table::default());
+    let console: Arc<dyn OpenFile> = LogConsole::new();
+    let terminal = Description::new(console, None, open::READ_WRITE);
+    for _ in 0..3 {
+        files.add(terminal.clone(), 0, 3, false)?;
+    }
+    process.threads.lock().push(task.clone());
+    system.add_task(&task);
+    system.add_process(&process);
+
+    // Loading needs someone who asks: a context on this thread, without anything to run.
+    let memory = GuestMemory::bind(Mm::new()?)?;
+    let context = Context {
+        state: Default::default(),
+        task: task.clone(),
+        process: process.clone(),
+        memory,
+        files: files.clone(),
+        fs: fs.clone(),
+        system: system.clone(),
+        call: u64::MAX,
+        saved_mask: None,
+        signal_stack: (0, crate::signal::deliver::DISABLED, 0),
+        clear_number: 0,
+        robust_list: 0,
+        next: Default::default(),
+    };
+    let directory = if note.directory().is_empty() { b"/" } else { note.directory() };
+    match walk(&context, place, directory, Walk::default()).and_then(|walked| walked.found()) {
+        Ok(place) => context.fs.set_directory(place),
+        Err(error) => {
+            log!("linux: no working directory {}: {}", shown(directory), error.name());
+            return Err(error);
+        }
+    }
+    let arguments: Vec<Vec<u8>> = note.arguments().map(<[u8]>::to_vec).collect();
+    let environment: Vec<Vec<u8>> = note.environment().map(<[u8]>::to_vec).collect();
+    let name = arguments.first().cloned().unwrap_or_default();
+    let loaded = find_program(&context, &name, &environment)
+        .and_then(|(place, path)| load(&context, place, &path, arguments, &environment));
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            log!("linux: cannot run {}: {}", shown(&name), error.name());
+            return Err(error);
+        }
+    };
+    *task.name.lock() = loaded.name;
+    process.executed.lock().place = Some(loaded.place);
+    *process.credentials.lock() = loaded.credentials;
+    *process.resources.lock() =
+        Resources { mm: Some(loaded.mm.clone()), files: Some(files.clone()), fs: Some(fs.clone()) };
+    drop(context);
+    run::start(Parts {
+        task,
+        mm: loaded.mm,
+        files,
+        fs,
+        system,
+        registers: Registers { rip: loaded.entry, rsp: loaded.stack, ..Registers::default() },
+        vector: None,
+        signal_stack: (0, crate::signal::deliver::DISABLED, 0),
+        clear_number: 0,
+        robust_list: 0,
+    })
+}
+
+/// Finds the program: a path, or a name in PATH.
+fn find_program(context: &Context, name: &[u8], environment: &[Vec<u8>]) -> Result<(Arc<Place>, Vec<u8>)> {
+    let at = |path: Vec<u8>| {
+        let place = walk(context, context.fs.directory(), &path, Walk::default())?.found()?;
+        Ok((place, path))
+    };
+    if name.contains(&b'/') {
+        return at(name.to_vec());
+    }
+    let variable = environment.iter().find_map(|text| text.strip_prefix(b"PATH="));
+    for folder in variable.unwrap_or(PATH).split(|byte| *byte == b':') {
+        let found = at([folder, b"/", name].concat());
+        if found.is_ok() {
+            return found;
+        }
+    }
+    Err(Errno::ENOENT)
+}
+
+fn shown(text: &[u8]) -> &str {
+    core::str::from_utf8(text).unwrap_or("?")
+}
+
+/// Waits for ever: the machine ends when the container's first process does.
+pub fn rest() -> ! {
+    loop {
+        let _ = tessera_runtime::object::park(None);
+    }
+}

@@ -1,0 +1,703 @@
+//! A tree in memory, over a read-only root image: the root file system of a container, and with no image below, tmpfs.
+//!
+//! What the image holds is seen as it is; a node is made for it when it is first looked up, and its content is copied when it is
+//! first written. Names that were removed stand in the node of their directory as removed.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use tessera_rootfs::{Image, NodeNumber};
+use tessera_runtime::sync::Mutex;
+
+use super::{Attributes, Change, Creation, Entry, Inode, Kind, Owner, Rename, Statistics, Time, concrete};
+use crate::errno::{Errno, Result};
+use crate::file::OpenFile;
+use crate::file::transfer::{Sink, Source, copy_out};
+use crate::memory::{Memory, PAGE};
+use crate::task::Context;
+
+/// The longest target of a link.
+const LONGEST_TARGET: usize = 4095;
+/// Files up to this size are kept as bytes until they are mapped.
+const SMALL: u64 = 64 << 10;
+/// The largest file.
+const LARGEST: u64 = 1 << 38;
+
+/// A file system.
+pub struct Ram {
+    device: u64,
+    image: Option<Image<'static>>,
+    next: AtomicU64,
+    /// Nodes of the image that have several names.
+    several: Mutex<BTreeMap<u64, Weak<Node>>>,
+    /// One rename at a time: no directory may end up below itself.
+    renaming: Mutex<()>,
+    /// What opening a device node or fifo gives.
+    devices: fn(&Context, &Arc<Node>, u32) -> Result<Option<Arc<dyn OpenFile>>>,
+}
+
+impl Ram {
+    /// A file system with this `st_dev`, over an image if there is one; answers its root.
+    pub fn new(
+        device: u64,
+        image: Option<Image<'static>>,
+        devices: fn(&Context, &Arc<Node>, u32) -> Result<Option<Arc<dyn OpenFile>>>,
+    ) -> Result<Arc<Node>> {
+        let first_new = image.as_ref().map_or(2, |image| image.length() + 2);
+        let root = image.as_ref().map(|image| image.root());
+        let ram = Arc::new(Ram {
+            device,
+            image,
+            next: AtomicU64::new(first_new),
+            several: Mutex::new(BTreeMap::new()),
+            renaming: Mutex::new(()),
+            devices,
+        });
+        match root {
+            Some(number) => ram.node_of_image(number),
+            None => {
+                let creation = Creation {
+                    kind: Kind::Directory,
+                    permissions: 0o755,
+                    owner: Owner { uid: 0, gid: 0 },
+                    names_device: 0,
+                    time: 0,
+                };
+                Ok(ram.node(&creation, Content::Directory(Directory::default())))
+            }
+        }
+    }
+
+    fn node(self: &Arc<Self>, creation: &Creation, content: Content) -> Arc<Node> {
+        let links = if creation.kind == Kind::Directory { 2 } else { 1 };
+        Arc::new(Node {
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            kind: creation.kind,
+            names_device: creation.names_device,
+            system: self.clone(),
+            state: Mutex::new(State {
+                permissions: creation.permissions & 0o7777,
+                owner: creation.owner,
+                links,
+                accessed: creation.time,
+                modified: creation.time,
+                changed: creation.time,
+                content,
+                extended: BTreeMap::new(),
+            }),
+            pipe: Mutex::new(None),
+        })
+    }
+
+    fn node_of_image(self: &Arc<Self>, number: NodeNumber) -> Result<Arc<Node>> {
+        let image = self.image.as_ref().ok_or(Errno::EIO)?;
+        let inode = image.inode(number).map_err(|_| Errno::EIO)?;
+        let kind = Kind::of_mode(inode.mode.into())?;
+        let several = inode.links > 1 && kind != Kind::Directory;
+        if several && let Some(node) = self.several.lock().get(&number.0).and_then(Weak::upgrade) {
+            return Ok(node);
+        }
+        let content = match kind {
+            Kind::Directory => Content::Directory(Directory { below: Some(number), names: BTreeMap::new(), order: 0 }),
+            Kind::Regular => Content::Image(number, inode.size),
+            Kind::Link => Content::Link(image.link_target(&inode).map_err(|_| Errno::EIO)?.to_vec()),
+            _ => Content::Nothing,
+        };
+        let time = (inode.mtime as i64).saturating_mul(1_000_000_000).saturating_add(inode.mtime_nanoseconds.into());
+        let device = inode.device().map_or(0, |(major, minor)| make_device(major, minor));
+        let mut extended = BTreeMap::new();
+        if let Ok(attributes) = image.attributes(&inode) {
+            for attribute in attributes.flatten() {
+                let name = [attribute.prefix, attribute.name].concat();
+                extended.insert(name, attribute.value.to_vec());
+            }
+        }
+        let node = Arc::new(Node {
+            number: number.0 + 1,
+            kind,
+            names_device: device,
+            system: self.clone(),
+            state: Mutex::new(State {
+                permissions: u32::from(inode.mode) & 0o7777,
+                owner: Owner { uid: inode.uid, gid: inode.gid },
+                links: inode.links.max(1),
+                accessed: time,
+                modified: time,
+                changed: time,
+                content,
+                extended,
+            }),
+            pipe: Mutex::new(None),
+        });
+        if several {
+            self.several.lock().insert(number.0, Arc::downgrade(&node));
+        }
+        Ok(node)
+    }
+}
+
+/// The number of a device (`makedev(3)`).
+pub fn make_device(major: u32, minor: u32) -> u64 {
+    let (major, minor) = (u64::from(major), u64::from(minor));
+    (major & 0xfff) << 8 | (major >> 12) << 32 | minor & 0xff | (minor >> 8) << 12
+}
+
+/// An inode of a [`Ram`].
+pub struct Node {
+    number: u64,
+    kind: Kind,
+    pub names_device: u64,
+    system: Arc<Ram>,
+    state: Mutex<State>,
+    /// What the openers of a fifo or a bound socket share.
+    pub pipe: Mutex<Option<Arc<dyn core::any::Any + Send + Sync>>>,
+}
+
+struct State {
+    permissions: u32,
+    owner: Owner,
+    links: u32,
+    accessed: Time,
+    modified: Time,
+    changed: Time,
+    content: Content,
+    extended: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+enum Content {
+    Nothing,
+    Directory(Directory),
+    Link(Vec<u8>),
+    /// As the image has it: node, size.
+    Image(NodeNumber, u64),
+    Bytes(Vec<u8>),
+    Pages(Arc<Memory>, u64),
+}
+
+#[derive(Default)]
+struct Directory {
+    /// The image's directory below.
+    below: Option<NodeNumber>,
+    /// What was looked up, made or removed (`None`).
+    names: BTreeMap<Vec<u8>, Option<Arc<Node>>>,
+    /// Counts changes.
+    order: u64,
+}
+
+impl State {
+    fn size(&self) -> u64 {
+        match &self.content {
+            Content::Nothing => 0,
+            Content::Directory(_) => 4096,
+            Content::Link(target) => target.len() as u64,
+            Content::Image(_, size) | Content::Pages(_, size) => *size,
+            Content::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
+    fn touch(&mut self, time: Time) {
+        (self.modified, self.changed) = (time, time);
+    }
+}
+
+impl Node {
+    /// The name's node, `None` if there is none.
+    fn find(&self, state: &mut State, name: &[u8]) -> Result<Option<Arc<Node>>> {
+        let Content::Directory(directory) = &mut state.content else { return Err(Errno::ENOTDIR) };
+        if let Some(known) = directory.names.get(name) {
+            return Ok(known.clone());
+        }
+        let (Some(below), Some(image)) = (directory.below, &self.system.image) else { return Ok(None) };
+        let below = image.inode(below).map_err(|_| Errno::EIO)?;
+        let Some(entry) = image.lookup(&below, name).map_err(|_| Errno::EIO)? else { return Ok(None) };
+        let node = self.system.node_of_image(entry.number)?;
+        directory.names.insert(name.to_vec(), Some(node.clone()));
+        Ok(Some(node))
+    }
+
+    /// All names: those of the image that were not looked up, and the known ones.
+    fn names(&self, directory: &Directory) -> Result<BTreeMap<Vec<u8>, (u64, Kind)>> {
+        let mut names = BTreeMap::new();
+        if let (Some(below), Some(image)) = (directory.below, &self.system.image) {
+            let below = image.inode(below).map_err(|_| Errno::EIO)?;
+            for entry in image.entries(&below, 0).map_err(|_| Errno::EIO)? {
+                let entry = entry.map_err(|_| Errno::EIO)?;
+                if entry.name != b"." && entry.name != b".." && !directory.names.contains_key(entry.name) {
+                    let kind = Kind::of_mode(entry.kind.mode().into())?;
+                    names.insert(entry.name.to_vec(), (entry.number.0 + 1, kind));
+                }
+            }
+        }
+        for (name, node) in &directory.names {
+            if let Some(node) = node {
+                names.insert(name.clone(), (node.number, node.kind));
+            }
+        }
+        Ok(names)
+    }
+
+    fn is_empty(&self) -> Result<bool> {
+        match &self.state.lock().content {
+            Content::Directory(directory) => Ok(self.names(directory)?.is_empty()),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    fn add(&self, name: &[u8], node: Arc<Node>, time: Time) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.links == 0 {
+            return Err(Errno::ENOENT);
+        }
+        if self.find(&mut state, name)?.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        if node.kind == Kind::Directory {
+            state.links += 1;
+        }
+        let Content::Directory(directory) = &mut state.content else { return Err(Errno::ENOTDIR) };
+        directory.names.insert(name.to_vec(), Some(node));
+        directory.order += 1;
+        state.touch(time);
+        Ok(())
+    }
+
+    /// The content in a form that can be written, at least `size` bytes long.
+    fn writable<'a>(&self, state: &'a mut State, size: u64) -> Result<&'a mut Content> {
+        if size > LARGEST {
+            return Err(Errno::EFBIG);
+        }
+        if let Content::Image(number, length) = state.content {
+            state.content = self.from_image(number, length, length.max(size) > SMALL)?;
+        }
+        if let Content::Bytes(bytes) = &mut state.content {
+            if size > SMALL {
+                let memory = Memory::new(size.next_multiple_of(PAGE))?;
+                memory.vmo().write(0, bytes)?;
+                state.content = Content::Pages(memory, bytes.len() as u64);
+            } else if bytes.len() < size as usize {
+                bytes.resize(size as usize, 0);
+            }
+        }
+        if let Content::Pages(memory, length) = &mut state.content
+            && *length < size
+        {
+            let pages = memory.vmo().size()?;
+            if pages < size {
+                // Growing by a fraction, so that many small writes do not resize at each.
+                memory.vmo().resize((size + (size / 8).min(16 << 20)).next_multiple_of(PAGE))?;
+            }
+            *length = size;
+        }
+        match &mut state.content {
+            content @ (Content::Bytes(_) | Content::Pages(..)) => Ok(content),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn from_image(&self, number: NodeNumber, length: u64, as_pages: bool) -> Result<Content> {
+        let image = self.system.image.as_ref().ok_or(Errno::EIO)?;
+        let inode = image.inode(number).map_err(|_| Errno::EIO)?;
+        if !as_pages {
+            let mut bytes = alloc::vec![0; length as usize];
+            let read = image.read(&inode, 0, &mut bytes).map_err(|_| Errno::EIO)?;
+            return if read == bytes.len() { Ok(Content::Bytes(bytes)) } else { Err(Errno::EIO) };
+        }
+        let memory = Memory::new(length.max(1).next_multiple_of(PAGE))?;
+        let mut buffer = [0; 4096];
+        let mut at = 0;
+        while at < length {
+            let read = image.read(&inode, at, &mut buffer).map_err(|_| Errno::EIO)?;
+            if read == 0 {
+                return Err(Errno::EIO);
+            }
+            memory.vmo().write(at, buffer.get(..read).unwrap_or_default())?;
+            at += read as u64;
+        }
+        Ok(Content::Pages(memory, length))
+    }
+
+    fn resize(&self, state: &mut State, size: u64) -> Result<()> {
+        if self.kind == Kind::Directory {
+            return Err(Errno::EISDIR);
+        }
+        if self.kind != Kind::Regular {
+            return Err(Errno::EINVAL);
+        }
+        if size >= state.size() {
+            self.writable(state, size)?;
+            return Ok(());
+        }
+        if size == 0 && matches!(state.content, Content::Image(..)) {
+            state.content = Content::Bytes(Vec::new());
+            return Ok(());
+        }
+        match self.writable(state, 0)? {
+            Content::Bytes(bytes) => bytes.truncate(size as usize),
+            Content::Pages(memory, length) => {
+                let end = size.next_multiple_of(PAGE);
+                memory.vmo().resize(end.max(PAGE))?;
+                if size == 0 {
+                    memory.vmo().discard(0, PAGE)?;
+                } else if end > size {
+                    let zeroes = [0; PAGE as usize];
+                    memory.vmo().write(size, zeroes.get(..(end - size) as usize).unwrap_or_default())?;
+                }
+                *length = size;
+            }
+            _ => return Err(Errno::EINVAL),
+        }
+        Ok(())
+    }
+}
+
+impl Inode for Node {
+    fn attributes(&self) -> Result<Attributes> {
+        let state = self.state.lock();
+        let size = state.size();
+        Ok(Attributes {
+            kind: self.kind,
+            permissions: state.permissions,
+            uid: state.owner.uid,
+            gid: state.owner.gid,
+            size,
+            links: state.links,
+            number: self.number,
+            device: self.system.device,
+            names_device: self.names_device,
+            blocks: if self.kind == Kind::Regular { size.div_ceil(PAGE) * 8 } else { 0 },
+            block_size: PAGE as u32,
+            accessed: state.accessed,
+            modified: state.modified,
+            changed: state.changed,
+        })
+    }
+
+    fn change(&self, change: &Change) -> Result<()> {
+        let mut state = self.state.lock();
+        if let Some(size) = change.size {
+            self.resize(&mut state, size)?;
+        }
+        if let Some(permissions) = change.permissions {
+            state.permissions = permissions & 0o7777;
+        }
+        state.owner.uid = change.uid.unwrap_or(state.owner.uid);
+        state.owner.gid = change.gid.unwrap_or(state.owner.gid);
+        state.accessed = change.accessed.unwrap_or(state.accessed);
+        state.modified = change.modified.unwrap_or(state.modified);
+        state.changed = change.changed.unwrap_or(state.changed);
+        Ok(())
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        match self.find(&mut self.state.lock(), name)? {
+            Some(node) => Ok(node),
+            None => Err(Errno::ENOENT),
+        }
+    }
+
+    fn create(&self, name: &[u8], creation: &Creation) -> Result<Arc<dyn Inode>> {
+        let content = match creation.kind {
+            Kind::Directory => Content::Directory(Directory::default()),
+            Kind::Regular => Content::Bytes(Vec::new()),
+            Kind::Link => return Err(Errno::EINVAL),
+            _ => Content::Nothing,
+        };
+        let node = self.system.node(creation, content);
+        self.add(name, node.clone(), creation.time)?;
+        Ok(node)
+    }
+
+    fn create_unnamed(&self, creation: &Creation) -> Result<Arc<dyn Inode>> {
+        let node = self.system.node(creation, Content::Bytes(Vec::new()));
+        node.state.lock().links = 0;
+        Ok(node)
+    }
+
+    fn symlink(&self, name: &[u8], target: &[u8], creation: &Creation) -> Result<Arc<dyn Inode>> {
+        if target.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if target.len() > LONGEST_TARGET {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let creation = Creation { kind: Kind::Link, permissions: 0o777, ..*creation };
+        let node = self.system.node(&creation, Content::Link(target.to_vec()));
+        self.add(name, node.clone(), creation.time)?;
+        Ok(node)
+    }
+
+    fn link(&self, name: &[u8], to: &Arc<dyn Inode>, time: Time) -> Result<()> {
+        let node = concrete::<Node>(to).filter(|node| Arc::ptr_eq(&node.system, &self.system)).ok_or(Errno::EXDEV)?;
+        if node.kind == Kind::Directory {
+            return Err(Errno::EPERM);
+        }
+        self.add(name, node.clone(), time)?;
+        let mut state = node.state.lock();
+        state.links += 1;
+        state.changed = time;
+        Ok(())
+    }
+
+    fn unlink(&self, name: &[u8], directory: bool, time: Time) -> Result<()> {
+        let _guard = self.system.renaming.lock();
+        let node = self.find(&mut self.state.lock(), name)?.ok_or(Errno::ENOENT)?;
+        if directory {
+            if node.kind != Kind::Directory {
+                return Err(Errno::ENOTDIR);
+            }
+            if !node.is_empty()? {
+                return Err(Errno::ENOTEMPTY);
+            }
+        } else if node.kind == Kind::Directory {
+            return Err(Errno::EISDIR);
+        }
+        self.remove_name(name, &node, time)
+    }
+
+    fn rename(&self, name: &[u8], into: &Arc<dyn Inode>, new_name: &[u8], how: Rename, time: Time) -> Result<()> {
+        let into = concrete::<Node>(into).filter(|node| Arc::ptr_eq(&node.system, &self.system)).ok_or(Errno::EXDEV)?;
+        let _guard = self.system.renaming.lock();
+        let node = self.find(&mut self.state.lock(), name)?.ok_or(Errno::ENOENT)?;
+        let target = into.find(&mut into.state.lock(), new_name)?;
+        if node.kind == Kind::Directory && node.holds(&into) {
+            return Err(Errno::EINVAL);
+        }
+        match (&target, how) {
+            (None, Rename::Exchange) => return Err(Errno::ENOENT),
+            (Some(_), Rename::NoReplace) => return Err(Errno::EEXIST),
+            (Some(target), Rename::Exchange) => {
+                if target.kind == Kind::Directory && target.holds_named(self) {
+                    return Err(Errno::EINVAL);
+                }
+                self.set_name(name, Some(target.clone()), time)?;
+                into.set_name(new_name, Some(node.clone()), time)?;
+                node.state.lock().changed = time;
+                target.state.lock().changed = time;
+                return Ok(());
+            }
+            (Some(target), Rename::Replace) => {
+                if Arc::ptr_eq(target, &node) {
+                    return Ok(());
+                }
+                match (node.kind == Kind::Directory, target.kind == Kind::Directory) {
+                    (true, false) => return Err(Errno::ENOTDIR),
+                    (false, true) => return Err(Errno::EISDIR),
+                    (true, true) if !target.is_empty()? => return Err(Errno::ENOTEMPTY),
+                    _ => {}
+                }
+                into.remove_name(new_name, target, time)?;
+            }
+            (None, _) => {}
+        }
+        self.set_name(name, None, time)?;
+        into.set_name(new_name, Some(node.clone()), time)?;
+        if node.kind == Kind::Directory && !core::ptr::eq(self, &*into) {
+            let mut state = self.state.lock();
+            state.links = state.links.saturating_sub(1);
+            drop(state);
+            into.state.lock().links += 1;
+        }
+        node.state.lock().changed = time;
+        Ok(())
+    }
+
+    fn entries(&self, from: u64, each: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<()> {
+        let names = match &self.state.lock().content {
+            Content::Directory(directory) => self.names(directory)?,
+            _ => return Err(Errno::ENOTDIR),
+        };
+        for (index, (name, (number, kind))) in names.iter().enumerate().skip(from as usize) {
+            if !each(Entry { name, number: *number, kind: *kind, next: index as u64 + 1 }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn target(&self) -> Result<Vec<u8>> {
+        match &self.state.lock().content {
+            Content::Link(target) => Ok(target.clone()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn read_at(&self, at: u64, to: &mut dyn Sink) -> Result<usize> {
+        let state = self.state.lock();
+        let left = state.size().saturating_sub(at);
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(to.room());
+        match &state.content {
+            Content::Directory(_) => Err(Errno::EISDIR),
+            Content::Bytes(bytes) => {
+                let bytes = bytes.get(at as usize..).unwrap_or_default();
+                to.put(bytes.get(..length).unwrap_or_default())
+            }
+            Content::Pages(memory, _) => {
+                let memory = memory.clone();
+                drop(state);
+                copy_out(to, length, |done, into| Ok(memory.vmo().read(at + done as u64, into).unwrap_or(0)))
+            }
+            Content::Image(number, _) => {
+                let number = *number;
+                drop(state);
+                let image = self.system.image.as_ref().ok_or(Errno::EIO)?;
+                let inode = image.inode(number).map_err(|_| Errno::EIO)?;
+                copy_out(to, length, |done, into| image.read(&inode, at + done as u64, into).map_err(|_| Errno::EIO))
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn write_at(&self, at: u64, from: &mut dyn Source) -> Result<usize> {
+        let mut buffer = [0; 4096];
+        let mut done = 0;
+        while from.left() > 0 {
+            let part = buffer.get_mut(..from.left().min(4096)).unwrap_or_default();
+            let taken = match from.take(part) {
+                Ok(taken) => taken,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let bytes = part.get(..taken).unwrap_or_default();
+            let start = at.checked_add(done).ok_or(Errno::EFBIG)?;
+            let end = start.checked_add(taken as u64).ok_or(Errno::EFBIG)?;
+            let mut state = self.state.lock();
+            let stored = match self.writable(&mut state, end) {
+                Ok(Content::Bytes(content)) => {
+                    content.get_mut(start as usize..end as usize).ok_or(Errno::EIO)?.copy_from_slice(bytes);
+                    Ok(taken)
+                }
+                Ok(Content::Pages(memory, _)) => memory.vmo().write(start, bytes).map_err(|_| Errno::ENOSPC),
+                Ok(_) => Err(Errno::EINVAL),
+                Err(Errno::ENOMEM) => Err(Errno::ENOSPC),
+                Err(error) => Err(error),
+            };
+            match stored {
+                Ok(stored) => done += stored as u64,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+            if taken == 0 {
+                break;
+            }
+        }
+        Ok(done as usize)
+    }
+
+    fn memory(&self) -> Result<Arc<Memory>> {
+        let mut state = self.state.lock();
+        let content = match &state.content {
+            Content::Image(number, length) => self.from_image(*number, *length, true)?,
+            Content::Bytes(bytes) => {
+                let memory = Memory::new((bytes.len() as u64).max(1).next_multiple_of(PAGE))?;
+                memory.vmo().write(0, bytes)?;
+                Content::Pages(memory, bytes.len() as u64)
+            }
+            Content::Pages(memory, _) => return Ok(memory.clone()),
+            _ => return Err(Errno::ENODEV),
+        };
+        state.content = content;
+        match &state.content {
+            Content::Pages(memory, _) => Ok(memory.clone()),
+            _ => Err(Errno::ENODEV),
+        }
+    }
+
+    fn open(self: Arc<Self>, context: &Context, flags: u32) -> Result<Option<Arc<dyn OpenFile>>> {
+        match self.kind {
+            Kind::Regular | Kind::Directory | Kind::Link => Ok(None),
+            _ => (self.system.devices)(context, &self, flags),
+        }
+    }
+
+    fn attribute(&self, name: &[u8]) -> Result<Vec<u8>> {
+        self.state.lock().extended.get(name).cloned().ok_or(Errno::ENODATA)
+    }
+
+    fn set_attribute(&self, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+        let mut state = self.state.lock();
+        match (flags, state.extended.contains_key(name)) {
+            (1, true) => Err(Errno::EEXIST),
+            (2, false) => Err(Errno::ENODATA),
+            _ => {
+                state.extended.insert(name.to_vec(), value.to_vec());
+                Ok(())
+            }
+        }
+    }
+
+    fn remove_attribute(&self, name: &[u8]) -> Result<()> {
+        self.state.lock().extended.remove(name).map(|_| ()).ok_or(Errno::ENODATA)
+    }
+
+    fn attribute_names(&self) -> Result<Vec<u8>> {
+        let mut names = Vec::new();
+        for name in self.state.lock().extended.keys() {
+            names.extend_from_slice(name);
+            names.push(0);
+        }
+        Ok(names)
+    }
+
+    fn statistics(&self) -> Result<Statistics> {
+        let usage = tessera_runtime::own::pool().usage(0)?;
+        Ok(Statistics {
+            magic: 0x0102_1994,
+            block_size: PAGE,
+            blocks: usage.quota,
+            free: usage.quota.saturating_sub(usage.used),
+            files: 1 << 20,
+            files_free: 1 << 19,
+            name_length: 255,
+        })
+    }
+}
+
+impl Node {
+    fn set_name(&self, name: &[u8], node: Option<Arc<Node>>, time: Time) -> Result<()> {
+        let mut state = self.state.lock();
+        let Content::Directory(directory) = &mut state.content else { return Err(Errno::ENOTDIR) };
+        if node.is_none() && directory.below.is_none() {
+            directory.names.remove(name);
+        } else {
+            directory.names.insert(name.to_vec(), node);
+        }
+        directory.order += 1;
+        state.touch(time);
+        Ok(())
+    }
+
+    fn remove_name(&self, name: &[u8], node: &Arc<Node>, time: Time) -> Result<()> {
+        self.set_name(name, None, time)?;
+        let mut theirs = node.state.lock();
+        theirs.changed = time;
+        if node.kind == Kind::Directory {
+            theirs.links = 0;
+            drop(theirs);
+            let mut state = self.state.lock();
+            state.links = state.links.saturating_sub(1);
+        } else {
+            theirs.links = theirs.links.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Whether `node` is this directory or below it. Only what was looked up can be.
+    fn holds(self: &Arc<Self>, node: &Arc<Node>) -> bool {
+        self.holds_named(node)
+    }
+
+    fn holds_named(&self, node: &Node) -> bool {
+        if core::ptr::eq(self, node) {
+            return true;
+        }
+        let children: Vec<Arc<Node>> = match &self.state.lock().content {
+            Content::Directory(directory) => {
+                directory.names.values().flatten().filter(|child| child.kind == Kind::Directory).cloned().collect()
+            }
+            _ => return false,
+        };
+        children.iter().any(|child| child.holds_named(node))
+    }
+}

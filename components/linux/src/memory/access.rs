@@ -1,0 +1,145 @@
+//! The bytes of guest memory. The only `unsafe` of this crate.
+//!
+//! A thread of the personality sees the guest's memory beside its own, below `NATIVE_BASE`. An address from a guest is an
+//! allegation: it is looked up in the list of mappings, with the direction of the access, and the list stays locked while
+//! the bytes are copied, so that nobody can unmap them meanwhile. What the guest's own threads do to the bytes at the same time
+//! is their affair: they are copied, never borrowed.
+
+use alloc::sync::Arc;
+use core::marker::PhantomData;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use tessera_runtime::object::{Access, Space, guest};
+use tessera_runtime::{own, thread};
+
+use super::{Layout, Mm, Protection, Vma};
+use crate::errno::{Errno, Result};
+
+/// The calling thread's guest memory. It cannot leave the thread: another thread sees another guest's memory there.
+#[derive(Clone)]
+pub struct GuestMemory {
+    mm: Arc<Mm>,
+    thread: PhantomData<*mut ()>,
+}
+
+impl GuestMemory {
+    /// Gives the calling thread a guest in this memory. A thread gets one guest in its life.
+    pub fn bind(mm: Arc<Mm>) -> Result<GuestMemory> {
+        guest::create(&thread::current(), &own::pool(), mm.space())?;
+        Ok(GuestMemory { mm, thread: PhantomData })
+    }
+
+    /// The mappings.
+    pub fn mm(&self) -> &Arc<Mm> {
+        &self.mm
+    }
+
+    /// Copies from guest memory; answers how many bytes there were before the first that may not be read.
+    pub fn read_some(&self, address: u64, to: &mut [u8]) -> usize {
+        let layout = self.mm.lock();
+        each(&layout, address, to.len(), Protection::READ, |area, start, done, length| {
+            let Some(part) = to.get_mut(done..done + length) else { return 0 };
+            if area.of_file {
+                return area.memory.vmo().read(area.offset + (start - area.0), part).unwrap_or(0);
+            }
+            // SAFETY: `each` found the range mapped readable in this thread's guest, by memory that never shrinks, and the
+            // list is locked; `part` is ours, above all guest memory.
+            unsafe { ptr::copy_nonoverlapping(start as *const u8, part.as_mut_ptr(), length) };
+            length
+        })
+    }
+
+    /// Copies to guest memory; answers how many bytes fitted before the first that may not be written.
+    pub fn write_some(&self, address: u64, from: &[u8]) -> usize {
+        let layout = self.mm.lock();
+        each(&layout, address, from.len(), Protection::WRITE, |area, start, done, length| {
+            let Some(part) = from.get(done..done + length) else { return 0 };
+            if area.of_file || !area.entered.contains(Protection::WRITE) {
+                return area.memory.vmo().write(area.offset + (start - area.0), part).unwrap_or(0);
+            }
+            // SAFETY: as in `read_some`, for writing.
+            unsafe { ptr::copy_nonoverlapping(part.as_ptr(), start as *mut u8, length) };
+            length
+        })
+    }
+
+    /// Reads a word that other threads change atomically (a futex).
+    pub fn load(&self, address: u64) -> Result<u32> {
+        self.word(address, Protection::READ, |word| word.load(Ordering::SeqCst))
+    }
+
+    /// Changes a word atomically as `change` says, which may refuse; answers what it was.
+    pub fn update(&self, address: u64, change: impl Fn(u32) -> Option<u32>) -> Result<u32> {
+        self.word(address, Protection::WRITE, |word| {
+            word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change).unwrap_or_else(|was| was)
+        })
+    }
+
+    fn word<T>(&self, address: u64, access: Protection, then: impl FnOnce(&AtomicU32) -> T) -> Result<T> {
+        if !address.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        let layout = self.mm.lock();
+        let (start, area) = layout.find(address).ok_or(Errno::EFAULT)?;
+        if !area.protection.contains(access) || !area.entered.contains(access) {
+            return Err(Errno::EFAULT);
+        }
+        if area.of_file {
+            // Whether the page is still there: a word of a file that shrank faults for the guest, and is refused here.
+            let mut byte = [0];
+            if area.memory.vmo().read(area.offset + (address - start), &mut byte) != Ok(1) {
+                return Err(Errno::EFAULT);
+            }
+        }
+        // SAFETY: aligned, mapped in this thread's guest with this access, and the list is locked. Guests change it only by
+        // machine instructions, for which an atomic is the right view.
+        Ok(then(unsafe { &*(address as *const AtomicU32) }))
+    }
+}
+
+/// A mapping and its start.
+struct Area<'a>(u64, &'a Vma);
+
+impl core::ops::Deref for Area<'_> {
+    type Target = Vma;
+    fn deref(&self) -> &Vma {
+        self.1
+    }
+}
+
+/// Calls `copy` with each mapping's part of a range that allows the access: address, bytes done before, length. It answers how much
+/// it copied; less than the part ends the walk.
+fn each(
+    layout: &Layout,
+    address: u64,
+    length: usize,
+    access: Protection,
+    mut copy: impl FnMut(Area<'_>, u64, usize, usize) -> usize,
+) -> usize {
+    let mut done = 0;
+    while done < length {
+        let Some(at) = address.checked_add(done as u64) else { break };
+        let Some((start, area)) = layout.find(at).filter(|(_, area)| area.protection.contains(access)) else { break };
+        let part = (length - done).min((area.end - at) as usize);
+        let copied = copy(Area(start, area), at, done, part);
+        done += copied;
+        if copied < part {
+            break;
+        }
+    }
+    done
+}
+
+/// Undoes a guest's mappings in a space that is not this process's own.
+pub(super) fn unmap(space: &Space, start: u64, length: u64) -> Result<()> {
+    // SAFETY: the space belongs to a guest. Threads of this process see its memory, but touch it only in this module under
+    // the lock of the list, which the caller holds and has taken the range out of.
+    Ok(unsafe { space.unmap(start, length) }?)
+}
+
+/// Changes what a guest's mappings allow.
+pub(super) fn protect(space: &Space, start: u64, length: u64, access: Access) -> Result<()> {
+    // SAFETY: as for `unmap`; the caller holds the lock of the list and changes it alike.
+    Ok(unsafe { space.protect(start, length, access) }?)
+}

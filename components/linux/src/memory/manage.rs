@@ -1,0 +1,595 @@
+//! A process's memory: the list of its mappings and the kernel's space, changed together under the list's lock.
+//!
+//! A page that a program may both write and execute is entered for one of both at a time, and changed over when it faults:
+//! the kernel makes no mapping with both.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use tessera_runtime::object::{Access, Space};
+use tessera_runtime::sync::{Mutex, MutexGuard};
+use tessera_runtime::{Error, own};
+
+use super::layout::Mapped;
+use super::{LOWEST, Layout, Memory, PAGE, Protection, TOP, Vma, access, round_up};
+use crate::errno::{Errno, Result};
+
+/// Below the stack: where the search for room starts, downward.
+const MAP_BASE: u64 = TOP - (1 << 30);
+/// Sparse bytes of the memory behind the heap, the most that `brk` can give.
+const HEAP: u64 = 64 << 30;
+/// The least that the kernel's mapping of the heap grows by.
+const HEAP_STEP: u64 = 1 << 20;
+/// Private writable mappings of files are copied at once up to this many bytes; larger ones share the file's pages until
+/// they are written.
+const COPY: u64 = 1 << 20;
+
+/// Where a mapping is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// There if it is free, else anywhere; 0: anywhere.
+    Hint(u64),
+    /// There, in place of what is there.
+    Fixed(u64),
+    /// There, or nowhere.
+    Exactly(u64),
+}
+
+/// What is to be mapped.
+pub struct MapRequest {
+    pub target: Target,
+    /// Bytes; rounded up.
+    pub length: u64,
+    pub protection: Protection,
+    pub shared: bool,
+    /// The memory of a file and where in it to start; none: zeroes.
+    pub memory: Option<(Arc<Memory>, u64)>,
+    pub file: Option<Mapped>,
+    pub name: &'static str,
+}
+
+/// A process's memory.
+pub struct Mm {
+    space: Space,
+    layout: Mutex<Layout>,
+    heap: Mutex<Heap>,
+    /// Most bytes that may be mapped (`RLIMIT_AS`).
+    pub limit: AtomicU64,
+    /// What /proc/PID tells: arguments and environment.
+    pub notes: Mutex<Notes>,
+}
+
+/// Where the parts of a program's start are.
+#[derive(Clone, Default)]
+pub struct Notes {
+    pub arguments: (u64, u64),
+    pub environment: (u64, u64),
+    pub auxiliary: Vec<u8>,
+}
+
+/// The `brk` heap.
+#[derive(Clone, Default)]
+struct Heap {
+    start: u64,
+    end: u64,
+    /// Up to where the kernel has it mapped.
+    mapped: u64,
+    memory: Option<Arc<Memory>>,
+}
+
+/// What the kernel enters for a protection, `wanted` being the access that is needed now.
+fn entered(protection: Protection, wanted: Protection) -> Protection {
+    let both = Protection::WRITE.union(Protection::EXECUTE);
+    if !protection.contains(both) {
+        protection
+    } else if wanted.contains(Protection::EXECUTE) {
+        protection.without(Protection::WRITE)
+    } else {
+        protection.without(Protection::EXECUTE)
+    }
+}
+
+fn kernel_access(protection: Protection) -> Access {
+    if protection.contains(Protection::WRITE) {
+        Access::Write
+    } else if protection.contains(Protection::EXECUTE) {
+        Access::Execute
+    } else {
+        Access::Read
+    }
+}
+
+impl Mm {
+    /// Nothing mapped.
+    pub fn new() -> Result<Arc<Mm>> {
+        Ok(Arc::new(Mm {
+            space: Space::create(&own::pool())?,
+            layout: Mutex::new(Layout::default()),
+            heap: Mutex::new(Heap::default()),
+            limit: AtomicU64::new(u64::MAX),
+            notes: Mutex::new(Notes::default()),
+        }))
+    }
+
+    /// The kernel's space.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The mappings, which cannot change while this is held.
+    pub fn lock(&self) -> MutexGuard<'_, Layout> {
+        self.layout.lock()
+    }
+
+    /// Enters a mapping in the kernel's space. What the list does not know is swept away: the heap's reserve.
+    fn enter(&self, start: u64, area: &Vma) -> Result<()> {
+        self.enter_part(start, area.end, area)
+    }
+
+    fn enter_part(&self, start: u64, end: u64, area: &Vma) -> Result<()> {
+        if area.entered == Protection::NONE {
+            return Ok(());
+        }
+        let map = || self.space.map_at(area.memory.vmo(), area.offset, start, end - start, kernel_access(area.entered));
+        match map() {
+            Err(Error::Occupied) => {
+                access::unmap(&self.space, start, end - start)?;
+                Ok(map()?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Maps memory; answers where.
+    pub fn map(&self, request: MapRequest) -> Result<u64> {
+        let length = round_up(request.length).filter(|length| *length != 0 && *length < TOP).ok_or(Errno::ENOMEM)?;
+        let mut layout = self.layout.lock();
+        if layout.bytes().saturating_add(length) > self.limit.load(Ordering::Relaxed) {
+            return Err(Errno::ENOMEM);
+        }
+        let fits = |start: u64| start.checked_add(length).is_some_and(|end| end <= TOP);
+        let start = match request.target {
+            Target::Hint(hint) => {
+                let hint = hint & !(PAGE - 1);
+                if hint >= LOWEST && fits(hint) && layout.is_free(hint, hint + length) {
+                    hint
+                } else {
+                    layout.gap(length, MAP_BASE).ok_or(Errno::ENOMEM)?
+                }
+            }
+            Target::Fixed(start) | Target::Exactly(start) => {
+                if !start.is_multiple_of(PAGE) {
+                    return Err(Errno::EINVAL);
+                }
+                if start < LOWEST {
+                    return Err(Errno::EPERM);
+                }
+                if !fits(start) {
+                    return Err(Errno::ENOMEM);
+                }
+                if !layout.is_free(start, start + length) {
+                    if matches!(request.target, Target::Exactly(_)) {
+                        return Err(Errno::EEXIST);
+                    }
+                    self.remove(&mut layout, start, start + length)?;
+                }
+                start
+            }
+        };
+        let (memory, offset, of_file) = match request.memory {
+            None => (Memory::new(length)?, 0, false),
+            Some((memory, offset)) => {
+                let private = !request.shared && request.protection.contains(Protection::WRITE);
+                if private {
+                    let (memory, offset) = own_copy(&memory, offset, length)?;
+                    (memory, offset, false)
+                } else {
+                    (memory, offset, true)
+                }
+            }
+        };
+        // Beyond the end of a file there is nothing to map; touching it is a bus error.
+        let area = Vma {
+            end: start + length,
+            protection: request.protection,
+            entered: entered(request.protection, Protection::WRITE),
+            shared: request.shared,
+            of_file,
+            memory,
+            offset,
+            file: request.file,
+            name: request.name,
+            stays: false,
+        };
+        let there = area.memory.vmo().size()?.saturating_sub(offset).min(length);
+        if there > 0 {
+            self.enter_part(start, start + there, &area)?;
+        }
+        layout.insert(start, area);
+        Ok(start)
+    }
+
+    fn remove(&self, layout: &mut Layout, start: u64, end: u64) -> Result<()> {
+        let removed = layout.remove(start, end);
+        if removed.iter().any(|(_, area)| area.entered != Protection::NONE) {
+            access::unmap(&self.space, start, end - start)?;
+        }
+        Ok(())
+    }
+
+    /// `munmap`.
+    pub fn unmap(&self, start: u64, length: u64) -> Result<()> {
+        let (start, end) = range(start, length)?;
+        self.remove(&mut self.layout.lock(), start, end)
+    }
+
+    /// `mprotect`.
+    pub fn protect(&self, start: u64, length: u64, protection: Protection) -> Result<()> {
+        if length == 0 {
+            return if start.is_multiple_of(PAGE) { Ok(()) } else { Err(Errno::EINVAL) };
+        }
+        let (start, end) = range(start, length)?;
+        let mut layout = self.layout.lock();
+        if !layout.covers(start, end) {
+            return Err(Errno::ENOMEM);
+        }
+        layout.split(start);
+        layout.split(end);
+        for at in layout.overlapping(start, end) {
+            let Some((at, area)) = layout.find_mut(at) else { continue };
+            if area.protection == protection {
+                continue;
+            }
+            if protection.contains(Protection::WRITE) {
+                if area.shared && area.file.as_ref().is_some_and(|file| !file.writable) {
+                    return Err(Errno::EACCES);
+                }
+                if area.of_file && !area.shared {
+                    // The program is about to write to its private view of a file: from here on it has pages of its own.
+                    let (memory, offset) = own_copy(&area.memory, area.offset, area.end - at)?;
+                    if area.entered != Protection::NONE {
+                        access::unmap(&self.space, at, area.end - at)?;
+                    }
+                    (area.memory, area.offset, area.of_file, area.entered) = (memory, offset, false, Protection::NONE);
+                }
+            }
+            let wanted = entered(protection, Protection::WRITE);
+            self.change(at, area, wanted)?;
+            area.protection = protection;
+        }
+        Ok(())
+    }
+
+    /// Lets the kernel's mapping of `area` allow `wanted`.
+    fn change(&self, at: u64, area: &mut Vma, wanted: Protection) -> Result<()> {
+        if area.entered == wanted {
+            return Ok(());
+        }
+        let before = core::mem::replace(&mut area.entered, wanted);
+        if wanted == Protection::NONE {
+            access::unmap(&self.space, at, area.end - at)
+        } else if before == Protection::NONE {
+            let there = area.memory.vmo().size()?.saturating_sub(area.offset).min(area.end - at);
+            if there == 0 { Ok(()) } else { self.enter_part(at, at + there, area) }
+        } else {
+            let there = area.memory.vmo().size()?.saturating_sub(area.offset).min(area.end - at);
+            if there == 0 {
+                return Ok(());
+            }
+            access::protect(&self.space, at, there, kernel_access(wanted))
+        }
+    }
+
+    /// A guest faulted at `address`: whether it may go on, because the page was entered for the other of writing and executing.
+    pub fn resolve(&self, address: u64, access: Protection) -> bool {
+        let mut layout = self.layout.lock();
+        let Some((at, area)) = layout.find_mut(address) else { return false };
+        if !area.protection.contains(access) || area.entered.contains(access) {
+            return false;
+        }
+        let wanted = entered(area.protection, access);
+        self.change(at, area, wanted).is_ok()
+    }
+
+    /// `madvise(MADV_DONTNEED)`: private pages read as zeroes again, those of files as the file.
+    pub fn forget(&self, start: u64, length: u64) -> Result<()> {
+        let (start, end) = range(start, length)?;
+        let mut layout = self.layout.lock();
+        if !layout.covers(start, end) {
+            return Err(Errno::ENOMEM);
+        }
+        for at in layout.overlapping(start, end) {
+            let Some((first, area)) = layout.find_mut(at) else { continue };
+            if area.shared || area.of_file {
+                continue;
+            }
+            let (from, to) = (first.max(start), area.end.min(end));
+            let offset = area.offset + (from - first);
+            if area.file.is_some() {
+                // Private pages of a file, already this mapping's own: kept, as if they had not been dropped yet.
+                continue;
+            }
+            area.memory.vmo().discard(offset, to - from)?;
+        }
+        Ok(())
+    }
+
+    /// `mremap`: answers where the memory is then.
+    pub fn remap(&self, start: u64, old: u64, new: u64, may_move: bool, fixed: Option<u64>) -> Result<u64> {
+        let (old, new) = (round_up(old).ok_or(Errno::EINVAL)?, round_up(new).ok_or(Errno::EINVAL)?);
+        if !start.is_multiple_of(PAGE) || new == 0 || new >= TOP {
+            return Err(Errno::EINVAL);
+        }
+        let mut layout = self.layout.lock();
+        let end = start.checked_add(old.max(PAGE)).ok_or(Errno::EINVAL)?;
+        let (first, area) = layout.find(start).ok_or(Errno::EFAULT)?;
+        if area.end < end {
+            return Err(Errno::EFAULT);
+        }
+        if old == 0 && !area.shared {
+            return Err(Errno::EINVAL);
+        }
+        let mut moved = area.clone();
+        let at_its_end = area.end == end;
+        moved.offset += start - first;
+        if let Some(file) = &mut moved.file {
+            file.offset += start - first;
+        }
+        if let Some(to) = fixed {
+            let to_end = to.checked_add(new).filter(|end| *end <= TOP && to.is_multiple_of(PAGE) && to >= LOWEST);
+            let to_end = to_end.ok_or(Errno::EINVAL)?;
+            if to < end && start < to_end {
+                return Err(Errno::EINVAL);
+            }
+            self.remove(&mut layout, to, to_end)?;
+        } else if new <= old {
+            if new < old {
+                self.remove(&mut layout, start + new, start + old)?;
+            }
+            return Ok(start);
+        } else if at_its_end && layout.is_free(end, start + new) && start + new <= TOP {
+            let grown = self.grow(&moved, old, new)?;
+            if Arc::ptr_eq(&grown, &moved.memory) {
+                let more = Vma { end: start + new, offset: moved.offset + old, ..moved.clone() };
+                self.enter(end, &more)?;
+                layout.set_end(first, start + new);
+                return Ok(start);
+            }
+        }
+        if fixed.is_none() && !may_move {
+            return Err(Errno::ENOMEM);
+        }
+        let to = match fixed {
+            Some(to) => to,
+            None => layout.gap(new, MAP_BASE).ok_or(Errno::ENOMEM)?,
+        };
+        if new > old {
+            let memory = self.grow(&moved, old, new)?;
+            if !Arc::ptr_eq(&memory, &moved.memory) {
+                (moved.memory, moved.offset) = (memory, 0);
+            }
+        }
+        moved.end = to + new;
+        if old > 0 {
+            self.remove(&mut layout, start, start + old)?;
+        }
+        self.enter(to, &moved)?;
+        layout.insert(to, moved);
+        Ok(to)
+    }
+
+    /// Memory that holds `new` bytes from `area.offset` on: the same where it ends with the mapping, else a copy.
+    fn grow(&self, area: &Vma, old: u64, new: u64) -> Result<Arc<Memory>> {
+        let size = area.memory.vmo().size()?;
+        if area.offset + new <= size {
+            // Room behind it, which may be another mapping's unless nothing else uses this memory.
+            if area.of_file || Arc::strong_count(&area.memory) <= 2 {
+                return Ok(area.memory.clone());
+            }
+        } else if area.offset + old == size && !area.of_file {
+            area.memory.vmo().resize(area.offset + new)?;
+            return Ok(area.memory.clone());
+        }
+        let copy = Memory::new(new)?;
+        transfer(&area.memory, area.offset, &copy, old)?;
+        Ok(copy)
+    }
+
+    /// Where the heap starts, once the program is loaded.
+    pub fn set_heap(&self, start: u64) {
+        *self.heap.lock() = Heap { start, end: start, mapped: start, memory: None };
+    }
+
+    /// `brk`: answers the heap's end, changed if that was possible.
+    pub fn set_break(&self, wanted: u64) -> u64 {
+        let mut heap = self.heap.lock();
+        if wanted < heap.start || wanted - heap.start > HEAP || wanted > MAP_BASE {
+            return heap.end;
+        }
+        match self.move_break(&mut heap, wanted) {
+            Ok(()) => wanted,
+            Err(_) => heap.end,
+        }
+    }
+
+    fn move_break(&self, heap: &mut Heap, wanted: u64) -> Result<()> {
+        let (Some(old), Some(new)) = (round_up(heap.end), round_up(wanted)) else { return Err(Errno::ENOMEM) };
+        let memory = match &heap.memory {
+            Some(memory) => memory.clone(),
+            None => heap.memory.insert(Memory::new(HEAP)?).clone(),
+        };
+        let mut layout = self.layout.lock();
+        if new > old {
+            if !layout.is_free(old, new)
+                || layout.bytes().saturating_add(new - old) > self.limit.load(Ordering::Relaxed)
+            {
+                return Err(Errno::ENOMEM);
+            }
+            let protection = Protection::READ.union(Protection::WRITE);
+            if new > heap.mapped {
+                let mut more = new.max(heap.mapped + HEAP_STEP);
+                if !layout.is_free(heap.mapped, more) {
+                    more = new;
+                }
+                let length = more - heap.mapped;
+                self.space.map_at(memory.vmo(), heap.mapped - heap.start, heap.mapped, length, Access::Write)?;
+                heap.mapped = more;
+            }
+            match layout.find(old.wrapping_sub(1)).filter(|(_, area)| Arc::ptr_eq(&area.memory, &memory)) {
+                Some((first, area)) if area.end == old && area.protection == protection => layout.set_end(first, new),
+                _ => layout.insert(
+                    old,
+                    Vma {
+                        end: new,
+                        protection,
+                        entered: protection,
+                        shared: false,
+                        of_file: false,
+                        memory,
+                        offset: old - heap.start,
+                        file: None,
+                        name: "[heap]",
+                        stays: false,
+                    },
+                ),
+            }
+        } else if new < old {
+            layout.remove(new, old);
+            access::unmap(&self.space, new, heap.mapped.max(old) - new)?;
+            heap.mapped = new;
+            memory.vmo().discard(new - heap.start, old - new)?;
+        }
+        heap.end = wanted;
+        Ok(())
+    }
+
+    /// A copy for a child: private memory changes independently from here on.
+    pub fn fork(&self) -> Result<Arc<Mm>> {
+        let child = Mm::new()?;
+        child.limit.store(self.limit.load(Ordering::Relaxed), Ordering::Relaxed);
+        *child.notes.lock() = self.notes.lock().clone();
+        let heap = self.heap.lock();
+        let mut theirs = heap.clone();
+        let layout = self.layout.lock();
+        let mut copies: Vec<(*const Memory, Arc<Memory>)> = Vec::new();
+        {
+            let mut list = child.layout.lock();
+            for (start, area) in layout.iter().filter(|(_, area)| !area.stays) {
+                let mut area = area.clone();
+                if !area.shared && !area.of_file {
+                    let key = Arc::as_ptr(&area.memory);
+                    area.memory = match copies.iter().find(|copy| copy.0 == key) {
+                        Some((_, copy)) => copy.clone(),
+                        None => {
+                            let copy = area.memory.snapshot()?;
+                            copies.push((key, copy.clone()));
+                            copy
+                        }
+                    };
+                }
+                let there = if area.of_file {
+                    area.memory.vmo().size()?.saturating_sub(area.offset).min(area.end - start)
+                } else {
+                    area.end - start
+                };
+                if there > 0 {
+                    child.enter_part(start, start + there, &area)?;
+                }
+                list.insert(start, area);
+            }
+        }
+        if let Some(memory) = &heap.memory {
+            let key = Arc::as_ptr(memory);
+            theirs.memory = Some(match copies.iter().find(|copy| copy.0 == key) {
+                Some((_, copy)) => copy.clone(),
+                None => Memory::new(HEAP)?,
+            });
+            theirs.mapped = round_up(theirs.end).unwrap_or(theirs.end);
+        }
+        *child.heap.lock() = theirs;
+        Ok(child)
+    }
+
+    /// Unmaps all: the program that ran here ends, another will be loaded.
+    pub fn clear(&self) -> Result<()> {
+        let mut layout = self.layout.lock();
+        *layout = Layout::default();
+        *self.heap.lock() = Heap::default();
+        access::unmap(&self.space, PAGE, TOP + PAGE - PAGE)
+    }
+
+    /// Reads memory of a process that is not the caller's guest; answers the bytes before the first that is not mapped.
+    pub fn read_from_outside(&self, address: u64, to: &mut [u8]) -> usize {
+        let layout = self.layout.lock();
+        let mut done = 0;
+        while let (Some(at), Some(rest)) = (address.checked_add(done as u64), to.get_mut(done..)) {
+            let Some((start, area)) = layout.find(at).filter(|_| !rest.is_empty()) else { break };
+            let length = rest.len().min((area.end - at) as usize);
+            let part = rest.get_mut(..length).unwrap_or_default();
+            match area.memory.vmo().read(area.offset + (at - start), part) {
+                Ok(copied) if copied > 0 => done += copied,
+                _ => break,
+            }
+        }
+        done
+    }
+
+    /// Writes memory of a process that is not the caller's guest.
+    pub fn write_from_outside(&self, address: u64, from: &[u8]) -> usize {
+        let layout = self.layout.lock();
+        let mut done = 0;
+        while let (Some(at), Some(rest)) = (address.checked_add(done as u64), from.get(done..)) {
+            let Some((start, area)) =
+                layout.find(at).filter(|(_, area)| !rest.is_empty() && (area.shared || !area.of_file))
+            else {
+                break;
+            };
+            let length = rest.len().min((area.end - at) as usize);
+            match area.memory.vmo().write(area.offset + (at - start), rest.get(..length).unwrap_or_default()) {
+                Ok(copied) if copied > 0 => done += copied,
+                _ => break,
+            }
+        }
+        done
+    }
+}
+
+/// A range of whole pages below the end of user space.
+fn range(start: u64, length: u64) -> Result<(u64, u64)> {
+    let length = round_up(length).filter(|length| *length != 0).ok_or(Errno::EINVAL)?;
+    if !start.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let end = start.checked_add(length).filter(|end| *end <= TOP + PAGE).ok_or(Errno::EINVAL)?;
+    Ok((start, end))
+}
+
+/// Pages of one's own with a file's content.
+fn own_copy(memory: &Arc<Memory>, offset: u64, length: u64) -> Result<(Arc<Memory>, u64)> {
+    if length > COPY {
+        return Ok((memory.snapshot()?, offset));
+    }
+    let copy = Memory::new(length)?;
+    transfer(memory, offset, &copy, length)?;
+    Ok((copy, 0))
+}
+
+fn transfer(from: &Memory, offset: u64, to: &Memory, length: u64) -> Result<()> {
+    let mut buffer = [0; PAGE as usize];
+    let mut done = 0;
+    let length = length.min(from.vmo().size()?.saturating_sub(offset));
+    while done < length {
+        let part = buffer.get_mut(..(length - done).min(PAGE) as usize).unwrap_or_default();
+        let copied = from.vmo().read(offset + done, part)?;
+        // Zeroes need no page.
+        if part.iter().any(|byte| *byte != 0) {
+            to.vmo().write(done, part)?;
+        }
+        if copied == 0 {
+            break;
+        }
+        done += copied as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Memory: `mmap` and its relatives, `brk`.
+
+use crate::errno::{Errno, Result};
+use crate::fs::Kind;
+use crate::memory::layout::Mapped;
+use crate::memory::{MapRequest, PAGE, Protection, Target, round_up};
+use crate::task::Context;
+
+const SHARED: u64 = 1;
+const PRIVATE: u64 = 2;
+const SHARED_VALIDATE: u64 = 3;
+const FIXED: u64 = 0x10;
+const ANONYMOUS: u64 = 0x20;
+const STACK: u64 = 0x2_0000;
+const FIXED_NO_REPLACE: u64 = 0x10_0000;
+const HUGE_PAGES: u64 = 0x4_0000;
+
+pub fn mmap(
+    context: &mut Context,
+    address: u64,
+    length: u64,
+    bits: u64,
+    flags: u64,
+    descriptor: i32,
+    offset: u64,
+) -> Result<u64> {
+    if length == 0 || !offset.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let shared = match flags & 0xf {
+        SHARED | SHARED_VALIDATE => true,
+        PRIVATE => false,
+        _ => return Err(Errno::EINVAL),
+    };
+    let target = if flags & FIXED_NO_REPLACE != 0 {
+        Target::Exactly(address)
+    } else if flags & FIXED != 0 {
+        Target::Fixed(address)
+    } else {
+        Target::Hint(address)
+    };
+    if flags & HUGE_PAGES != 0 {
+        return Err(Errno::ENOMEM);
+    }
+    let protection = Protection::from_bits(bits);
+    let name = if flags & STACK != 0 { "stack" } else { "" };
+    let mut request = MapRequest { target, length, protection, shared, memory: None, file: None, name };
+    if flags & ANONYMOUS == 0 {
+        let description = context.description(descriptor)?;
+        if description.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        if !description.is_readable() || shared && bits & 2 != 0 && !description.is_writable() {
+            return Err(Errno::EACCES);
+        }
+        offset.checked_add(length).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EOVERFLOW)?;
+        // A device of zeroes gives memory of one's own.
+        let is_zeroes = description.file.attributes().is_ok_and(|attributes| {
+            attributes.kind == Kind::Character && attributes.names_device == crate::fs::ram::make_device(1, 5)
+        });
+        if !is_zeroes {
+            request.memory = Some((description.file.memory()?, offset));
+            request.file =
+                description.place.clone().map(|place| Mapped { place, offset, writable: description.is_writable() });
+        }
+    }
+    context.memory.mm().map(request)
+}
+
+pub fn munmap(context: &mut Context, address: u64, length: u64) -> Result<u64> {
+    context.memory.mm().unmap(address, length).map(|()| 0)
+}
+
+pub fn mprotect(context: &mut Context, address: u64, length: u64, bits: u64) -> Result<u64> {
+    if bits & !0x0300_0007 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    context.memory.mm().protect(address, length, Protection::from_bits(bits)).map(|()| 0)
+}
+
+pub fn brk(context: &mut Context, wanted: u64) -> Result<u64> {
+    Ok(context.memory.mm().set_break(wanted))
+}
+
+pub fn mremap(context: &mut Context, address: u64, old: u64, new: u64, flags: u64, to: u64) -> Result<u64> {
+    const MAY_MOVE: u64 = 1;
+    const TO_FIXED: u64 = 2;
+    if flags & !(MAY_MOVE | TO_FIXED) != 0 || flags & TO_FIXED != 0 && flags & MAY_MOVE == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let fixed = (flags & TO_FIXED != 0).then_some(to);
+    context.memory.mm().remap(address, old, new, flags & MAY_MOVE != 0, fixed)
+}
+
+pub fn madvise(context: &mut Context, address: u64, length: u64, advice: i32) -> Result<u64> {
+    const DONT_NEED: i32 = 4;
+    const FREE: i32 = 8;
+    const REMOVE: i32 = 9;
+    const DONT_FORK: i32 = 10;
+    const DO_FORK: i32 = 11;
+    const HARMLESS: [i32; 13] = [0, 1, 2, 3, 12, 13, 14, 15, 16, 17, 20, 21, 25];
+    if !address.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let mm = context.memory.mm();
+    let end = round_up(length).and_then(|length| address.checked_add(length)).ok_or(Errno::EINVAL)?;
+    match advice {
+        _ if HARMLESS.contains(&advice) || advice == DONT_FORK || advice == DO_FORK => {
+            let mut layout = mm.lock();
+            if !layout.covers(address, end) {
+                return Err(Errno::ENOMEM);
+            }
+            if advice == DONT_FORK || advice == DO_FORK {
+                layout.split(address);
+                layout.split(end);
+                for start in layout.overlapping(address, end) {
+                    if let Some((_, area)) = layout.find_mut(start) {
+                        area.stays = advice == DONT_FORK;
+                    }
+                }
+            }
+            Ok(0)
+        }
+        DONT_NEED | FREE if length == 0 => Ok(0),
+        DONT_NEED | FREE => mm.forget(address, length).map(|()| 0),
+        REMOVE => Err(Errno::EOPNOTSUPP),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `mlock` and its relatives: nothing is ever paged out.
+pub fn mlock(context: &mut Context, address: u64, length: u64) -> Result<u64> {
+    let start = address & !(PAGE - 1);
+    let end = address.checked_add(length).and_then(round_up).ok_or(Errno::EINVAL)?;
+    if context.memory.mm().lock().covers(start, end) { Ok(0) } else { Err(Errno::ENOMEM) }
+}
+
+pub fn mlock2(context: &mut Context, address: u64, length: u64, flags: u32) -> Result<u64> {
+    if flags & !1 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    mlock(context, address, length)
+}
+
+pub fn mlockall(_context: &mut Context, flags: u32) -> Result<u64> {
+    if flags == 0 || flags & !7 != 0 { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
+pub fn munlockall(_context: &mut Context) -> Result<u64> {
+    Ok(0)
+}
+
+/// `msync`: mappings and files share their pages.
+pub fn msync(context: &mut Context, address: u64, length: u64, flags: u32) -> Result<u64> {
+    if !address.is_multiple_of(PAGE) || flags & !7 != 0 || flags & 5 == 5 {
+        return Err(Errno::EINVAL);
+    }
+    let end = round_up(length).and_then(|length| address.checked_add(length)).ok_or(Errno::ENOMEM)?;
+    if context.memory.mm().lock().covers(address, end) { Ok(0) } else { Err(Errno::ENOMEM) }
+}
+
+/// `mincore`: what is mapped is in memory.
+pub fn mincore(context: &mut Context, address: u64, length: u64, to: u64) -> Result<u64> {
+    if !address.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let end = round_up(length).and_then(|length| address.checked_add(length)).ok_or(Errno::ENOMEM)?;
+    if !context.memory.mm().lock().covers(address, end) {
+        return Err(Errno::ENOMEM);
+    }
+    let ones = [1; 256];
+    let mut left = (end - address) / PAGE;
+    let mut at = to;
+    while left > 0 {
+        let step = left.min(256);
+        context.write_bytes(at, ones.get(..step as usize).unwrap_or_default())?;
+        (at, left) = (at + step, left - step);
+    }
+    Ok(0)
+}
+
+/// `membarrier`: every change of threads is a barrier; processors that run other threads of the process pass one when they enter the
+/// kernel for the call of their own.
+pub fn membarrier(_context: &mut Context, command: i32, flags: u32, _processor: i32) -> Result<u64> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    match command {
+        // MEMBARRIER_CMD_QUERY: nothing is offered.
+        0 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}

@@ -1,0 +1,57 @@
+//! System calls: one file a family, one table by number.
+
+mod directory;
+mod file;
+mod futex;
+mod identity;
+mod io;
+mod memory;
+mod process;
+mod signal;
+mod stat;
+mod system;
+pub mod table;
+mod time;
+
+use crate::errno::Errno;
+use crate::task::Context;
+
+/// Makes the call that the guest left for, and puts the result into its registers.
+#[inline]
+pub fn dispatch(context: &mut Context) {
+    let registers = &context.state.registers;
+    let number = registers.rax;
+    let arguments = registers.arguments();
+    context.call = number;
+    let result = match table::TABLE.get(number as usize) {
+        Some(Some(entry)) => (entry.function)(context, arguments),
+        _ => unknown(context, number),
+    };
+    context.state.registers.rax = match result {
+        Ok(value) => value,
+        Err(error) => error.as_result(),
+    };
+    if crate::TRACE {
+        trace(context, number, &arguments);
+    }
+}
+
+/// A call that is not there: told once.
+#[cold]
+fn unknown(context: &Context, number: u64) -> Result<u64, Errno> {
+    if context.system.is_new_unknown(number) {
+        let name = table::MISSING.iter().find(|missing| missing.0 == number).map_or("?", |missing| missing.1);
+        tessera_runtime::log!("linux: no system call {number} ({name}) yet: ENOSYS");
+    }
+    Err(Errno::ENOSYS)
+}
+
+#[cold]
+fn trace(context: &Context, number: u64, arguments: &[u64; 6]) {
+    let name = match table::TABLE.get(number as usize) {
+        Some(Some(entry)) => entry.name,
+        _ => "?",
+    };
+    let result = context.state.registers.rax as i64;
+    tessera_runtime::log!("[{}] {name}({arguments:x?}) = {result:#x} {result}", context.task.number());
+}

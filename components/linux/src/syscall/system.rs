@@ -1,0 +1,376 @@
+//! The machine and the thread's standing in it: names, memory, limits, scheduling, `prctl`, random numbers.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use tessera_runtime::own;
+
+use super::process::find;
+use crate::errno::{Errno, Result};
+use crate::task::credentials::{ALL_CAPABILITIES, capability};
+use crate::task::process::{LIMITS, limit};
+use crate::task::{Context, Task};
+
+pub fn uname(context: &mut Context, to: u64) -> Result<u64> {
+    let host = context.system.host_name.lock().clone();
+    let domain = context.system.domain_name.lock().clone();
+    let mut bytes = [[0; 65]; 6];
+    let texts: [&[u8]; 6] = [b"Linux", &host, crate::RELEASE.as_bytes(), crate::VERSION.as_bytes(), b"x86_64", &domain];
+    for (field, text) in bytes.iter_mut().zip(texts) {
+        for (to, from) in field.iter_mut().take(64).zip(text) {
+            *to = *from;
+        }
+    }
+    context.write_bytes(to, bytes.as_flattened()).map(|()| 0)
+}
+
+pub fn sethostname(context: &mut Context, from: u64, length: u64) -> Result<u64> {
+    set_name(context, from, length, true)
+}
+
+pub fn setdomainname(context: &mut Context, from: u64, length: u64) -> Result<u64> {
+    set_name(context, from, length, false)
+}
+
+fn set_name(context: &mut Context, from: u64, length: u64, host: bool) -> Result<u64> {
+    if !context.credentials().has(capability::SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    if length > 64 {
+        return Err(Errno::EINVAL);
+    }
+    let mut name = alloc::vec![0; length as usize];
+    context.read_bytes(from, &mut name)?;
+    let place = if host { &context.system.host_name } else { &context.system.domain_name };
+    *place.lock() = name;
+    Ok(0)
+}
+
+pub fn sysinfo(context: &mut Context, to: u64) -> Result<u64> {
+    let usage = own::pool().usage(0)?;
+    let page = crate::memory::PAGE;
+    let (total, free) = (usage.quota * page, usage.quota.saturating_sub(usage.used) * page);
+    let tasks = context.system.task_count() as u64;
+    // Uptime, three loads, total, free, shared, buffers, swap, free swap, processes, high memory, free high, unit.
+    let words = [context.system.now() / crate::time::SECOND, 0, 0, 0, total, free, 0, 0, 0, 0, tasks, 0, 0, 1];
+    context.write_words(to, words).map(|()| 0)
+}
+
+pub fn getrandom(context: &mut Context, to: u64, length: u64, flags: u32) -> Result<u64> {
+    if flags & !7 != 0 || flags & 6 == 6 {
+        return Err(Errno::EINVAL);
+    }
+    let length = length.min(i32::MAX as u64 & !4095);
+    let mut buffer = [0; 256];
+    let mut done = 0;
+    while done < length {
+        let part = buffer.get_mut(..(length - done).min(256) as usize).unwrap_or_default();
+        context.system.random(part);
+        let written = context.memory.write_some(to.wrapping_add(done), part);
+        done += written as u64;
+        if written < part.len() {
+            return if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
+        }
+    }
+    Ok(done)
+}
+
+pub fn prlimit64(context: &mut Context, number: i32, resource: u32, new: u64, old: u64) -> Result<u64> {
+    let resource = resource as usize;
+    if resource >= LIMITS {
+        return Err(Errno::EINVAL);
+    }
+    let process = find(context, number)?;
+    let who = context.credentials();
+    let other = process.credentials();
+    if process.number != context.process.number && who.user != other.user && !who.has(capability::SYS_RESOURCE) {
+        return Err(Errno::EPERM);
+    }
+    let wanted = if new != 0 { Some(context.read_words::<2>(new)?) } else { None };
+    let mut limits = process.limits.lock();
+    let place = limits.get_mut(resource).ok_or(Errno::EINVAL)?;
+    let before = *place;
+    if let Some([soft, hard]) = wanted {
+        if soft > hard {
+            return Err(Errno::EINVAL);
+        }
+        if hard > before.1 && !who.has(capability::SYS_RESOURCE) {
+            return Err(Errno::EPERM);
+        }
+        if resource == limit::FILES && hard > 1 << 20 {
+            return Err(Errno::EPERM);
+        }
+        *place = (soft, hard);
+        if resource == limit::ADDRESS_SPACE
+            && let Some(mm) = &process.resources.lock().mm
+        {
+            mm.limit.store(soft, Ordering::Relaxed);
+        }
+    }
+    drop(limits);
+    if old != 0 {
+        context.write_words(old, [before.0, before.1])?;
+    }
+    Ok(0)
+}
+
+pub fn getrlimit(context: &mut Context, resource: u32, to: u64) -> Result<u64> {
+    prlimit64(context, 0, resource, 0, to)
+}
+
+pub fn setrlimit(context: &mut Context, resource: u32, from: u64) -> Result<u64> {
+    prlimit64(context, 0, resource, from, 0)
+}
+
+pub fn arch_prctl(context: &mut Context, command: u32, address: u64) -> Result<u64> {
+    let registers = &mut context.state.registers;
+    match command {
+        0x1001 | 0x1002 if address >= tessera_runtime::abi::NATIVE_BASE => return Err(Errno::EPERM),
+        0x1001 => registers.gs_base = address,
+        0x1002 => registers.fs_base = address,
+        0x1003 => {
+            let base = registers.fs_base;
+            context.write_u64(address, base)?;
+        }
+        0x1004 => {
+            let base = registers.gs_base;
+            context.write_u64(address, base)?;
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}
+
+pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64) -> Result<u64> {
+    let process = context.process.clone();
+    match command {
+        // PR_SET_PDEATHSIG, PR_GET_PDEATHSIG
+        1 if a > 64 => Err(Errno::EINVAL),
+        1 => {
+            process.parent_death_signal.store(a as i32, Ordering::Relaxed);
+            Ok(0)
+        }
+        2 => context.write_u32(a, process.parent_death_signal.load(Ordering::Relaxed) as u32).map(|()| 0),
+        // PR_GET_DUMPABLE, PR_SET_DUMPABLE
+        3 => Ok(process.dumpable.load(Ordering::Relaxed).into()),
+        4 if a > 1 => Err(Errno::EINVAL),
+        4 => {
+            process.dumpable.store(a as u32, Ordering::Relaxed);
+            Ok(0)
+        }
+        // PR_GET_KEEPCAPS, PR_SET_KEEPCAPS
+        7 => Ok(context.credentials().keep_capabilities.into()),
+        8 if a > 1 => Err(Errno::EINVAL),
+        8 => {
+            let mut credentials = process.credentials.lock();
+            Arc::make_mut(&mut credentials).keep_capabilities = a == 1;
+            Ok(0)
+        }
+        // PR_SET_NAME, PR_GET_NAME
+        15 => {
+            let text = match context.read_text(a, 16) {
+                Err(Errno::ENAMETOOLONG) => context.read_array::<15>(a)?.to_vec(),
+                other => other?,
+            };
+            let mut name = [0; 16];
+            for (to, from) in name.iter_mut().take(15).zip(text) {
+                *to = from;
+            }
+            *context.task.name.lock() = name;
+            Ok(0)
+        }
+        16 => {
+            let name = *context.task.name.lock();
+            context.write_bytes(a, &name).map(|()| 0)
+        }
+        // PR_GET_SECCOMP
+        21 => Ok(0),
+        // PR_CAPBSET_READ, PR_CAPBSET_DROP
+        23 | 24 if a >= 64 || ALL_CAPABILITIES & 1 << a == 0 => Err(Errno::EINVAL),
+        23 => Ok(u64::from(context.credentials().bounding & 1 << a != 0)),
+        24 => {
+            if !context.credentials().has(capability::SETPCAP) {
+                return Err(Errno::EPERM);
+            }
+            let mut credentials = process.credentials.lock();
+            Arc::make_mut(&mut credentials).bounding &= !(1 << a);
+            Ok(0)
+        }
+        // PR_GET_SECUREBITS, PR_SET_SECUREBITS
+        27 => Ok(context.credentials().secure_bits.into()),
+        28 => {
+            if !context.credentials().has(capability::SETPCAP) {
+                return Err(Errno::EPERM);
+            }
+            let mut credentials = process.credentials.lock();
+            Arc::make_mut(&mut credentials).secure_bits = a as u32;
+            Ok(0)
+        }
+        // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK
+        29 => Ok(0),
+        30 => Ok(50_000),
+        // PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER
+        36 => {
+            process.is_reaper.store(u32::from(a != 0), Ordering::Relaxed);
+            Ok(0)
+        }
+        37 => context.write_u32(a, process.is_reaper.load(Ordering::Relaxed)).map(|()| 0),
+        // PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS
+        38 if a != 1 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
+        38 => {
+            let mut credentials = process.credentials.lock();
+            Arc::make_mut(&mut credentials).no_new_privileges = true;
+            Ok(0)
+        }
+        39 => Ok(context.credentials().no_new_privileges.into()),
+        // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE
+        41 | 42 => Ok(0),
+        // PR_CAP_AMBIENT: is set, clear all
+        47 if a == 1 => Ok(u64::from(context.credentials().ambient.checked_shr(b as u32).unwrap_or(0) & 1)),
+        47 if a == 4 => {
+            let mut credentials = process.credentials.lock();
+            Arc::make_mut(&mut credentials).ambient = 0;
+            Ok(0)
+        }
+        // PR_SET_VMA: names of mappings.
+        0x5356_4d41 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub fn sched_yield(_context: &mut Context) -> Result<u64> {
+    tessera_runtime::object::yield_now();
+    Ok(0)
+}
+
+fn find_task(context: &Context, number: i32) -> Result<Arc<Task>> {
+    match number {
+        0 => Ok(context.task.clone()),
+        1.. => context.system.task(number).ok_or(Errno::ESRCH),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn processors() -> u32 {
+    tessera_runtime::object::processors().clamp(1, 64) as u32
+}
+
+pub fn sched_getaffinity(context: &mut Context, number: i32, size: u64, to: u64) -> Result<u64> {
+    if size < 8 || !size.is_multiple_of(8) {
+        return Err(Errno::EINVAL);
+    }
+    find_task(context, number)?;
+    context.write_u64(to, u64::MAX >> (64 - processors()))?;
+    Ok(8)
+}
+
+/// The kernel balances by itself; a set that has one of the processors is accepted.
+pub fn sched_setaffinity(context: &mut Context, number: i32, size: u64, from: u64) -> Result<u64> {
+    find_task(context, number)?;
+    let mut bytes = [0; 8];
+    let length = size.min(8) as usize;
+    context.read_bytes(from, bytes.get_mut(..length).unwrap_or_default())?;
+    if u64::from_le_bytes(bytes) & u64::MAX >> (64 - processors()) == 0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(0)
+}
+
+pub fn getcpu(context: &mut Context, processor: u64, node: u64) -> Result<u64> {
+    for address in [processor, node] {
+        if address != 0 {
+            context.write_u32(address, 0)?;
+        }
+    }
+    Ok(0)
+}
+
+const OTHER: i32 = 0;
+const FIFO: i32 = 1;
+const ROUND_ROBIN: i32 = 2;
+const BATCH: i32 = 3;
+const IDLE: i32 = 5;
+/// `SCHED_RESET_ON_FORK`.
+const RESET: i32 = 0x4000_0000;
+
+pub fn sched_getscheduler(context: &mut Context, number: i32) -> Result<u64> {
+    Ok(find_task(context, number)?.policy.load(Ordering::Relaxed) as u64)
+}
+
+pub fn sched_setscheduler(context: &mut Context, number: i32, policy: i32, parameter: u64) -> Result<u64> {
+    let task = find_task(context, number)?;
+    let priority = context.read_u32(parameter)? as i32;
+    match policy & !RESET {
+        OTHER | BATCH | IDLE if priority == 0 => {}
+        FIFO | ROUND_ROBIN if (1..=99).contains(&priority) => {
+            if !context.credentials().has(capability::SYS_NICE) {
+                return Err(Errno::EPERM);
+            }
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    task.policy.store(policy, Ordering::Relaxed);
+    task.priority.store(priority, Ordering::Relaxed);
+    Ok(0)
+}
+
+pub fn sched_getparam(context: &mut Context, number: i32, to: u64) -> Result<u64> {
+    let priority = find_task(context, number)?.priority.load(Ordering::Relaxed);
+    context.write_u32(to, priority as u32).map(|()| 0)
+}
+
+pub fn sched_setparam(context: &mut Context, number: i32, from: u64) -> Result<u64> {
+    let policy = find_task(context, number)?.policy.load(Ordering::Relaxed);
+    sched_setscheduler(context, number, policy, from)
+}
+
+pub fn sched_get_priority_max(_context: &mut Context, policy: i32) -> Result<u64> {
+    match policy {
+        OTHER | BATCH | IDLE => Ok(0),
+        FIFO | ROUND_ROBIN => Ok(99),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub fn sched_get_priority_min(_context: &mut Context, policy: i32) -> Result<u64> {
+    match policy {
+        OTHER | BATCH | IDLE => Ok(0),
+        FIFO | ROUND_ROBIN => Ok(1),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub fn sched_rr_get_interval(context: &mut Context, number: i32, to: u64) -> Result<u64> {
+    find_task(context, number)?;
+    crate::time::write_timespec(context, to, 100_000_000).map(|()| 0)
+}
+
+pub fn getpriority(context: &mut Context, which: u32, who: i32) -> Result<u64> {
+    match which {
+        0 => {
+            let task = find_task(context, who)?;
+            // As it is passed: 20 less the nice value, so that it is never negative.
+            Ok((20 - task.nice.load(Ordering::Relaxed)) as u64)
+        }
+        1 | 2 => Ok(20),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub fn setpriority(context: &mut Context, which: u32, who: i32, nice: i32) -> Result<u64> {
+    if which > 2 {
+        return Err(Errno::EINVAL);
+    }
+    let task = if which == 0 { find_task(context, who)? } else { context.task.clone() };
+    let nice = nice.clamp(-20, 19);
+    if nice < task.nice.load(Ordering::Relaxed) && !context.credentials().has(capability::SYS_NICE) {
+        return Err(Errno::EACCES);
+    }
+    task.nice.store(nice, Ordering::Relaxed);
+    Ok(0)
+}
+
+pub fn personality(_context: &mut Context, persona: u32) -> Result<u64> {
+    // Only to ask, to be Linux, and without address randomisation, of which there is none.
+    if persona == u32::MAX || persona & !0x004_0000 == 0 { Ok(0) } else { Err(Errno::EINVAL) }
+}

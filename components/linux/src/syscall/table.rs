@@ -1,0 +1,438 @@
+//! The table of system calls by number (x86-64). One line a call: number, name, function, how many arguments it takes.
+
+use super::{directory, file, futex, identity, io, memory, process, signal, stat, system, time};
+use crate::errno::Result;
+use crate::task::Context;
+
+/// One call.
+pub struct Entry {
+    pub name: &'static str,
+    pub function: fn(&mut Context, [u64; 6]) -> Result<u64>,
+}
+
+/// How many numbers the table covers.
+pub const COUNT: usize = 464;
+
+/// What a register holds, as the type that a call takes.
+trait Argument {
+    fn from_register(value: u64) -> Self;
+}
+
+macro_rules! arguments {
+    ($($type:ident)*) => { $(impl Argument for $type {
+        #[inline(always)]
+        fn from_register(value: u64) -> $type {
+            value as $type
+        }
+    })* };
+}
+arguments!(i32 u32 i64 u64);
+
+macro_rules! call {
+    ($function:expr, 0) => {
+        |context, _| $function(context)
+    };
+    ($function:expr, 1) => {
+        |context, [a, ..]| $function(context, Argument::from_register(a))
+    };
+    ($function:expr, 2) => {
+        |context, [a, b, ..]| $function(context, Argument::from_register(a), Argument::from_register(b))
+    };
+    ($function:expr, 3) => {
+        |context, [a, b, c, ..]| {
+            $function(context, Argument::from_register(a), Argument::from_register(b), Argument::from_register(c))
+        }
+    };
+    ($function:expr, 4) => {
+        |context, [a, b, c, d, ..]| {
+            $function(
+                context,
+                Argument::from_register(a),
+                Argument::from_register(b),
+                Argument::from_register(c),
+                Argument::from_register(d),
+            )
+        }
+    };
+    ($function:expr, 5) => {
+        |context, [a, b, c, d, e, _]| {
+            $function(
+                context,
+                Argument::from_register(a),
+                Argument::from_register(b),
+                Argument::from_register(c),
+                Argument::from_register(d),
+                Argument::from_register(e),
+            )
+        }
+    };
+    ($function:expr, 6) => {
+        |context, [a, b, c, d, e, f]| {
+            $function(
+                context,
+                Argument::from_register(a),
+                Argument::from_register(b),
+                Argument::from_register(c),
+                Argument::from_register(d),
+                Argument::from_register(e),
+                Argument::from_register(f),
+            )
+        }
+    };
+}
+
+macro_rules! table {
+    ($($number:literal $name:literal = $function:expr, $count:tt;)*) => {
+        /// All calls that are there.
+        pub static TABLE: [Option<Entry>; COUNT] = {
+            let mut table = [const { None }; COUNT];
+            $(table[$number] = Some(Entry { name: $name, function: call!($function, $count) });)*
+            table
+        };
+    };
+}
+
+table! {
+    0 "read" = io::read, 3;
+    1 "write" = io::write, 3;
+    2 "open" = file::open, 3;
+    3 "close" = io::close, 1;
+    4 "stat" = stat::stat, 2;
+    5 "fstat" = stat::fstat, 2;
+    6 "lstat" = stat::lstat, 2;
+    8 "lseek" = io::lseek, 3;
+    9 "mmap" = memory::mmap, 6;
+    10 "mprotect" = memory::mprotect, 3;
+    11 "munmap" = memory::munmap, 2;
+    12 "brk" = memory::brk, 1;
+    13 "rt_sigaction" = signal::rt_sigaction, 4;
+    14 "rt_sigprocmask" = signal::rt_sigprocmask, 4;
+    15 "rt_sigreturn" = signal::rt_sigreturn, 0;
+    16 "ioctl" = file::ioctl, 3;
+    17 "pread64" = io::pread, 4;
+    18 "pwrite64" = io::pwrite, 4;
+    19 "readv" = io::readv, 3;
+    20 "writev" = io::writev, 3;
+    21 "access" = stat::access, 2;
+    24 "sched_yield" = system::sched_yield, 0;
+    25 "mremap" = memory::mremap, 5;
+    26 "msync" = memory::msync, 3;
+    27 "mincore" = memory::mincore, 3;
+    28 "madvise" = memory::madvise, 3;
+    32 "dup" = file::dup, 1;
+    33 "dup2" = file::dup2, 2;
+    34 "pause" = signal::pause, 0;
+    35 "nanosleep" = time::nanosleep, 2;
+    36 "getitimer" = time::getitimer, 2;
+    37 "alarm" = time::alarm, 1;
+    38 "setitimer" = time::setitimer, 3;
+    39 "getpid" = process::getpid, 0;
+    56 "clone" = process::clone, 5;
+    57 "fork" = process::fork, 0;
+    58 "vfork" = process::vfork, 0;
+    59 "execve" = process::execve, 3;
+    60 "exit" = process::exit, 1;
+    61 "wait4" = process::wait4, 4;
+    62 "kill" = signal::kill, 2;
+    63 "uname" = system::uname, 1;
+    72 "fcntl" = file::fcntl, 3;
+    74 "fsync" = file::fsync, 1;
+    75 "fdatasync" = file::fsync, 1;
+    76 "truncate" = file::truncate, 2;
+    77 "ftruncate" = file::ftruncate, 2;
+    79 "getcwd" = directory::getcwd, 2;
+    80 "chdir" = directory::chdir, 1;
+    81 "fchdir" = directory::fchdir, 1;
+    82 "rename" = directory::rename, 2;
+    83 "mkdir" = directory::mkdir, 2;
+    84 "rmdir" = directory::rmdir, 1;
+    85 "creat" = file::creat, 2;
+    86 "link" = directory::link, 2;
+    87 "unlink" = directory::unlink, 1;
+    88 "symlink" = directory::symlink, 2;
+    89 "readlink" = stat::readlink, 3;
+    90 "chmod" = directory::chmod, 2;
+    91 "fchmod" = directory::fchmod, 2;
+    92 "chown" = directory::chown, 3;
+    93 "fchown" = directory::fchown, 3;
+    94 "lchown" = directory::lchown, 3;
+    95 "umask" = directory::umask, 1;
+    96 "gettimeofday" = time::gettimeofday, 2;
+    97 "getrlimit" = system::getrlimit, 2;
+    98 "getrusage" = time::getrusage, 2;
+    99 "sysinfo" = system::sysinfo, 1;
+    100 "times" = time::times, 1;
+    102 "getuid" = identity::getuid, 0;
+    104 "getgid" = identity::getgid, 0;
+    105 "setuid" = identity::setuid, 1;
+    106 "setgid" = identity::setgid, 1;
+    107 "geteuid" = identity::geteuid, 0;
+    108 "getegid" = identity::getegid, 0;
+    109 "setpgid" = process::setpgid, 2;
+    110 "getppid" = process::getppid, 0;
+    111 "getpgrp" = process::getpgrp, 0;
+    112 "setsid" = process::setsid, 0;
+    113 "setreuid" = identity::setreuid, 2;
+    114 "setregid" = identity::setregid, 2;
+    115 "getgroups" = identity::getgroups, 2;
+    116 "setgroups" = identity::setgroups, 2;
+    117 "setresuid" = identity::setresuid, 3;
+    118 "getresuid" = identity::getresuid, 3;
+    119 "setresgid" = identity::setresgid, 3;
+    120 "getresgid" = identity::getresgid, 3;
+    121 "getpgid" = process::getpgid, 1;
+    122 "setfsuid" = identity::setfsuid, 1;
+    123 "setfsgid" = identity::setfsgid, 1;
+    124 "getsid" = process::getsid, 1;
+    125 "capget" = identity::capget, 2;
+    126 "capset" = identity::capset, 2;
+    127 "rt_sigpending" = signal::rt_sigpending, 2;
+    128 "rt_sigtimedwait" = signal::rt_sigtimedwait, 4;
+    129 "rt_sigqueueinfo" = signal::rt_sigqueueinfo, 3;
+    130 "rt_sigsuspend" = signal::rt_sigsuspend, 2;
+    131 "sigaltstack" = signal::sigaltstack, 2;
+    132 "utime" = directory::utime, 2;
+    133 "mknod" = directory::mknod, 3;
+    135 "personality" = system::personality, 1;
+    137 "statfs" = stat::statfs, 2;
+    138 "fstatfs" = stat::fstatfs, 2;
+    140 "getpriority" = system::getpriority, 2;
+    141 "setpriority" = system::setpriority, 3;
+    142 "sched_setparam" = system::sched_setparam, 2;
+    143 "sched_getparam" = system::sched_getparam, 2;
+    144 "sched_setscheduler" = system::sched_setscheduler, 3;
+    145 "sched_getscheduler" = system::sched_getscheduler, 1;
+    146 "sched_get_priority_max" = system::sched_get_priority_max, 1;
+    147 "sched_get_priority_min" = system::sched_get_priority_min, 1;
+    148 "sched_rr_get_interval" = system::sched_rr_get_interval, 2;
+    149 "mlock" = memory::mlock, 2;
+    150 "munlock" = memory::mlock, 2;
+    151 "mlockall" = memory::mlockall, 1;
+    152 "munlockall" = memory::munlockall, 0;
+    157 "prctl" = system::prctl, 5;
+    158 "arch_prctl" = system::arch_prctl, 2;
+    160 "setrlimit" = system::setrlimit, 2;
+    161 "chroot" = directory::chroot, 1;
+    162 "sync" = file::sync, 0;
+    170 "sethostname" = system::sethostname, 2;
+    171 "setdomainname" = system::setdomainname, 2;
+    186 "gettid" = process::gettid, 0;
+    200 "tkill" = signal::tkill, 2;
+    201 "time" = time::time, 1;
+    202 "futex" = futex::futex, 6;
+    203 "sched_setaffinity" = system::sched_setaffinity, 3;
+    204 "sched_getaffinity" = system::sched_getaffinity, 3;
+    217 "getdents64" = directory::getdents64, 3;
+    218 "set_tid_address" = process::set_tid_address, 1;
+    221 "fadvise64" = file::fadvise, 4;
+    222 "timer_create" = time::timer_create, 3;
+    223 "timer_settime" = time::timer_settime, 4;
+    224 "timer_gettime" = time::timer_gettime, 2;
+    225 "timer_getoverrun" = time::timer_getoverrun, 1;
+    226 "timer_delete" = time::timer_delete, 1;
+    227 "clock_settime" = time::clock_settime, 2;
+    228 "clock_gettime" = time::clock_gettime, 2;
+    229 "clock_getres" = time::clock_getres, 2;
+    230 "clock_nanosleep" = time::clock_nanosleep, 4;
+    231 "exit_group" = process::exit_group, 1;
+    234 "tgkill" = signal::tgkill, 3;
+    235 "utimes" = directory::utimes, 2;
+    247 "waitid" = process::waitid, 5;
+    257 "openat" = file::openat, 4;
+    258 "mkdirat" = directory::mkdirat, 3;
+    259 "mknodat" = directory::mknodat, 4;
+    260 "fchownat" = directory::fchownat, 5;
+    261 "futimesat" = directory::futimesat, 3;
+    262 "newfstatat" = stat::newfstatat, 4;
+    263 "unlinkat" = directory::unlinkat, 3;
+    264 "renameat" = directory::renameat, 4;
+    265 "linkat" = directory::linkat, 5;
+    266 "symlinkat" = directory::symlinkat, 3;
+    267 "readlinkat" = stat::readlinkat, 4;
+    268 "fchmodat" = directory::fchmodat, 3;
+    269 "faccessat" = stat::faccessat, 3;
+    273 "set_robust_list" = futex::set_robust_list, 2;
+    274 "get_robust_list" = futex::get_robust_list, 3;
+    280 "utimensat" = directory::utimensat, 4;
+    285 "fallocate" = file::fallocate, 4;
+    292 "dup3" = file::dup3, 3;
+    295 "preadv" = io::preadv, 4;
+    296 "pwritev" = io::pwritev, 4;
+    297 "rt_tgsigqueueinfo" = signal::rt_tgsigqueueinfo, 4;
+    302 "prlimit64" = system::prlimit64, 4;
+    306 "syncfs" = file::fsync, 1;
+    309 "getcpu" = system::getcpu, 2;
+    316 "renameat2" = directory::renameat2, 5;
+    318 "getrandom" = system::getrandom, 3;
+    322 "execveat" = process::execveat, 5;
+    324 "membarrier" = memory::membarrier, 3;
+    325 "mlock2" = memory::mlock2, 3;
+    327 "preadv2" = io::preadv2, 6;
+    328 "pwritev2" = io::pwritev2, 6;
+    332 "statx" = stat::statx, 5;
+    435 "clone3" = process::clone3, 2;
+    436 "close_range" = io::close_range, 3;
+    437 "openat2" = file::openat2, 4;
+    439 "faccessat2" = stat::faccessat2, 4;
+    452 "fchmodat2" = directory::fchmodat2, 4;
+}
+
+/// Calls that are known by name and answer `ENOSYS`.
+pub const MISSING: &[(u64, &str)] = &[
+    (7, "poll"),
+    (22, "pipe"),
+    (23, "select"),
+    (29, "shmget"),
+    (30, "shmat"),
+    (31, "shmctl"),
+    (40, "sendfile"),
+    (41, "socket"),
+    (42, "connect"),
+    (43, "accept"),
+    (44, "sendto"),
+    (45, "recvfrom"),
+    (46, "sendmsg"),
+    (47, "recvmsg"),
+    (48, "shutdown"),
+    (49, "bind"),
+    (50, "listen"),
+    (51, "getsockname"),
+    (52, "getpeername"),
+    (53, "socketpair"),
+    (54, "setsockopt"),
+    (55, "getsockopt"),
+    (64, "semget"),
+    (65, "semop"),
+    (66, "semctl"),
+    (67, "shmdt"),
+    (68, "msgget"),
+    (69, "msgsnd"),
+    (70, "msgrcv"),
+    (71, "msgctl"),
+    (73, "flock"),
+    (78, "getdents"),
+    (101, "ptrace"),
+    (103, "syslog"),
+    (136, "ustat"),
+    (139, "sysfs"),
+    (153, "vhangup"),
+    (154, "modify_ldt"),
+    (155, "pivot_root"),
+    (159, "adjtimex"),
+    (163, "acct"),
+    (164, "settimeofday"),
+    (165, "mount"),
+    (166, "umount2"),
+    (169, "reboot"),
+    (172, "iopl"),
+    (173, "ioperm"),
+    (187, "readahead"),
+    (188, "setxattr"),
+    (189, "lsetxattr"),
+    (190, "fsetxattr"),
+    (191, "getxattr"),
+    (192, "lgetxattr"),
+    (193, "fgetxattr"),
+    (194, "listxattr"),
+    (195, "llistxattr"),
+    (196, "flistxattr"),
+    (197, "removexattr"),
+    (198, "lremovexattr"),
+    (199, "fremovexattr"),
+    (206, "io_setup"),
+    (207, "io_destroy"),
+    (208, "io_getevents"),
+    (209, "io_submit"),
+    (210, "io_cancel"),
+    (213, "epoll_create"),
+    (219, "restart_syscall"),
+    (220, "semtimedop"),
+    (232, "epoll_wait"),
+    (233, "epoll_ctl"),
+    (237, "mbind"),
+    (238, "set_mempolicy"),
+    (239, "get_mempolicy"),
+    (240, "mq_open"),
+    (241, "mq_unlink"),
+    (242, "mq_timedsend"),
+    (243, "mq_timedreceive"),
+    (244, "mq_notify"),
+    (245, "mq_getsetattr"),
+    (248, "add_key"),
+    (249, "request_key"),
+    (250, "keyctl"),
+    (251, "ioprio_set"),
+    (252, "ioprio_get"),
+    (253, "inotify_init"),
+    (254, "inotify_add_watch"),
+    (255, "inotify_rm_watch"),
+    (270, "pselect6"),
+    (271, "ppoll"),
+    (272, "unshare"),
+    (275, "splice"),
+    (276, "tee"),
+    (277, "sync_file_range"),
+    (278, "vmsplice"),
+    (281, "epoll_pwait"),
+    (282, "signalfd"),
+    (283, "timerfd_create"),
+    (284, "eventfd"),
+    (286, "timerfd_settime"),
+    (287, "timerfd_gettime"),
+    (288, "accept4"),
+    (289, "signalfd4"),
+    (290, "eventfd2"),
+    (291, "epoll_create1"),
+    (293, "pipe2"),
+    (294, "inotify_init1"),
+    (298, "perf_event_open"),
+    (299, "recvmmsg"),
+    (300, "fanotify_init"),
+    (301, "fanotify_mark"),
+    (303, "name_to_handle_at"),
+    (304, "open_by_handle_at"),
+    (307, "sendmmsg"),
+    (308, "setns"),
+    (310, "process_vm_readv"),
+    (311, "process_vm_writev"),
+    (312, "kcmp"),
+    (314, "sched_setattr"),
+    (315, "sched_getattr"),
+    (317, "seccomp"),
+    (319, "memfd_create"),
+    (321, "bpf"),
+    (323, "userfaultfd"),
+    (326, "copy_file_range"),
+    (329, "pkey_mprotect"),
+    (330, "pkey_alloc"),
+    (331, "pkey_free"),
+    (334, "rseq"),
+    (424, "pidfd_send_signal"),
+    (425, "io_uring_setup"),
+    (426, "io_uring_enter"),
+    (427, "io_uring_register"),
+    (434, "pidfd_open"),
+    (438, "pidfd_getfd"),
+    (440, "process_madvise"),
+    (441, "epoll_pwait2"),
+    (442, "mount_setattr"),
+    (444, "landlock_create_ruleset"),
+    (447, "memfd_secret"),
+    (448, "process_mrelease"),
+    (449, "futex_waitv"),
+    (450, "set_mempolicy_home_node"),
+    (451, "cachestat"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_call_is_both_there_and_missing() {
+        for (number, name) in MISSING {
+            let entry = TABLE.get(*number as usize).and_then(Option::as_ref);
+            assert!(entry.is_none(), "{name} is in the table");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What belongs to the thread that runs a task: nobody else can reach it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use tessera_runtime::abi::x86_64::GuestState;
+
+use super::{Credentials, Process, System, Task};
+use crate::errno::{Errno, Result};
+use crate::file::transfer::GuestSlice;
+use crate::file::{Description, Table};
+use crate::fs::{FsContext, Place};
+use crate::memory::GuestMemory;
+use crate::signal::Set;
+
+/// Most pieces of a `readv` or `writev` (`UIO_MAXIOV`).
+const MOST_PIECES: u64 = 1024;
+/// Most bytes that one call transfers (`MAX_RW_COUNT`).
+const MOST_BYTES: u64 = 0x7fff_f000;
+
+/// A thread's own state.
+pub struct Context {
+    pub state: GuestState,
+    pub task: Arc<Task>,
+    pub process: Arc<Process>,
+    pub memory: GuestMemory,
+    pub files: Arc<Table>,
+    pub fs: Arc<FsContext>,
+    pub system: Arc<System>,
+    /// The number of the call that is being made, to make it again after a signal.
+    pub call: u64,
+    /// The mask to go back to after the handlers of the signals that a call with a mask of its own let through.
+    pub saved_mask: Option<Set>,
+    /// Where signal handlers run: base, flags, size (`sigaltstack`).
+    pub signal_stack: (u64, u32, u64),
+    /// `set_tid_address`: where zero is written when the thread ends, or 0.
+    pub clear_number: u64,
+    /// `set_robust_list`, or 0.
+    pub robust_list: u64,
+    /// What to do in place of going on with the guest.
+    pub next: Next,
+}
+
+/// How the thread goes on after a call.
+#[derive(Default)]
+pub enum Next {
+    #[default]
+    Guest,
+    /// The thread ends, with this code.
+    Exit(i32),
+    /// Another thread of the personality goes on with the program that replaced this one.
+    Moved,
+}
+
+impl Context {
+    /// Whether a signal or the process's end has to be looked at before going on waiting.
+    pub fn is_interrupted(&self) -> bool {
+        let attention = self.task.attention();
+        attention != 0 && (attention & !crate::task::process::attention::SIGNAL != 0 || crate::signal::is_pending(self))
+    }
+
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.process.credentials()
+    }
+
+    /// Copies from the guest's memory, all or nothing.
+    pub fn read_bytes(&self, address: u64, to: &mut [u8]) -> Result<()> {
+        if self.memory.read_some(address, to) == to.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Copies to the guest's memory.
+    pub fn write_bytes(&self, address: u64, from: &[u8]) -> Result<()> {
+        if self.memory.write_some(address, from) == from.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    pub fn read_array<const N: usize>(&self, address: u64) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.read_bytes(address, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub fn read_u32(&self, address: u64) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.read_array(address)?))
+    }
+
+    pub fn read_u64(&self, address: u64) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.read_array(address)?))
+    }
+
+    /// Reads `N` 64-bit words.
+    pub fn read_words<const N: usize>(&self, address: u64) -> Result<[u64; N]> {
+        let mut words = [0; N];
+        let mut bytes = [[0; 8]; N];
+        self.read_bytes(address, bytes.as_flattened_mut())?;
+        for (word, bytes) in words.iter_mut().zip(bytes) {
+            *word = u64::from_le_bytes(bytes);
+        }
+        Ok(words)
+    }
+
+    pub fn write_words<const N: usize>(&self, address: u64, words: [u64; N]) -> Result<()> {
+        self.write_bytes(address, words.map(u64::to_le_bytes).as_flattened())
+    }
+
+    pub fn write_u32(&self, address: u64, value: u32) -> Result<()> {
+        self.write_bytes(address, &value.to_le_bytes())
+    }
+
+    pub fn write_u64(&self, address: u64, value: u64) -> Result<()> {
+        self.write_bytes(address, &value.to_le_bytes())
+    }
+
+    /// Reads a text that a zero byte ends, at most `most` bytes with it.
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG` if there is no zero byte among those.
+    pub fn read_text(&self, address: u64, most: usize) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        let mut buffer = [0; 256];
+        while text.len() < most {
+            let at = address.checked_add(text.len() as u64).ok_or(Errno::EFAULT)?;
+            // To the end of a page at most: what comes after it need not be there.
+            let length = buffer.len().min(most - text.len()).min(4096 - (at & 4095) as usize);
+            let part = buffer.get_mut(..length).unwrap_or_default();
+            let read = self.memory.read_some(at, part);
+            let part = part.get(..read).unwrap_or_default();
+            if let Some(end) = part.iter().position(|byte| *byte == 0) {
+                text.extend_from_slice(part.get(..end).unwrap_or_default());
+                return Ok(text);
+            }
+            text.extend_from_slice(part);
+            if read < length {
+                return Err(Errno::EFAULT);
+            }
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
+
+    /// Reads a path.
+    pub fn read_path(&self, address: u64) -> Result<Vec<u8>> {
+        self.read_text(address, crate::fs::path::LONGEST_PATH)
+    }
+
+    /// Reads an array of `struct iovec`.
+    pub fn read_pieces(&self, address: u64, count: u64) -> Result<Vec<GuestSlice>> {
+        if count > MOST_PIECES {
+            return Err(Errno::EINVAL);
+        }
+        let mut pieces = Vec::with_capacity(count as usize);
+        let mut left = MOST_BYTES;
+        for index in 0..count {
+            let [address, length] = self.read_words(address.wrapping_add(index * 16))?;
+            if length > i64::MAX as u64 {
+                return Err(Errno::EINVAL);
+            }
+            let length = length.min(left);
+            left -= length;
+            pieces.push(GuestSlice { address, length });
+        }
+        Ok(pieces)
+    }
+
+    /// One piece of guest memory.
+    pub fn piece(address: u64, length: u64) -> GuestSlice {
+        GuestSlice { address, length: length.min(MOST_BYTES) }
+    }
+
+    /// What a descriptor leads to.
+    pub fn description(&self, descriptor: i32) -> Result<Arc<Description>> {
+        self.files.get(descriptor)
+    }
+
+    /// The directory that a path starts from: `AT_FDCWD` or a descriptor.
+    pub fn start(&self, descriptor: i32, path: &[u8]) -> Result<Arc<Place>> {
+        const CURRENT: i32 = -100;
+        if descriptor == CURRENT || path.first() == Some(&b'/') {
+            return Ok(self.fs.directory());
+        }
+        self.files.get(descriptor)?.place.clone().ok_or(Errno::ENOTDIR)
+    }
+}

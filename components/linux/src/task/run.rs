@@ -1,0 +1,167 @@
+//! The life of a thread: into the guest, out again for a call or a fault, and so on until it ends.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use tessera_runtime::abi::FaultKind;
+use tessera_runtime::abi::x86_64::{GuestState, Registers};
+use tessera_runtime::object::{guest, ticks};
+use tessera_runtime::{Error, thread};
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::context::Next;
+use super::{Context, System, Task, exit};
+use crate::errno::Result;
+use crate::file::Table;
+use crate::fs::FsContext;
+use crate::memory::{GuestMemory, Mm, Protection};
+use crate::signal::{self, Info, code, deliver};
+use crate::syscall;
+
+/// Bytes of the personality's stack for a thread; pages are charged when touched.
+const STACK: u64 = 128 << 10;
+
+/// What a new thread starts with.
+pub struct Parts {
+    pub task: Arc<Task>,
+    pub mm: Arc<Mm>,
+    pub files: Arc<Table>,
+    pub fs: Arc<FsContext>,
+    pub system: Arc<System>,
+    pub registers: Registers,
+    /// The vector state it starts with; none: a fresh one.
+    pub vector: Option<Box<[u8]>>,
+    pub signal_stack: (u64, u32, u64),
+    pub clear_number: u64,
+    pub robust_list: u64,
+}
+
+/// Lets a thread of the personality run a task.
+pub fn start(parts: Parts) -> Result<()> {
+    let task = parts.task.clone();
+    let started = thread::Builder::new().stack(STACK).spawn(move || live(parts));
+    match started {
+        Ok(_handle) => Ok(()),
+        Err(error) => {
+            drop(task);
+            Err(error.into())
+        }
+    }
+}
+
+fn live(parts: Parts) {
+    let process = parts.task.process.clone();
+    parts.task.waiter.adopt();
+    let memory = match GuestMemory::bind(parts.mm) {
+        Ok(memory) => memory,
+        Err(_) => {
+            process.end(signal::SIGKILL);
+            exit::without_guest(&parts.task, &parts.files, &parts.system);
+            return;
+        }
+    };
+    if let Some(vector) = parts.vector {
+        // Refused only if the thread had no guest.
+        let _ = guest::set_vector_state(&vector);
+    }
+    let mut context = Context {
+        state: GuestState { registers: parts.registers, ..GuestState::default() },
+        task: parts.task,
+        process,
+        memory,
+        files: parts.files,
+        fs: parts.fs,
+        system: parts.system,
+        call: u64::MAX,
+        saved_mask: None,
+        signal_stack: parts.signal_stack,
+        clear_number: parts.clear_number,
+        robust_list: parts.robust_list,
+        next: Next::Guest,
+    };
+    run(&mut context);
+}
+
+fn run(context: &mut Context) {
+    let mut in_call = false;
+    let mut since = ticks();
+    loop {
+        if context.task.attention() != 0 && !deliver::attend(context, in_call) {
+            break;
+        }
+        let entering = ticks();
+        let entered = guest::enter(&mut context.state);
+        let left = ticks();
+        let [guest_time, own_time] = &context.task.used;
+        own_time.store(own_time.load(Relaxed).wrapping_add(entering.wrapping_sub(since)), Relaxed);
+        guest_time.store(guest_time.load(Relaxed).wrapping_add(left.wrapping_sub(entering)), Relaxed);
+        since = left;
+        in_call = false;
+        match entered {
+            Ok(()) if context.state.exit == 0 => {
+                syscall::dispatch(context);
+                in_call = true;
+                if !matches!(context.next, Next::Guest) {
+                    break;
+                }
+                // A result that stands for an interruption is not for the guest's eyes, even if nothing is left to handle.
+                if context.state.registers.rax > (-600_i64) as u64 && context.state.registers.rax < (-500_i64) as u64 {
+                    context.task.attend(crate::task::process::attention::SIGNAL);
+                }
+            }
+            Ok(()) if context.state.exit == 1 => fault(context),
+            Ok(()) | Err(Error::Interrupted) => {}
+            Err(_) => {
+                context.process.end(signal::SIGKILL);
+                break;
+            }
+        }
+    }
+    match core::mem::take(&mut context.next) {
+        Next::Moved => {}
+        Next::Exit(status) => exit::thread(context, status),
+        Next::Guest => exit::thread(context, 0),
+    }
+}
+
+/// The guest's instruction could not be executed.
+fn fault(context: &mut Context) {
+    let address = context.state.address;
+    let instruction = context.state.registers.rip;
+    let kind = FaultKind::from_code(context.state.fault);
+    let access = match kind {
+        Some(FaultKind::Read) => Some(Protection::READ),
+        Some(FaultKind::Write) => Some(Protection::WRITE),
+        Some(FaultKind::Execute) => Some(Protection::EXECUTE),
+        _ => None,
+    };
+    let info = match (access, kind) {
+        (Some(access), _) => {
+            let mm = context.memory.mm();
+            if mm.resolve(address, access) {
+                return;
+            }
+            let layout = mm.lock();
+            match layout.find(address) {
+                None => Info::fault(signal::SIGSEGV, code::MAP_ERROR, address),
+                Some((_, area)) if area.protection.contains(access) => {
+                    Info::fault(signal::SIGBUS, code::NO_ADDRESS, address)
+                }
+                Some(_) => Info::fault(signal::SIGSEGV, code::ACCESS_ERROR, address),
+            }
+        }
+        (_, Some(FaultKind::Instruction)) => Info::fault(signal::SIGILL, code::ILLEGAL_OPERAND, instruction),
+        (_, Some(FaultKind::Divide)) => Info::fault(signal::SIGFPE, code::DIVIDE, instruction),
+        (_, Some(FaultKind::FloatingPoint)) => Info::fault(signal::SIGFPE, code::FLOAT_INVALID, instruction),
+        (_, Some(FaultKind::Debug)) => Info::kernel(signal::SIGTRAP),
+        (_, Some(FaultKind::Alignment)) => Info::fault(signal::SIGBUS, code::ALIGNMENT, 0),
+        (_, Some(FaultKind::NoMemory)) => {
+            tessera_runtime::log!("linux: no memory is left: process {} is ended", context.process.number);
+            context.process.end(signal::SIGKILL);
+            return;
+        }
+        _ => Info::kernel(signal::SIGSEGV),
+    };
+    deliver::force(context, info);
+}

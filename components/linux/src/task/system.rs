@@ -1,0 +1,166 @@
+//! What all processes of a container share: the table of processes, futexes, time, names.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use tessera_runtime::object::ticks;
+use tessera_runtime::own;
+use tessera_runtime::sync::Mutex;
+
+use super::{Process, Task};
+use crate::fs::path::Mounts;
+use crate::futex::Futexes;
+
+/// One past the highest process number.
+const NUMBERS: i32 = 4_194_304;
+
+/// The container.
+pub struct System {
+    table: Mutex<Numbers>,
+    pub futexes: Futexes,
+    pub mounts: Arc<Mounts>,
+    pub host_name: Mutex<Vec<u8>>,
+    pub domain_name: Mutex<Vec<u8>>,
+    /// Nanoseconds from 1970 to boot.
+    wall: AtomicI64,
+    /// Ticks a second, and at boot.
+    frequency: u64,
+    first_tick: u64,
+    unknown: Mutex<Vec<u64>>,
+    /// Random numbers without a device: see `random`.
+    seed: AtomicU64,
+    /// The time that all processors worked for guests, for /proc/stat.
+    pub started: u64,
+}
+
+#[derive(Default)]
+struct Numbers {
+    last: i32,
+    tasks: BTreeMap<i32, Arc<Task>>,
+    processes: BTreeMap<i32, Arc<Process>>,
+}
+
+impl System {
+    /// Nobody runs yet. `wall` is the time of boot in nanoseconds since 1970.
+    pub fn new(host_name: Vec<u8>, mounts: Arc<Mounts>, wall: i64) -> Arc<System> {
+        let clock = own::clock();
+        Arc::new(System {
+            table: Mutex::new(Numbers::default()),
+            futexes: Futexes::new(),
+            mounts,
+            host_name: Mutex::new(host_name),
+            domain_name: Mutex::new(b"(none)".to_vec()),
+            wall: AtomicI64::new(wall),
+            frequency: clock.ticks_a_second().unwrap_or(1_000_000_000).max(1),
+            first_tick: clock.ticks_at_boot().unwrap_or(0),
+            unknown: Mutex::new(Vec::new()),
+            seed: AtomicU64::new(ticks()),
+            started: ticks(),
+        })
+    }
+
+    /// Nanoseconds since boot.
+    pub fn now(&self) -> u64 {
+        self.nanoseconds(ticks().saturating_sub(self.first_tick))
+    }
+
+    /// Ticks of the time stamp counter in nanoseconds.
+    pub fn nanoseconds(&self, ticks: u64) -> u64 {
+        (u128::from(ticks) * 1_000_000_000 / u128::from(self.frequency)) as u64
+    }
+
+    /// Nanoseconds since 1970.
+    pub fn wall_now(&self) -> i64 {
+        self.wall.load(Ordering::Relaxed).saturating_add(self.now() as i64)
+    }
+
+    /// Nanoseconds from 1970 to boot.
+    pub fn boot_time(&self) -> i64 {
+        self.wall.load(Ordering::Relaxed)
+    }
+
+    /// Sets the wall clock.
+    pub fn set_wall(&self, now: i64) {
+        self.wall.store(now.saturating_sub(self.now() as i64), Ordering::Relaxed);
+    }
+
+    /// A number for a new process or thread.
+    pub fn number(&self) -> i32 {
+        let mut table = self.table.lock();
+        loop {
+            table.last = if table.last + 1 >= NUMBERS { 300 } else { table.last + 1 };
+            let number = table.last;
+            let taken = table.tasks.contains_key(&number)
+                || table.processes.contains_key(&number)
+                || table.processes.values().any(|process| process.group() == number || process.session() == number);
+            if !taken {
+                return number;
+            }
+        }
+    }
+
+    pub fn add_task(&self, task: &Arc<Task>) {
+        self.table.lock().tasks.insert(task.number(), task.clone());
+    }
+
+    pub fn remove_task(&self, number: i32) {
+        self.table.lock().tasks.remove(&number);
+    }
+
+    pub fn add_process(&self, process: &Arc<Process>) {
+        self.table.lock().processes.insert(process.number, process.clone());
+    }
+
+    pub fn remove_process(&self, number: i32) {
+        self.table.lock().processes.remove(&number);
+    }
+
+    pub fn task(&self, number: i32) -> Option<Arc<Task>> {
+        self.table.lock().tasks.get(&number).cloned()
+    }
+
+    pub fn process(&self, number: i32) -> Option<Arc<Process>> {
+        self.table.lock().processes.get(&number).cloned()
+    }
+
+    /// All processes, zombies too, by number.
+    pub fn processes(&self) -> Vec<Arc<Process>> {
+        self.table.lock().processes.values().cloned().collect()
+    }
+
+    /// How many threads there are.
+    pub fn task_count(&self) -> usize {
+        self.table.lock().tasks.len()
+    }
+
+    /// The number given last, for /proc/loadavg.
+    pub fn last_number(&self) -> i32 {
+        self.table.lock().last
+    }
+
+    /// Whether this is the first time that a call is missing.
+    pub fn is_new_unknown(&self, call: u64) -> bool {
+        let mut unknown = self.unknown.lock();
+        let new = !unknown.contains(&call);
+        if new && unknown.len() < 512 {
+            unknown.push(call);
+        }
+        new
+    }
+
+    /// Fills with numbers that are hard to guess from outside: the time stamp counter, mixed (splitmix64). Not for keys that must
+    /// stand against someone who can run code on this processor, until a source of entropy is routed here.
+    pub fn random(&self, into: &mut [u8]) {
+        for chunk in into.chunks_mut(8) {
+            let step = ticks().rotate_left(32) | 1;
+            let mut word = self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) ^ step;
+            word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            word ^= word >> 31;
+            let bytes = word.to_le_bytes();
+            chunk.copy_from_slice(bytes.get(..chunk.len()).unwrap_or_default());
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Waiting: a thread of the personality parks until something it looks at may have changed, a signal came, or time is up.
+//!
+//! Whoever changes something that others wait for wakes its [`WaitQueue`]; whoever waits looks again. So a wake too many does no harm,
+//! and none is lost: a waiter enters the queue before it looks.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use tessera_runtime::object::{Thread, park};
+use tessera_runtime::sync::Mutex;
+use tessera_runtime::{Handle, Object, Owned, thread};
+
+use super::Context;
+use crate::errno::{Errno, Result};
+
+/// A thread that can be woken.
+#[derive(Default)]
+pub struct Waiter {
+    /// The handle of the personality's thread that waits; it changes when a program is replaced.
+    thread: AtomicU32,
+    woken: AtomicBool,
+}
+
+impl Waiter {
+    /// Nobody's yet.
+    pub fn new() -> Arc<Waiter> {
+        Arc::new(Waiter::default())
+    }
+
+    /// The calling thread is the one that waits from now on.
+    pub fn adopt(&self) {
+        self.thread.store(thread::current().handle().0, Ordering::Release);
+    }
+
+    /// Lets the thread look again.
+    pub fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.kick();
+        }
+    }
+
+    /// Lets a guest leave, or a wait look at what else there is.
+    pub fn kick(&self) {
+        let number = self.thread.load(Ordering::Acquire);
+        if number != 0 {
+            // The number is the thread's while it runs. Later it names nothing, or a thread that looks again and goes on.
+            let thread = core::mem::ManuallyDrop::new(Thread::from_owned(Owned::new(Handle(number))));
+            let _ = thread.unpark();
+        }
+    }
+
+    /// Forgets earlier wakes; before looking.
+    pub fn prepare(&self) {
+        self.woken.store(false, Ordering::Release);
+    }
+
+    /// Whether it was woken since `prepare`.
+    pub fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
+    }
+}
+
+/// Those who wait for a change.
+#[derive(Default)]
+pub struct WaitQueue {
+    waiters: Mutex<Vec<Arc<Waiter>>>,
+    /// How many there are, so that nobody locks an empty queue to wake it.
+    count: AtomicUsize,
+    /// Who is told of each wake: epoll instances.
+    listeners: Mutex<Vec<Weak<dyn Listener>>>,
+}
+
+/// Told of each wake, at once, by the thread that wakes: must not wait.
+pub trait Listener: Send + Sync {
+    /// The queue's object may be ready now.
+    fn woken(&self);
+}
+
+impl WaitQueue {
+    pub const fn new() -> WaitQueue {
+        WaitQueue { waiters: Mutex::new(Vec::new()), count: AtomicUsize::new(0), listeners: Mutex::new(Vec::new()) }
+    }
+
+    /// Enters a waiter.
+    pub fn enter(&self, waiter: &Arc<Waiter>) {
+        let mut waiters = self.waiters.lock();
+        waiters.push(waiter.clone());
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Takes a waiter out.
+    pub fn leave(&self, waiter: &Arc<Waiter>) {
+        let mut waiters = self.waiters.lock();
+        if let Some(index) = waiters.iter().position(|other| Arc::ptr_eq(other, waiter)) {
+            waiters.remove(index);
+            self.count.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Adds one who is told of each wake, while it lives.
+    pub fn listen(&self, listener: &Arc<dyn Listener>) {
+        self.listeners.lock().push(Arc::downgrade(listener));
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Removes what `listen` added, and those that are gone.
+    pub fn unlisten(&self, listener: &Arc<dyn Listener>) {
+        let mut listeners = self.listeners.lock();
+        let before = listeners.len();
+        let gone = Arc::as_ptr(listener).cast::<()>();
+        listeners.retain(|other| other.strong_count() > 0 && other.as_ptr().cast::<()>() != gone);
+        self.count.fetch_sub(before - listeners.len(), Ordering::SeqCst);
+    }
+
+    /// Lets all look again.
+    pub fn wake_all(&self) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        for waiter in self.waiters.lock().iter() {
+            waiter.wake();
+        }
+        // Told without the lock: who is told may come back to this queue.
+        let listeners: Vec<_> = self.listeners.lock().iter().filter_map(Weak::upgrade).collect();
+        for listener in listeners {
+            listener.woken();
+        }
+    }
+}
+
+/// Waits until `look` answers. It is asked at once, and again after each wake of one of the queues.
+///
+/// # Errors
+/// `ERESTARTSYS` if a signal is to be handled, `ETIMEDOUT` after `deadline` (nanoseconds since boot).
+pub fn wait<T>(
+    context: &mut Context,
+    queues: &[&WaitQueue],
+    deadline: Option<u64>,
+    mut look: impl FnMut(&mut Context) -> Option<T>,
+) -> Result<T> {
+    if let Some(found) = look(context) {
+        return Ok(found);
+    }
+    let waiter = context.task.waiter.clone();
+    for queue in queues {
+        queue.enter(&waiter);
+    }
+    let result = loop {
+        waiter.prepare();
+        if let Some(found) = look(context) {
+            break Ok(found);
+        }
+        if let Err(error) = sleep(context, &waiter, deadline) {
+            // What came at the last moment counts.
+            break look(context).ok_or(error);
+        }
+    };
+    for queue in queues {
+        queue.leave(&waiter);
+    }
+    result
+}
+
+/// Parks until the waiter is woken.
+///
+/// # Errors
+/// As [`wait`].
+pub fn sleep(context: &Context, waiter: &Waiter, deadline: Option<u64>) -> Result<()> {
+    loop {
+        if waiter.is_woken() {
+            return Ok(());
+        }
+        if context.is_interrupted() {
+            return Err(Errno::ERESTARTSYS);
+        }
+        if park(deadline) == Err(tessera_runtime::Error::TimedOut) {
+            return if waiter.is_woken() { Ok(()) } else { Err(Errno::ETIMEDOUT) };
+        }
+    }
+}
