@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use tessera_interfaces::NetDevice;
+use tessera_rings::doorbell::ENDED;
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::object::Event;
 use tessera_runtime::sync::Mutex;
@@ -29,16 +30,16 @@ pub struct Net {
 /// What threads and clients share.
 pub struct Core {
     stack: Mutex<Stack>,
-    /// Bits for the thread that drives the stack; the device has bit 0.
+    /// Bits for the thread that drives the stack; the device has those of `tessera_rings::doorbell`.
     event: Arc<Event>,
     /// Until when that thread sleeps: nanoseconds since boot, 0 while it is awake.
     sleeps_until: AtomicU64,
 }
 
 /// There is something to do before what the driving thread waits for.
-const KICK: u64 = 1 << 1;
+const KICK: u64 = 1 << 8;
 /// The driver was started again.
-const RESTARTED: u64 = 1 << 2;
+const RESTARTED: u64 = 1 << 9;
 /// How long a device that refuses is left alone.
 const RETRY: u64 = 100_000_000;
 
@@ -114,7 +115,7 @@ fn drive(
         }
         let retry = if attached { u64::MAX } else { now().saturating_add(RETRY) };
         let happened = wait(core, retry);
-        if happened & RESTARTED != 0 {
+        if happened & (RESTARTED | ENDED) != 0 {
             attached = false;
         }
         // A device that breaks the rules of the rings is begun anew with, like one that was started again.
@@ -176,7 +177,7 @@ fn wait(core: &Core, latest: u64) -> u64 {
         let happened = core.event.wait_until(u64::MAX, u64::MAX, deadline).unwrap_or(0);
         core.sleeps_until.store(0, Ordering::SeqCst);
         core.stack.lock().rise();
-        if happened & RESTARTED != 0 || happened == 0 && next == latest {
+        if happened & (RESTARTED | ENDED) != 0 || happened == 0 && next == latest {
             return happened;
         }
     }
