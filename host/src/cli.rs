@@ -67,6 +67,73 @@ Example:
     Test(Test),
     /// Measure the system beside its peers
     Bench(Bench),
+    /// Say what an image consists of: domains, routes, authority, what each call between components crosses
+    Explain(Explain),
+    /// List what runs in a guest
+    #[command(after_help = ASKING)]
+    Ps(Ask),
+    /// Show what runs in a guest, again and again
+    #[command(after_help = ASKING)]
+    Top(Top),
+    /// Tell all of the domains of a guest: limits, components, what each may reach, how it died
+    #[command(after_help = ASKING)]
+    Inspect(Inspect),
+    /// End a domain of a guest; its restart policy says what follows
+    #[command(after_help = ASKING)]
+    Kill(Name),
+    /// End a domain of a guest and start it again, whatever its policy
+    #[command(after_help = ASKING)]
+    Restart(Name),
+}
+
+const ASKING: &str = "\
+A guest is asked over its second serial port. Its image must have the components `serial` and `control`, as
+images/control.toml does.";
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The image.toml
+    pub image: PathBuf,
+}
+
+/// Which guest is asked, and how it is shown.
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// The guest, by its image's name or its process number [default: the only one]
+    #[arg(long, value_name = "GUEST")]
+    pub guest: Option<String>,
+    /// Print JSON in place of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Top {
+    #[command(flatten)]
+    pub ask: Ask,
+    /// Seconds between two tables
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// End after so many tables
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A domain or a component [default: all]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+#[derive(Debug, Args)]
+pub struct Name {
+    /// The domain, or a component in it
+    pub name: String,
+    /// The guest, by its image's name or its process number [default: the only one]
+    #[arg(long, value_name = "GUEST")]
+    pub guest: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,8 @@ mod bench;
 mod cli;
 mod container;
 mod devices;
+mod explain;
+mod guests;
 mod image;
 mod mirror;
 mod process;
@@ -37,6 +39,12 @@ fn main() -> ExitCode {
         Command::Build(arguments) => (run::build(arguments), 1),
         Command::Test(arguments) => (test::test(arguments), 1),
         Command::Bench(arguments) => (bench::bench(arguments), 1),
+        Command::Explain(arguments) => (explain::explain(arguments), 1),
+        Command::Ps(arguments) => (guests::ps(arguments), 1),
+        Command::Top(arguments) => (guests::top(arguments), 1),
+        Command::Inspect(arguments) => (guests::inspect(arguments), 1),
+        Command::Kill(arguments) => (guests::kill(arguments), 1),
+        Command::Restart(arguments) => (guests::restart(arguments), 1),
     };
     let code = match result {
         _ if process::interrupted() => qemu::exit::INTERRUPT,

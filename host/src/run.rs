@@ -8,9 +8,10 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use crate::accelerator;
-use crate::cli::{Build, Machine, Run};
+use crate::cli::{Build, Run};
 use crate::container::{Source, launch};
-use crate::devices;
+use crate::devices::{self, Device, Forwarding};
+use crate::guests::Registered;
 use crate::image::{self, Description, MachineKind, Memory, Processors};
 use crate::qemu::{Boot, Ending};
 use crate::symbols::Symbols;
@@ -22,7 +23,11 @@ pub fn run(run: &Run) -> Result<u8> {
         return launch::run(run, &Source::of(&run.image)?);
     }
     let image = Path::new(&run.image);
-    let (boot, symbols) = prepare(image, &run.machine, run.timeout.map(Duration::from_secs), &run.words)?;
+    let (mut boot, symbols) = prepare(run, image)?;
+    // Only images of components can answer; to others the port does no harm.
+    let name = image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let guest = Registered::new(&name, &boot.image)?;
+    boot.devices.extend(guest.arguments(boot.machine));
     let ending = boot.run(symbols, true, &mut io::stdout().lock());
     devices::remove_scratch();
     let ending = ending?;
@@ -35,7 +40,8 @@ pub fn run(run: &Run) -> Result<u8> {
 }
 
 /// Makes `image` ready to boot: from its description, or as the file that it is.
-pub fn prepare(image: &Path, machine: &Machine, limit: Option<Duration>, words: &[String]) -> Result<(Boot, Symbols)> {
+fn prepare(run: &Run, image: &Path) -> Result<(Boot, Symbols)> {
+    let machine = &run.machine;
     let (path, symbols, defaults, wanted) = if is_description(image) {
         let description = Description::read(image)?;
         let (path, symbols) = image::build_to_target(&description)?;
@@ -56,15 +62,24 @@ pub fn prepare(image: &Path, machine: &Machine, limit: Option<Duration>, words: 
         (image.to_owned(), symbols, defaults, (String::new(), Vec::new()))
     };
     let machine_kind = machine.machine.unwrap_or(defaults.0);
+    if !run.container.ports.is_empty() && !wanted.1.contains(&Device::Network) {
+        return Err(miette!(
+            help = "add a [[device]] with `kind = \"network\"`, and the components that drive it",
+            "the image {} has no network that a port could lead to",
+            image.display()
+        ));
+    }
+    let ports: Vec<Forwarding> =
+        run.container.ports.iter().map(|mapping| Forwarding { rule: mapping.rule() }).collect();
     let boot = Boot {
         image: path,
         machine: machine_kind,
         memory: machine.memory.unwrap_or(defaults.1),
         processors: machine.processors.unwrap_or(if machine.icount { Processors::default() } else { defaults.2 }),
         engine: accelerator::choose(machine.accel, machine.icount)?,
-        limit,
-        words: words.to_vec(),
-        devices: devices::arguments(machine_kind, &wanted.0, &wanted.1, &[])?,
+        limit: run.timeout.map(Duration::from_secs),
+        words: run.words.clone(),
+        devices: devices::arguments(machine_kind, &wanted.0, &wanted.1, &ports)?,
         keys_go_to_the_guest: false,
     };
     Ok((boot, symbols))

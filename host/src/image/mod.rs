@@ -6,6 +6,7 @@
 mod archive;
 mod description;
 mod elf;
+mod explain;
 mod generate;
 mod manifest;
 mod mistake;
@@ -85,6 +86,11 @@ pub fn extend(base: &[u8], more: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     let mut members = archive::unpack(elf::archive(base)?)?;
     members.extend(more.iter().map(|(name, contents)| ((*name).to_owned(), (*contents).into())));
     elf::replace_archive(base, &archive::pack(&members)?)
+}
+
+/// What the image consists of, in words; nothing if it is one of programs.
+pub fn explained(description: &Description) -> Result<Option<String>> {
+    Ok(System::new(description, &Manifests::find())?.map(|system| explain::explain(&system)))
 }
 
 /// The packages of the domains' programs.

@@ -232,6 +232,11 @@ fn a_plan_holds_what_the_image_says() {
 }
 
 #[test]
+fn an_image_is_explained() {
+    golden("explained", &super::super::explain::explain(&image(DEVICES).unwrap()));
+}
+
+#[test]
 fn the_made_programs_are_short_enough_to_read() {
     let isolated = image(DEVICES).unwrap();
     let grouped = image(&format!("placement = \"libos\"\n{}", DEVICES.replace(".driver]", ".program]"))).unwrap();

@@ -5,6 +5,7 @@
 
 mod command;
 mod containers;
+mod control;
 mod fuzz;
 mod host;
 mod outcome;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, Result, miette};
 
 use super::outcome::{Counts, Outcome, count};
-use super::{Case, Suite, command};
+use super::{Case, Suite, command, control};
 use crate::accelerator::{GREETING, PROBE_IMAGE};
 use crate::devices;
 use crate::image::{self, Description, MachineKind};
@@ -187,6 +187,7 @@ pub fn suite() -> Suite {
         Case::new(expected.name, move |step| boot(&expected, &built, step))
     }));
     cases.extend(super::containers::cases());
+    cases.push(control::case());
     Suite { name: "system", about: "booted images do what they should", cases }
 }
 
@@ -276,6 +277,15 @@ fn is_same_elsewhere(image: &str, step: &mut Step) -> Result<Outcome> {
 /// Copies what is needed for a build, and leaves out build results and hidden files.
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).into_diagnostic()?;
+    // What an earlier copy holds and the checkout no longer does would be built too.
+    for entry in fs::read_dir(to).into_diagnostic()? {
+        let entry = entry.into_diagnostic()?;
+        let path = entry.path();
+        if entry.file_name() == "target" || from.join(entry.file_name()).exists() {
+            continue;
+        }
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.into_diagnostic()?;
+    }
     for entry in fs::read_dir(from).into_diagnostic()? {
         let entry = entry.into_diagnostic()?;
         let name = entry.file_name();
