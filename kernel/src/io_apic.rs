@@ -41,12 +41,17 @@ fn write(controller: &Controller, register: u32, value: u32) {
     }
 }
 
-/// Masks all lines of all controllers, the legacy ones included; answers one more than the highest line.
-pub fn initialize(description: &Description) -> u32 {
+/// Masks the legacy controllers. Before the local controller is told not to listen to them: what they had asked for until then is taken
+/// back, which QEMU does only while that one listens. Else the processor finds an interrupt without a vector, once interrupts are on.
+pub fn silence_legacy() {
     for port in [0x21, 0xa1] {
         // SAFETY: masks the legacy interrupt controllers; where there are none, nothing answers.
         unsafe { cpu::write_port_8(port, 0xff) };
     }
+}
+
+/// Masks all lines of all controllers; answers one more than the highest line.
+pub fn initialize(description: &Description) -> u32 {
     let target = Processor::current().apic.load(Ordering::Relaxed);
     let mut end = 0;
     let found = description.controllers.each_ref().map(|controller| {

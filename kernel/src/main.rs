@@ -127,6 +127,7 @@ extern "C" fn boot_on_own_stack() -> ! {
     memory::open_heap(&mut free, BOOT_HEAP);
     let own = Processor::current();
     let description = Description::read(boot.info.rsdp);
+    io_apic::silence_legacy();
     own.apic.store(apic::initialize(), Ordering::Relaxed);
     let lines = io_apic::initialize(&description);
     let (clock, source) = clock::calibrate(boot.stamp, &description);
