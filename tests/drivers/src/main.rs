@@ -1,22 +1,26 @@
 //! Drives virtio devices from the first process: the drivers are linked into it and get their devices from a bus in the same process.
+//!
+//! The arguments say what is tried: `block`, `network`, `entropy`, `console`, `clock`; `mmio` that the devices are not on PCI.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
-use tessera_interfaces::{Block, Cap, Device};
+use tessera_interfaces::{Cap, Device};
 use tessera_pci::{Authority, Pci, Ports};
 use tessera_runtime::object::{IoPort, Mmio};
 use tessera_runtime::{Error, Start, log, own, program};
-use tessera_virtio_blk::VirtioBlk;
 use tessera_virtio_mmio::VirtioMmio;
 
+mod block;
 mod network;
+mod others;
 
 program!(main);
 
@@ -37,8 +41,7 @@ enum Bus {
 }
 
 impl Bus {
-    fn open(start: &mut Start) -> Result<Bus, Error> {
-        let ports: IoPort = start.take("ports")?;
+    fn open(start: &mut Start, ports: &IoPort) -> Result<Bus, Error> {
         let (devices, interrupts, dma): (Mmio, _, _) =
             (start.take("devices")?, start.take("interrupts")?, start.take("dma")?);
         if start.arguments().any(|argument| argument == "mmio") {
@@ -59,17 +62,19 @@ impl Bus {
     }
 }
 
-fn run(start: &mut Start) -> Result<(), alloc::string::String> {
-    let bus = Bus::open(start).map_err(|error| alloc::format!("{error}"))?;
-    let block = VirtioBlk::open(bus.device("virtio-blk")).map_err(|error| alloc::format!("{error}"))?;
-    log!("{:?}", block.geometry());
-    let mut bytes = vec![0; 1 << 20];
-    block.read(0, &mut bytes).map_err(|error| alloc::format!("{error:?}"))?;
-    log!("first bytes: {:x?}", &bytes[..16]);
-    let pattern: Vec<u8> = (0..1_u32 << 20).map(|number| (number * 7 >> 3) as u8).collect();
-    block.write(3, &pattern).map_err(|error| alloc::format!("{error:?}"))?;
-    block.flush().map_err(|error| alloc::format!("{error:?}"))?;
-    block.read(3, &mut bytes).map_err(|error| alloc::format!("{error:?}"))?;
-    log!("same: {}", bytes == pattern);
-    network::run(bus.device("virtio-net"))
+fn run(start: &mut Start) -> Result<(), String> {
+    let said = |error: Error| format!("{error}");
+    let ports: IoPort = start.take("ports").map_err(said)?;
+    let bus = Bus::open(start, &ports).map_err(said)?;
+    for what in start.arguments() {
+        match what {
+            "block" => block::run(bus.device("virtio-blk"))?,
+            "network" => network::run(bus.device("virtio-net"))?,
+            "entropy" => others::entropy(bus.device("virtio-rng"))?,
+            "console" => others::console(bus.device("virtio-console"))?,
+            "clock" => others::clock(&ports)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
