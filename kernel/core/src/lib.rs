@@ -33,6 +33,8 @@ mod frames;
 mod guest;
 pub mod hardware;
 mod node;
+#[cfg(feature = "audit")]
+mod observe;
 mod pool;
 mod process;
 mod queue;
@@ -52,6 +54,8 @@ pub use boot::{Config, FirstProgram, Segment};
 pub use fault::Fault;
 pub use hardware::{Frame, Hardware, PowerAction, Protection};
 pub use node::Object;
+#[cfg(feature = "audit")]
+pub use observe::{Doing, Seen};
 pub use pool::Resource;
 pub use schedule::MAX_PROCESSORS;
 

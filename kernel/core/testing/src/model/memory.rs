@@ -1,0 +1,177 @@
+//! Memory: which pages and tables a memory object was charged for, what is mapped where, what is pinned.
+
+use super::{Body, Cap, Capability, HANDLES, Holder, Model, PAGES, Place, Thing, waits::Expected};
+use std::collections::BTreeSet;
+use tessera_abi::{Error, Kind, PAGE};
+use tessera_core::Object;
+
+/// A memory object: pages that it holds, and the tables of 512 entries that lead to them. A table is named by its level (1 leads to
+/// pages) and by which part of the object it serves; tables stay when their pages go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    pub pages: u64,
+    pub held: BTreeSet<u64>,
+    levels: u32,
+    tables: BTreeSet<(u32, u64)>,
+}
+
+impl Memory {
+    pub fn new(pages: u64) -> Memory {
+        Memory { pages, ..Memory::default() }
+    }
+
+    /// Pages that its pool is charged.
+    pub fn charge(&self) -> u32 {
+        (self.held.len() + self.tables.len()) as u32
+    }
+}
+
+/// One mapping.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seat {
+    pub start: u64,
+    pub pages: u64,
+    pub cap: Cap,
+    pub memory: Place,
+    pub offset: u64,
+}
+
+impl Seat {
+    fn end(&self) -> u64 {
+        self.start + self.pages * PAGE
+    }
+}
+
+impl Model {
+    pub(super) fn memory(&mut self, place: Place) -> &mut Memory {
+        match &mut self.things.get_mut(&place).expect("a thing").body {
+            Body::Memory(memory) => memory,
+            other => panic!("{other:?} is no memory"),
+        }
+    }
+
+    pub(super) fn seats(&mut self, space: Place) -> &mut Vec<Seat> {
+        match &mut self.things.get_mut(&space).expect("a thing").body {
+            Body::Space { seats, .. } => seats,
+            other => panic!("{other:?} is no space"),
+        }
+    }
+
+    /// Whether pages of it are pinned.
+    pub(super) fn pinned(&self, memory: Place) -> bool {
+        let pins = |thing: &Thing| matches!(&thing.body, Body::Dma { pins } if pins.contains(&memory));
+        self.things.values().any(pins)
+    }
+
+    /// A page is written. What was made on the way to a refusal stays.
+    pub(super) fn write_page(&mut self, place: Place, page: u64) -> Result<(), Error> {
+        let pool = self.things[&place].payer.expect("a pool");
+        let needed = if page < 512 { 1 } else { 2 };
+        while self.memory(place).levels < needed {
+            self.pay(&[(pool, PAGES, 1)])?;
+            let memory = self.memory(place);
+            memory.levels = if memory.levels == 0 { needed } else { memory.levels + 1 };
+            memory.tables.insert((memory.levels, 0));
+        }
+        for level in (1..self.memory(place).levels).rev() {
+            let table = (level, page >> (9 * level));
+            if !self.memory(place).tables.contains(&table) {
+                self.pay(&[(pool, PAGES, 1)])?;
+                self.memory(place).tables.insert(table);
+            }
+        }
+        if !self.memory(place).held.contains(&page) {
+            self.pay(&[(pool, PAGES, 1)])?;
+            self.memory(place).held.insert(page);
+        }
+        Ok(())
+    }
+
+    /// Maps memory at an address, perhaps with the pages that it holds.
+    pub(super) fn map(&mut self, space: Place, parent: Cap, seat: Seat, populate: bool) -> Result<Expected, Error> {
+        if self.seats(space).iter().any(|other| seat.start < other.end() && other.start < seat.end()) {
+            return Err(Error::Occupied);
+        }
+        self.sit(space, parent, seat)?;
+        if populate {
+            self.populate(space, seat);
+        }
+        Ok(Expected::value(seat.start))
+    }
+
+    fn sit(&mut self, space: Place, parent: Cap, seat: Seat) -> Result<(), Error> {
+        let payer = self.things[&space].payer.expect("a pool");
+        self.pay(&[(payer, HANDLES, 1)])?;
+        let Capability { kind, rights, .. } = self.caps[&parent];
+        let cap = self.cap(Capability {
+            place: seat.memory,
+            real: Object::Nothing,
+            kind,
+            rights,
+            holder: Holder::Mapping(space),
+            parent: Some(parent),
+            payer,
+        });
+        self.seats(space).push(Seat { cap, ..seat });
+        Ok(())
+    }
+
+    /// Page tables of three levels below the root are made where they are missing, until the pool is used up.
+    fn populate(&mut self, space: Place, seat: Seat) {
+        let payer = self.things[&space].payer.expect("a pool");
+        let held = self.memory(seat.memory).held.clone();
+        for page in (0..seat.pages).filter(|page| held.contains(&(seat.offset + page))) {
+            let address = seat.start + page * PAGE;
+            for level in [3, 2, 1] {
+                let table = (level, address >> (12 + 9 * level));
+                let Body::Space { tables, .. } = &self.things[&space].body else { return };
+                if tables.contains(&table) {
+                    continue;
+                }
+                if self.pay(&[(payer, PAGES, 1)]).is_err() {
+                    return;
+                }
+                if let Body::Space { tables, .. } = &mut self.things.get_mut(&space).expect("a space").body {
+                    tables.insert(table);
+                }
+            }
+        }
+    }
+
+    /// Removes what is mapped in a range; mappings across its ends are cut, and nothing happens if that cannot be paid.
+    pub(super) fn unmap(&mut self, space: Place, start: u64, end: u64) -> Result<Expected, Error> {
+        let payer = self.things[&space].payer.expect("a pool");
+        let across = |seats: &[Seat], at: u64| seats.iter().position(|seat| seat.start < at && at < seat.end());
+        let cuts = [start, end].into_iter().filter(|at| across(self.seats(space), *at).is_some()).count();
+        self.pay(&[(payer, HANDLES, cuts as u32)])?;
+        for at in [start, end] {
+            let Some(index) = across(self.seats(space), at) else { continue };
+            let whole = self.seats(space)[index];
+            let keep = (at - whole.start) / PAGE;
+            self.seats(space)[index].pages = keep;
+            let rest = Seat { start: at, pages: whole.pages - keep, offset: whole.offset + keep, ..whole };
+            self.sit(space, whole.cap, rest)?;
+        }
+        let inside = |seat: &&Seat| seat.start >= start && seat.start < end;
+        let gone: Vec<Cap> = self.seats(space).iter().filter(inside).map(|seat| seat.cap).collect();
+        gone.into_iter().for_each(|cap| self.remove(cap));
+        Ok(Expected::done())
+    }
+
+    /// Pins one page.
+    pub(super) fn pin(&mut self, dma: Place, memory: Place, page: u64) -> Result<Expected, Error> {
+        self.write_page(memory, page)?;
+        let pool = self.things[&dma].payer.unwrap_or(self.root);
+        let Body::Dma { pins } = &self.things[&dma].body else { return Err(Error::WrongKind) };
+        let list = u32::from(pins.len() % 255 == 0);
+        self.pay(&[(pool, PAGES, 1 + list)])?;
+        if let Body::Dma { pins } = &mut self.things.get_mut(&dma).expect("a thing").body {
+            pins.push(memory);
+        }
+        Ok(Expected::value(1))
+    }
+
+    pub(super) fn is_memory(kind: Kind) -> bool {
+        kind == Kind::Vmo
+    }
+}
