@@ -6,6 +6,7 @@ mod shapes;
 
 use std::sync::OnceLock;
 
+use shapes::hostile::{Random, attack, lie, provoke};
 use shapes::{Shaper, Shapes, check};
 use tessera_runtime::object::{Endpoint, Session};
 use tessera_runtime::{Cap, Server, TransportError, own, thread};
@@ -79,4 +80,35 @@ fn badges_of_nothing_and_of_earlier_instances_are_revoked() {
     for session in sessions {
         assert_eq!(Cap::<dyn Shapes>::remote(session).nothing(), Err(TransportError::Revoked.into()));
     }
+}
+
+#[test]
+fn whatever_a_client_sends_the_server_goes_on_as_before() {
+    with_server_of_my_own();
+    let endpoint = Endpoint::create(&own::pool()).unwrap();
+    let mut server = Server::new(endpoint, 3);
+    server.provide::<dyn Shapes>(0, Shaper::new(12));
+    let session = server.session(0, 0).unwrap();
+    let object = Cap::<dyn Shapes>::remote(server.session(0, 1).unwrap());
+    thread::spawn(move || server.run(2)).unwrap();
+    let mut random = Random(0x5eed);
+    for _ in 0..20_000 {
+        attack(&session, &mut random);
+    }
+    drop(session);
+    check(&object, true);
+}
+
+#[test]
+fn whatever_a_server_answers_the_client_gets_a_value_or_an_error() {
+    let endpoint = Endpoint::create(&own::pool()).unwrap();
+    let object = Cap::<dyn Shapes>::remote(Session::create(&endpoint, &own::pool(), 0).unwrap());
+    const ROUNDS: u64 = 1000;
+    let liar = thread::spawn(move || lie(&endpoint, ROUNDS * 21, &mut Random(0x11a6))).unwrap();
+    for _ in 0..ROUNDS {
+        assert_eq!(provoke(&object), 21);
+    }
+    // The end of the last session is the last that it receives.
+    drop(object);
+    liar.join();
 }

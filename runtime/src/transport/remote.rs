@@ -72,7 +72,7 @@ impl Remote {
             let words = request.words::<true>();
             let tag = request.tag(Tag::new(request.method));
             // SAFETY: the leases are borrowed by the request, which lives until the call is over; there is no buffer.
-            unsafe { load(const { 2 * L + H + W }, self.session.owned().number(), tag, words) }
+            unsafe { raw::message(Syscall::Call as u64, self.session.owned().number(), tag.0, words) }
         } else {
             self.call_slowly(&request, &mut buffer)?
         };
@@ -128,27 +128,6 @@ type Words = [u64; MAX_WORDS];
 #[cold]
 fn refused(code: u64) -> TransportError {
     TransportError::from_refusal(crate::handle::error(code as u32))
-}
-
-/// A call that loads no more registers than it has words. `count` is a constant at every use.
-///
-/// # Safety
-/// As for [`raw::message`].
-#[inline(always)]
-unsafe fn load(count: usize, session: u64, tag: Tag, [a, b, c, d, e, f, ..]: [u64; 8]) -> MessageOutcome {
-    let call = Syscall::Call as u64;
-    // SAFETY: passed on to the caller.
-    unsafe {
-        match count {
-            0 => raw::message(call, session, tag.0, []),
-            1 => raw::message(call, session, tag.0, [a]),
-            2 => raw::message(call, session, tag.0, [a, b]),
-            3 => raw::message(call, session, tag.0, [a, b, c]),
-            4 => raw::message(call, session, tag.0, [a, b, c, d]),
-            5 => raw::message(call, session, tag.0, [a, b, c, d, e]),
-            _ => raw::message(call, session, tag.0, [a, b, c, d, e, f]),
-        }
-    }
 }
 
 /// A call being put together: `L` slices, `H` handles, `W` words.

@@ -1,6 +1,8 @@
 //! An interface with every shape of argument and answer, and an object that implements it. Tests call it locally and through every
 //! transport: on a host, and between processes of the machine.
 
+pub mod hostile;
+
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

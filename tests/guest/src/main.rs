@@ -21,6 +21,7 @@ mod guests;
 mod handles;
 mod heap;
 mod hostile;
+mod interfaces;
 mod leases;
 mod machine;
 mod memory;
@@ -29,6 +30,8 @@ mod processes;
 mod random;
 mod registers;
 mod seals;
+#[path = "../../../runtime/tests/shapes/mod.rs"]
+mod shapes;
 mod soak;
 mod supervisor;
 mod synchronisation;
@@ -62,6 +65,7 @@ const TESTS: &[&[Test]] = &[
     devices::TESTS,
     heap::TESTS,
     processes::TESTS,
+    interfaces::TESTS,
     faults::TESTS,
     guests::TESTS,
     soak::TESTS,
@@ -76,6 +80,7 @@ const ROLES: &[&[Role]] = &[
     faults::ROLES,
     deaths::ROLES,
     devices::ROLES,
+    interfaces::ROLES,
     soak::ROLES,
 ];
 
