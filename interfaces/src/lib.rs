@@ -8,6 +8,9 @@
 
 extern crate alloc;
 
+use tessera_runtime::transport::Interface;
+use tessera_runtime::transport::schema::Schema;
+
 mod block;
 mod console;
 mod device;
@@ -37,3 +40,18 @@ pub use ready::{Readiness, ready};
 pub use supervisor::{DomainPhase, DomainReport, Supervisor, SupervisorError};
 pub use tessera_runtime::{Cap, TransportError};
 pub use wall_clock::{WallClock, WallClockError};
+
+/// What is recorded of every interface, in `schema/`.
+pub const SCHEMAS: &[&Schema] = &[
+    <dyn Block>::SCHEMA,
+    <dyn Console>::SCHEMA,
+    <dyn Device>::SCHEMA,
+    <dyn Echo>::SCHEMA,
+    <dyn Entropy>::SCHEMA,
+    <dyn NetDevice>::SCHEMA,
+    <dyn Network>::SCHEMA,
+    <dyn Node>::SCHEMA,
+    <dyn Socket>::SCHEMA,
+    <dyn Supervisor>::SCHEMA,
+    <dyn WallClock>::SCHEMA,
+];
