@@ -9,11 +9,11 @@ use tessera_runtime::abi::x86_64::Registers;
 use tessera_runtime::log;
 
 use crate::errno::{Errno, Result};
-use crate::file::console::{LogConsole, Simple};
+use crate::file::console::LogConsole;
 use crate::file::{Description, OpenFile, Table, open};
 use crate::fs::path::{Mounts, Walk, walk};
 use crate::fs::ram::{Node, Ram, make_device};
-use crate::fs::{FsContext, Inode, Place};
+use crate::fs::{FsContext, Inode, Kind, Place, devices};
 use crate::memory::{GuestMemory, Mm};
 use crate::program::load::load;
 use crate::task::process::Resources;
@@ -34,23 +34,17 @@ pub struct Setup {
 }
 
 /// The files behind device nodes.
-fn open_device(context: &Context, node: &Arc<Node>, _flags: u32) -> Result<Option<Arc<dyn OpenFile>>> {
-    let file: Arc<dyn OpenFile> = match node.names_device {
-        device if device == make_device(1, 3) => Arc::new(Simple::Null),
-        device if device == make_device(1, 5) => Arc::new(Simple::Zero),
-        device if device == make_device(1, 7) => Arc::new(Simple::Full),
-        device if device == make_device(1, 8) || device == make_device(1, 9) => {
-            Arc::new(Simple::Random(context.system.clone()))
-        }
-        device if device == make_device(5, 0) || device == make_device(5, 1) => LogConsole::new(),
-        _ => return Err(Errno::ENXIO),
-    };
-    Ok(Some(file))
+fn open_device(context: &Context, node: &Arc<Node>, flags: u32) -> Result<Option<Arc<dyn OpenFile>>> {
+    match node.attributes()?.kind {
+        Kind::Fifo => devices::open_fifo(node.clone(), flags).map(Some),
+        Kind::Character => devices::open_device(context, node.names_device, flags).map(Some),
+        _ => Err(Errno::ENXIO),
+    }
 }
 
 /// Makes the device nodes that programs expect, in a file system of its own on /dev.
 fn make_devices(root: &Arc<dyn Inode>, mounts: &Mounts, time: i64) -> Result<()> {
-    use crate::fs::{Creation, Kind, Owner};
+    use crate::fs::{Creation, Owner};
     let Ok(on) = root.lookup(b"dev") else { return Ok(()) };
     let dev: Arc<dyn Inode> = Ram::new(5, None, open_device)?;
     let owner = Owner { uid: 0, gid: 0 };
@@ -94,7 +88,8 @@ pub fn start(setup: Setup) -> Result<()> {
     let place = Place::root(root);
     let fs = Arc::new(FsContext::new(place.clone(), mounts.clone()));
     let host_name = if note.host_name().is_empty() { b"tessera".to_vec() } else { note.host_name().to_vec() };
-    let system = System::new(host_name, mounts, wall);
+    let system = System::new(host_name, mounts.clone(), None, wall);
+    devices::mount(&system, &place.inode, &mounts)?;
     let credentials = Arc::new(Credentials::new(note.user(), note.group(), note.more_groups().collect()));
     let number = system.number();
     let process = Process::new(number, None, credentials, system.now());

@@ -5,9 +5,18 @@
 //! `EAGAIN`, and the caller waits on the file's [`WaitQueue`] if its descriptor is a blocking one.
 
 pub mod console;
+pub mod epoll;
+pub mod event;
+pub mod inet;
+pub mod pipe;
 pub mod regular;
+pub mod signal;
+pub mod socket;
 pub mod table;
+pub mod terminal;
+pub mod timer;
 pub mod transfer;
+pub mod unix;
 
 use alloc::sync::Arc;
 use core::any::Any;
@@ -104,6 +113,11 @@ pub trait OpenFile: Send + Sync + Any {
     /// What `/proc/PID/fd/N` shows for what has no path: `pipe:[17]`.
     fn label(&self) -> alloc::string::String {
         alloc::string::String::from("anon_inode:[file]")
+    }
+
+    /// The socket that it is.
+    fn socket(self: Arc<Self>) -> Option<Arc<dyn socket::Socket>> {
+        None
     }
 
     /// A descriptor of a process was closed (locks of that process go, dnotify, ...).

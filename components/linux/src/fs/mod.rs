@@ -3,7 +3,9 @@
 //! An inode knows nothing of who asks: permissions are checked where paths are walked and files opened ([`path`]), from the
 //! attributes. Nothing here waits for the outside world: what would have to wait answers `EAGAIN`.
 
+pub mod devices;
 pub mod path;
+pub mod proc;
 pub mod ram;
 
 use alloc::sync::Arc;
@@ -16,7 +18,7 @@ use crate::file::transfer::{Sink, Source};
 use crate::memory::Memory;
 use crate::task::Context;
 
-pub use path::{FsContext, Place, Walk};
+pub use path::{FsContext, Mounts, Place, Walk};
 
 /// What an inode is; the numbers are those of `S_IFMT >> 12`, which are those of `d_type` too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -215,6 +217,11 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::EINVAL)
     }
 
+    /// The text of a link as this process sees it: that of `/proc/self` depends on who asks.
+    fn target_for(&self, _context: &Context) -> Result<Vec<u8>> {
+        self.target()
+    }
+
     /// The place that the link leads to by itself, whatever its text says (`/proc/self/fd/3`).
     fn jump(&self, _context: &Context) -> Option<Result<Arc<Place>>> {
         None
@@ -281,4 +288,20 @@ pub trait Inode: Send + Sync + Any {
 pub fn concrete<T: Inode>(inode: &Arc<dyn Inode>) -> Option<Arc<T>> {
     let any: Arc<dyn Any + Send + Sync> = inode.clone();
     any.downcast().ok()
+}
+
+/// An open file without a file system as the end of a path: `/proc/self/fd/3` of a pipe. Opening it gives the file itself.
+pub struct OpenInode(pub Arc<dyn OpenFile>);
+
+impl Inode for OpenInode {
+    fn attributes(&self) -> Result<Attributes> {
+        self.0.attributes()
+    }
+
+    fn open(self: Arc<Self>, _context: &Context, _flags: u32) -> Result<Option<Arc<dyn OpenFile>>> {
+        match self.attributes()?.kind {
+            Kind::Socket => Err(Errno::ENXIO),
+            _ => Ok(Some(self.0.clone())),
+        }
+    }
 }

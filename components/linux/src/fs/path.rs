@@ -68,7 +68,7 @@ impl Mounts {
     }
 
     /// What covers a directory, or the directory itself.
-    fn cover(&self, inode: Arc<dyn Inode>) -> Arc<dyn Inode> {
+    pub fn cover(&self, inode: Arc<dyn Inode>) -> Arc<dyn Inode> {
         let mounts = self.0.lock();
         if mounts.is_empty() {
             return inode;

@@ -6,7 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::file::regular::InodeFile;
 use crate::file::{Description, OpenFile, open};
 use crate::fs::path::{Walk, access, check, permitted, walk};
-use crate::fs::{Change, Creation, Inode, Kind, Owner, Place};
+use crate::fs::{Change, Creation, Inode, Kind, Owner, Place, devices};
 use crate::task::process::limit;
 use crate::task::{Context, Process};
 
@@ -100,7 +100,9 @@ pub fn open_path(
         Some(file) => file,
         None => Arc::new(InodeFile(place.inode.clone())),
     };
-    Ok(Description::new(file, Some(place), flags))
+    let description = Description::new(file, Some(place), flags);
+    devices::await_other_end(context, &description)?;
+    Ok(description)
 }
 
 fn open_unnamed(

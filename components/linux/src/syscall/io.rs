@@ -97,7 +97,7 @@ fn write_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], a
 }
 
 /// What is left of some pieces behind `done` bytes.
-fn rest(pieces: &[GuestSlice], mut done: u64) -> alloc::vec::Vec<GuestSlice> {
+pub fn rest(pieces: &[GuestSlice], mut done: u64) -> alloc::vec::Vec<GuestSlice> {
     let cut = |piece: &GuestSlice| {
         let skip = done.min(piece.length);
         done -= skip;

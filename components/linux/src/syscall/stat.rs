@@ -181,13 +181,7 @@ pub fn readlinkat(context: &mut Context, directory: i32, path: u64, to: u64, siz
     } else {
         place_at(context, directory, &text, at::NO_FOLLOW)?
     };
-    let target = match place.inode.jump(context) {
-        Some(jumped) => match place.inode.target() {
-            Ok(target) => target,
-            Err(_) => jumped?.path(&context.fs.root()),
-        },
-        None => place.inode.target()?,
-    };
+    let target = place.inode.target_for(context)?;
     let target = target.get(..target.len().min(size as usize)).unwrap_or_default();
     context.write_bytes(to, target)?;
     Ok(target.len() as u64)

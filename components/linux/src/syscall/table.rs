@@ -1,6 +1,6 @@
 //! The table of system calls by number (x86-64). One line a call: number, name, function, how many arguments it takes.
 
-use super::{directory, file, futex, identity, io, memory, process, signal, stat, system, time};
+use super::{directory, file, futex, identity, io, memory, pipe, poll, process, signal, socket, stat, system, time};
 use crate::errno::Result;
 use crate::task::Context;
 
@@ -100,6 +100,7 @@ table! {
     4 "stat" = stat::stat, 2;
     5 "fstat" = stat::fstat, 2;
     6 "lstat" = stat::lstat, 2;
+    7 "poll" = poll::poll, 3;
     8 "lseek" = io::lseek, 3;
     9 "mmap" = memory::mmap, 6;
     10 "mprotect" = memory::mprotect, 3;
@@ -114,6 +115,8 @@ table! {
     19 "readv" = io::readv, 3;
     20 "writev" = io::writev, 3;
     21 "access" = stat::access, 2;
+    22 "pipe" = pipe::pipe, 1;
+    23 "select" = poll::select, 5;
     24 "sched_yield" = system::sched_yield, 0;
     25 "mremap" = memory::mremap, 5;
     26 "msync" = memory::msync, 3;
@@ -127,6 +130,22 @@ table! {
     37 "alarm" = time::alarm, 1;
     38 "setitimer" = time::setitimer, 3;
     39 "getpid" = process::getpid, 0;
+    40 "sendfile" = pipe::sendfile, 4;
+    41 "socket" = socket::socket, 3;
+    42 "connect" = socket::connect, 3;
+    43 "accept" = socket::accept, 3;
+    44 "sendto" = socket::sendto, 6;
+    45 "recvfrom" = socket::recvfrom, 6;
+    46 "sendmsg" = socket::sendmsg, 3;
+    47 "recvmsg" = socket::recvmsg, 3;
+    48 "shutdown" = socket::shutdown, 2;
+    49 "bind" = socket::bind, 3;
+    50 "listen" = socket::listen, 2;
+    51 "getsockname" = socket::getsockname, 3;
+    52 "getpeername" = socket::getpeername, 3;
+    53 "socketpair" = socket::socketpair, 4;
+    54 "setsockopt" = socket::setsockopt, 5;
+    55 "getsockopt" = socket::getsockopt, 5;
     56 "clone" = process::clone, 5;
     57 "fork" = process::fork, 0;
     58 "vfork" = process::vfork, 0;
@@ -222,6 +241,7 @@ table! {
     202 "futex" = futex::futex, 6;
     203 "sched_setaffinity" = system::sched_setaffinity, 3;
     204 "sched_getaffinity" = system::sched_getaffinity, 3;
+    213 "epoll_create" = poll::epoll_create, 1;
     217 "getdents64" = directory::getdents64, 3;
     218 "set_tid_address" = process::set_tid_address, 1;
     221 "fadvise64" = file::fadvise, 4;
@@ -235,6 +255,8 @@ table! {
     229 "clock_getres" = time::clock_getres, 2;
     230 "clock_nanosleep" = time::clock_nanosleep, 4;
     231 "exit_group" = process::exit_group, 1;
+    232 "epoll_wait" = poll::epoll_wait, 4;
+    233 "epoll_ctl" = poll::epoll_ctl, 4;
     234 "tgkill" = signal::tgkill, 3;
     235 "utimes" = directory::utimes, 2;
     247 "waitid" = process::waitid, 5;
@@ -251,22 +273,39 @@ table! {
     267 "readlinkat" = stat::readlinkat, 4;
     268 "fchmodat" = directory::fchmodat, 3;
     269 "faccessat" = stat::faccessat, 3;
+    270 "pselect6" = poll::pselect6, 6;
+    271 "ppoll" = poll::ppoll, 5;
     273 "set_robust_list" = futex::set_robust_list, 2;
     274 "get_robust_list" = futex::get_robust_list, 3;
+    275 "splice" = pipe::splice, 6;
     280 "utimensat" = directory::utimensat, 4;
+    281 "epoll_pwait" = poll::epoll_pwait, 6;
+    282 "signalfd" = pipe::signalfd, 3;
+    283 "timerfd_create" = pipe::timerfd_create, 2;
+    284 "eventfd" = pipe::eventfd, 1;
     285 "fallocate" = file::fallocate, 4;
+    286 "timerfd_settime" = pipe::timerfd_settime, 4;
+    287 "timerfd_gettime" = pipe::timerfd_gettime, 2;
+    288 "accept4" = socket::accept4, 4;
+    289 "signalfd4" = pipe::signalfd4, 4;
+    290 "eventfd2" = pipe::eventfd2, 2;
+    291 "epoll_create1" = poll::epoll_create1, 1;
     292 "dup3" = file::dup3, 3;
+    293 "pipe2" = pipe::pipe2, 2;
     295 "preadv" = io::preadv, 4;
     296 "pwritev" = io::pwritev, 4;
     297 "rt_tgsigqueueinfo" = signal::rt_tgsigqueueinfo, 4;
+    299 "recvmmsg" = socket::recvmmsg, 5;
     302 "prlimit64" = system::prlimit64, 4;
     306 "syncfs" = file::fsync, 1;
+    307 "sendmmsg" = socket::sendmmsg, 4;
     309 "getcpu" = system::getcpu, 2;
     316 "renameat2" = directory::renameat2, 5;
     318 "getrandom" = system::getrandom, 3;
     322 "execveat" = process::execveat, 5;
     324 "membarrier" = memory::membarrier, 3;
     325 "mlock2" = memory::mlock2, 3;
+    326 "copy_file_range" = pipe::copy_file_range, 6;
     327 "preadv2" = io::preadv2, 6;
     328 "pwritev2" = io::pwritev2, 6;
     332 "statx" = stat::statx, 5;
@@ -274,33 +313,15 @@ table! {
     436 "close_range" = io::close_range, 3;
     437 "openat2" = file::openat2, 4;
     439 "faccessat2" = stat::faccessat2, 4;
+    441 "epoll_pwait2" = poll::epoll_pwait2, 6;
     452 "fchmodat2" = directory::fchmodat2, 4;
 }
 
 /// Calls that are known by name and answer `ENOSYS`.
 pub const MISSING: &[(u64, &str)] = &[
-    (7, "poll"),
-    (22, "pipe"),
-    (23, "select"),
     (29, "shmget"),
     (30, "shmat"),
     (31, "shmctl"),
-    (40, "sendfile"),
-    (41, "socket"),
-    (42, "connect"),
-    (43, "accept"),
-    (44, "sendto"),
-    (45, "recvfrom"),
-    (46, "sendmsg"),
-    (47, "recvmsg"),
-    (48, "shutdown"),
-    (49, "bind"),
-    (50, "listen"),
-    (51, "getsockname"),
-    (52, "getpeername"),
-    (53, "socketpair"),
-    (54, "setsockopt"),
-    (55, "getsockopt"),
     (64, "semget"),
     (65, "semop"),
     (66, "semctl"),
@@ -344,11 +365,8 @@ pub const MISSING: &[(u64, &str)] = &[
     (208, "io_getevents"),
     (209, "io_submit"),
     (210, "io_cancel"),
-    (213, "epoll_create"),
     (219, "restart_syscall"),
     (220, "semtimedop"),
-    (232, "epoll_wait"),
-    (233, "epoll_ctl"),
     (237, "mbind"),
     (238, "set_mempolicy"),
     (239, "get_mempolicy"),
@@ -366,32 +384,16 @@ pub const MISSING: &[(u64, &str)] = &[
     (253, "inotify_init"),
     (254, "inotify_add_watch"),
     (255, "inotify_rm_watch"),
-    (270, "pselect6"),
-    (271, "ppoll"),
     (272, "unshare"),
-    (275, "splice"),
     (276, "tee"),
     (277, "sync_file_range"),
     (278, "vmsplice"),
-    (281, "epoll_pwait"),
-    (282, "signalfd"),
-    (283, "timerfd_create"),
-    (284, "eventfd"),
-    (286, "timerfd_settime"),
-    (287, "timerfd_gettime"),
-    (288, "accept4"),
-    (289, "signalfd4"),
-    (290, "eventfd2"),
-    (291, "epoll_create1"),
-    (293, "pipe2"),
     (294, "inotify_init1"),
     (298, "perf_event_open"),
-    (299, "recvmmsg"),
     (300, "fanotify_init"),
     (301, "fanotify_mark"),
     (303, "name_to_handle_at"),
     (304, "open_by_handle_at"),
-    (307, "sendmmsg"),
     (308, "setns"),
     (310, "process_vm_readv"),
     (311, "process_vm_writev"),
@@ -402,7 +404,6 @@ pub const MISSING: &[(u64, &str)] = &[
     (319, "memfd_create"),
     (321, "bpf"),
     (323, "userfaultfd"),
-    (326, "copy_file_range"),
     (329, "pkey_mprotect"),
     (330, "pkey_alloc"),
     (331, "pkey_free"),
@@ -414,7 +415,6 @@ pub const MISSING: &[(u64, &str)] = &[
     (434, "pidfd_open"),
     (438, "pidfd_getfd"),
     (440, "process_madvise"),
-    (441, "epoll_pwait2"),
     (442, "mount_setattr"),
     (444, "landlock_create_ruleset"),
     (447, "memfd_secret"),

@@ -21,6 +21,8 @@ pub struct System {
     table: Mutex<Numbers>,
     pub futexes: Futexes,
     pub mounts: Arc<Mounts>,
+    /// The network, where the container was given one.
+    pub inet: Option<Arc<crate::file::inet::Inet>>,
     pub host_name: Mutex<Vec<u8>>,
     pub domain_name: Mutex<Vec<u8>>,
     /// Nanoseconds from 1970 to boot.
@@ -44,12 +46,18 @@ struct Numbers {
 
 impl System {
     /// Nobody runs yet. `wall` is the time of boot in nanoseconds since 1970.
-    pub fn new(host_name: Vec<u8>, mounts: Arc<Mounts>, wall: i64) -> Arc<System> {
+    pub fn new(
+        host_name: Vec<u8>,
+        mounts: Arc<Mounts>,
+        inet: Option<Arc<crate::file::inet::Inet>>,
+        wall: i64,
+    ) -> Arc<System> {
         let clock = own::clock();
         Arc::new(System {
             table: Mutex::new(Numbers::default()),
             futexes: Futexes::new(),
             mounts,
+            inet,
             host_name: Mutex::new(host_name),
             domain_name: Mutex::new(b"(none)".to_vec()),
             wall: AtomicI64::new(wall),

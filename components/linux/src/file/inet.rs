@@ -1,0 +1,590 @@
+//! IPv4 and IPv6 sockets: ip(7), tcp(7), udp(7), over the capability to the network that the container was given.
+//!
+//! The network stack tells in a table that it shares what is ready; one thread waits for its bell and wakes the sockets that changed.
+//! So looking whether a socket is ready costs a load, and waiting for thousands of sockets costs nothing.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use tessera_interfaces::{Address, Cap, Family, Network, NetworkError, Shutdown, SocketOption, readiness};
+use tessera_runtime::object::{Access, Event};
+use tessera_runtime::sync::Mutex;
+use tessera_runtime::{Mapping, Object, own, thread};
+
+use super::socket::{
+    AF_INET, AF_INET6, AF_UNSPEC, Ancillary, Limits, Received, SOCK_DGRAM, SOCK_STREAM, Socket, family, message,
+    number, option, time_limit, time_limit_bytes, value,
+};
+use super::{OpenFile, Sink, Source, ready};
+use crate::errno::{Errno, Result};
+use crate::fs::{Attributes, Kind};
+use crate::task::{Context, WaitQueue};
+
+/// Levels of options beside `SOL_SOCKET`.
+const IP: i32 = 0;
+const TCP: i32 = 6;
+const IPV6: i32 = 41;
+const PROTOCOL_ICMP: i32 = 1;
+const PROTOCOL_TCP: i32 = 6;
+const PROTOCOL_UDP: i32 = 17;
+const PROTOCOL_ICMP6: i32 = 58;
+const FIONREAD: u32 = 0x541b;
+const SIOCOUTQ: u32 = 0x5411;
+/// Bytes that are copied at a time.
+const PIECE: usize = 16 << 10;
+/// The longest datagram.
+const DATAGRAM: usize = 65_535;
+
+/// The container's network.
+pub struct Inet {
+    network: Cap<dyn Network>,
+    table: Mapping,
+    sockets: Mutex<BTreeMap<u32, Weak<InetSocket>>>,
+}
+
+/// A socket.
+pub struct InetSocket {
+    inet: Arc<Inet>,
+    socket: Cap<dyn tessera_interfaces::Socket>,
+    number: u32,
+    family: u16,
+    kind: u32,
+    protocol: i32,
+    queue: WaitQueue,
+    state: Mutex<State>,
+    /// A connection was begun and nobody has asked how it went.
+    connecting: AtomicBool,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    limits: Limits,
+    /// Options that are kept and mean nothing here, by level and name.
+    kept: BTreeMap<(i32, i32), Vec<u8>>,
+    is_listening: bool,
+}
+
+/// What a refusal of the network means to a Linux program.
+fn refused(error: NetworkError) -> Errno {
+    match error {
+        NetworkError::WouldBlock => Errno::EAGAIN,
+        NetworkError::InProgress => Errno::EINPROGRESS,
+        NetworkError::AddressInUse => Errno::EADDRINUSE,
+        NetworkError::AddressNotAvailable => Errno::EADDRNOTAVAIL,
+        NetworkError::ConnectionRefused => Errno::ECONNREFUSED,
+        NetworkError::ConnectionReset => Errno::ECONNRESET,
+        NetworkError::NotConnected => Errno::ENOTCONN,
+        NetworkError::AlreadyConnected => Errno::EISCONN,
+        NetworkError::TimedOut => Errno::ETIMEDOUT,
+        NetworkError::HostUnreachable => Errno::EHOSTUNREACH,
+        NetworkError::NetworkUnreachable => Errno::ENETUNREACH,
+        NetworkError::MessageTooLong => Errno::EMSGSIZE,
+        NetworkError::InvalidArgument => Errno::EINVAL,
+        NetworkError::NotSupported => Errno::EOPNOTSUPP,
+        NetworkError::LimitReached => Errno::ENOBUFS,
+        NetworkError::PermissionDenied => Errno::EACCES,
+        NetworkError::BrokenPipe => Errno::EPIPE,
+        NetworkError::NotFound => Errno::ENOENT,
+        NetworkError::Transport(_) => Errno::ENETDOWN,
+    }
+}
+
+impl Inet {
+    /// Takes the capability and begins to listen for changes.
+    pub fn new(network: Cap<dyn Network>) -> Result<Arc<Inet>> {
+        let bell = Event::create(&own::pool())?;
+        let table = network.readiness(bell.try_clone()?, 1).map_err(refused)?;
+        let table = Mapping::new(&table, 0, readiness::BYTES, Access::Write)?;
+        let inet = Arc::new(Inet { network, table, sockets: Mutex::new(BTreeMap::new()) });
+        let listener = inet.clone();
+        thread::spawn(move || listener.watch(&bell))?;
+        Ok(inet)
+    }
+
+    /// Wakes the sockets that changed, for ever.
+    fn watch(&self, bell: &Event) {
+        while bell.wait_until(1, 1, None).is_ok() {
+            for index in 0..readiness::CHANGED {
+                let Some(word) = self.table.words().get(readiness::CAPACITY + index) else { return };
+                let mut changed = if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::AcqRel) };
+                while changed != 0 {
+                    let number = index as u32 * 64 + changed.trailing_zeros();
+                    changed &= changed - 1;
+                    let socket = self.sockets.lock().get(&number).and_then(Weak::upgrade);
+                    if let Some(socket) = socket {
+                        socket.queue.wake_all();
+                    }
+                }
+            }
+        }
+    }
+
+    /// What socket(2) makes.
+    pub fn open(self: &Arc<Self>, family: u16, kind: u32, protocol: i32) -> Result<Arc<InetSocket>> {
+        let version = if family == AF_INET { Family::V4 } else { Family::V6 };
+        let (socket, protocol) = match (kind, protocol) {
+            (SOCK_STREAM, 0 | PROTOCOL_TCP) => (self.network.tcp(version), PROTOCOL_TCP),
+            (SOCK_DGRAM, 0 | PROTOCOL_UDP) => (self.network.udp(version), PROTOCOL_UDP),
+            (SOCK_DGRAM, PROTOCOL_ICMP) if family == AF_INET => (self.network.icmp(version), protocol),
+            (SOCK_DGRAM, PROTOCOL_ICMP6) if family == AF_INET6 => (self.network.icmp(version), protocol),
+            (SOCK_STREAM | SOCK_DGRAM, _) => return Err(Errno::EPROTONOSUPPORT),
+            (super::socket::SOCK_RAW, _) => return Err(Errno::EPERM),
+            _ => return Err(Errno::ESOCKTNOSUPPORT),
+        };
+        self.adopt(socket.map_err(refused)?, family, kind, protocol)
+    }
+
+    fn adopt(
+        self: &Arc<Self>,
+        socket: Cap<dyn tessera_interfaces::Socket>,
+        family: u16,
+        kind: u32,
+        protocol: i32,
+    ) -> Result<Arc<InetSocket>> {
+        let number = socket.number().map_err(refused)?;
+        let socket = Arc::new(InetSocket {
+            inet: self.clone(),
+            socket,
+            number,
+            family,
+            kind,
+            protocol,
+            queue: WaitQueue::new(),
+            state: Mutex::new(State::default()),
+            connecting: AtomicBool::new(false),
+        });
+        self.sockets.lock().insert(number, Arc::downgrade(&socket));
+        Ok(socket)
+    }
+
+    /// What the machine is called on the network.
+    pub fn configuration(&self) -> Result<tessera_interfaces::Configuration> {
+        self.network.configuration().map_err(refused)
+    }
+}
+
+impl InetSocket {
+    fn word(&self) -> u64 {
+        self.inet.table.words().get(self.number as usize).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    fn is_stream(&self) -> bool {
+        self.kind == SOCK_STREAM
+    }
+
+    /// An address as programs write it: `struct sockaddr_in` or `sockaddr_in6`.
+    fn address(&self, bytes: &[u8]) -> Result<Address> {
+        let wanted = family(bytes)?;
+        let port = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map(|port| u16::from_be_bytes(*port));
+        match (wanted, self.family) {
+            (AF_INET, _) | (AF_UNSPEC, AF_INET) if bytes.len() >= 16 => {
+                if self.family == AF_INET6 {
+                    return Err(Errno::EAFNOSUPPORT);
+                }
+                let v4: [u8; 4] = *bytes.get(4..).and_then(<[u8]>::first_chunk).ok_or(Errno::EINVAL)?;
+                Ok(Address { ip: mapped(v4), port: port(2).ok_or(Errno::EINVAL)?, family: Family::V4 })
+            }
+            (AF_INET6, AF_INET6) if bytes.len() >= 24 => {
+                let ip = *bytes.get(8..).and_then(<[u8]>::first_chunk).ok_or(Errno::EINVAL)?;
+                Ok(Address { ip, port: port(2).ok_or(Errno::EINVAL)?, family: Family::V6 })
+            }
+            (AF_INET | AF_INET6, _) if wanted == self.family => Err(Errno::EINVAL),
+            _ => Err(Errno::EAFNOSUPPORT),
+        }
+    }
+
+    /// An address as programs read it.
+    fn bytes_of(&self, address: &Address) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(28);
+        bytes.extend(self.family.to_ne_bytes());
+        bytes.extend(address.port.to_be_bytes());
+        if self.family == AF_INET {
+            bytes.extend(address.ip.last_chunk::<4>().copied().unwrap_or_default());
+            bytes.extend([0; 8]);
+        } else {
+            bytes.extend([0; 4]);
+            bytes.extend(address.ip);
+            bytes.extend([0; 4]);
+        }
+        bytes
+    }
+
+    fn any(&self) -> Address {
+        let family = if self.family == AF_INET { Family::V4 } else { Family::V6 };
+        Address { ip: if self.family == AF_INET { mapped([0; 4]) } else { [0; 16] }, port: 0, family }
+    }
+
+    /// The option of the network stack that an option of Linux is, and what one unit of Linux's is there.
+    fn known(level: i32, name: i32) -> Option<(SocketOption, u64)> {
+        const SECOND: u64 = 1_000_000_000;
+        Some(match (level, name) {
+            (option::LEVEL, option::REUSE_ADDRESS) => (SocketOption::ReuseAddress, 1),
+            (option::LEVEL, option::BROADCAST) => (SocketOption::Broadcast, 1),
+            (option::LEVEL, option::RECEIVE_BUFFER) => (SocketOption::ReceiveBuffer, 1),
+            (option::LEVEL, option::SEND_BUFFER) => (SocketOption::SendBuffer, 1),
+            (IP, 2) | (IPV6, 16) => (SocketOption::HopLimit, 1),
+            (IPV6, 26) => (SocketOption::OnlyV6, 1),
+            (TCP, 1) => (SocketOption::NoDelay, 1),
+            (TCP, 5) => (SocketOption::KeepAlive, SECOND),
+            (TCP, 18) => (SocketOption::UserTimeout, 1_000_000),
+            _ => return None,
+        })
+    }
+
+    /// Whether an option is one that programs set and that changes nothing here.
+    fn is_harmless(level: i32, name: i32) -> bool {
+        match level {
+            option::LEVEL => {
+                matches!(name, 5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 46 | 47 | 60)
+            }
+            // Type of service, packet information, errors, options, MTU discovery, multicast.
+            IP => matches!(name, 1 | 4 | 6 | 8 | 10 | 11 | 12 | 13 | 15 | 24 | 32 | 33 | 34 | 35 | 36),
+            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 20 | 21 | 23 | 25 | 49 | 51 | 66 | 67),
+            // Segment size, cork, keep-alive intervals, defer accept, window clamp, quick ack, congestion, fast open.
+            TCP => matches!(name, 2 | 3 | 4 | 6 | 7 | 8 | 9 | 10 | 12 | 13 | 23 | 25 | 30 | 37),
+            _ => false,
+        }
+    }
+
+    fn send_bytes(&self, from: &mut dyn Source, to: Option<Address>) -> Result<usize> {
+        let mut buffer = Vec::new();
+        if self.is_stream() {
+            let mut done = 0;
+            let length = from.left().min(PIECE);
+            buffer.try_reserve_exact(length).map_err(|_| Errno::ENOBUFS)?;
+            buffer.resize(length, 0);
+            while from.left() > 0 {
+                // Room is looked for first, as what was taken from the program cannot be given back.
+                if self.word() & (readiness::WRITABLE | readiness::HANGUP | readiness::ERROR) == 0 {
+                    break;
+                }
+                let room = self.socket.option(SocketOption::SendBuffer).unwrap_or(0);
+                let queued = self.socket.option(SocketOption::SendQueued).unwrap_or(0);
+                let room = usize::try_from(room.saturating_sub(queued)).unwrap_or(0);
+                let wanted = buffer.len().min(from.left()).min(if room == 0 { 1 } else { room });
+                let part = buffer.get_mut(..wanted).unwrap_or_default();
+                let taken = match from.take(part) {
+                    Ok(taken) => taken,
+                    Err(_) if done > 0 => break,
+                    Err(error) => return Err(error),
+                };
+                match self.socket.send(part.get(..taken).unwrap_or_default()) {
+                    Ok(sent) => done += sent as usize,
+                    Err(_) if done > 0 => break,
+                    Err(error) => return Err(refused(error)),
+                }
+            }
+            return if done == 0 && length > 0 { Err(Errno::EAGAIN) } else { Ok(done) };
+        }
+        let length = from.left();
+        if length > DATAGRAM {
+            return Err(Errno::EMSGSIZE);
+        }
+        buffer.resize(length, 0);
+        let mut filled = 0;
+        while filled < length {
+            match from.take(buffer.get_mut(filled..).unwrap_or_default())? {
+                0 => return Err(Errno::EFAULT),
+                taken => filled += taken,
+            }
+        }
+        match to {
+            Some(to) => self.socket.send_to(to, &buffer),
+            None => self.socket.send(&buffer),
+        }
+        .map(|sent| sent as usize)
+        .map_err(|error| if error == NetworkError::NotConnected { Errno::EDESTADDRREQ } else { refused(error) })
+    }
+
+    fn receive_bytes(&self, to: &mut dyn Sink, flags: u32) -> Result<Received> {
+        let peek = flags & message::PEEK != 0;
+        let mut received = Received::default();
+        let mut buffer = Vec::new();
+        if self.is_stream() {
+            buffer.resize(to.room().min(PIECE), 0);
+            while to.room() > 0 {
+                let wanted = buffer.len().min(to.room());
+                let part = buffer.get_mut(..wanted).unwrap_or_default();
+                let count = match if peek { self.socket.peek(part) } else { self.socket.receive(part) } {
+                    Ok(count) => count as usize,
+                    Err(_) if received.stored > 0 => break,
+                    Err(error) => return Err(refused(error)),
+                };
+                received.stored += to.put(part.get(..count).unwrap_or_default())?;
+                if peek || count < wanted {
+                    break;
+                }
+            }
+            received.whole = received.stored;
+            return Ok(received);
+        }
+        buffer.resize(DATAGRAM, 0);
+        let datagram = if peek { self.socket.peek_from(&mut buffer) } else { self.socket.receive_from(&mut buffer) };
+        let datagram = datagram.map_err(refused)?;
+        let whole = buffer.get(..datagram.length as usize).unwrap_or_default();
+        received.stored = to.put(whole.get(..whole.len().min(to.room())).unwrap_or_default())?;
+        received.whole = whole.len();
+        received.from = self.bytes_of(&datagram.from);
+        Ok(received)
+    }
+}
+
+/// An IPv4 address as one of IPv6.
+fn mapped(v4: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = v4;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+impl Socket for InetSocket {
+    fn shape(&self) -> (u16, u32, i32) {
+        (self.family, self.kind, self.protocol)
+    }
+
+    fn bind(&self, _context: &mut Context, address: &[u8]) -> Result<()> {
+        self.socket.bind(self.address(address)?).map_err(refused)
+    }
+
+    fn listen(&self, _context: &mut Context, backlog: u32) -> Result<()> {
+        if !self.is_stream() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.socket.listen(backlog.max(1)).map_err(refused)?;
+        self.state.lock().is_listening = true;
+        Ok(())
+    }
+
+    fn connect(&self, _context: &mut Context, address: &[u8]) -> Result<()> {
+        if self.connecting.load(Ordering::Acquire) {
+            return match self.outcome() {
+                None => Err(Errno::EALREADY),
+                Some(outcome) => outcome,
+            };
+        }
+        let outcome = self.socket.connect(self.address(address)?);
+        if outcome == Err(NetworkError::InProgress) {
+            self.connecting.store(true, Ordering::Release);
+        }
+        outcome.map_err(refused)
+    }
+
+    fn outcome(&self) -> Option<Result<()>> {
+        let word = self.word();
+        if word & (readiness::WRITABLE | readiness::HANGUP | readiness::ERROR) == 0 {
+            return None;
+        }
+        self.connecting.store(false, Ordering::Release);
+        Some(self.socket.error().map_err(refused))
+    }
+
+    fn accept(&self, _context: &mut Context) -> Result<(Arc<dyn OpenFile>, Vec<u8>)> {
+        if !self.is_stream() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if !self.state.lock().is_listening {
+            return Err(Errno::EINVAL);
+        }
+        let accepted = self.socket.accept().map_err(refused)?;
+        let accepted = self.inet.adopt(accepted, self.family, self.kind, self.protocol)?;
+        // The other side may be gone already: it is accepted all the same, and reading tells.
+        let name = accepted.socket.peer().map(|peer| self.bytes_of(&peer)).unwrap_or_default();
+        Ok((accepted, name))
+    }
+
+    fn name(&self) -> Result<Vec<u8>> {
+        let address = self.socket.local().unwrap_or(self.any());
+        Ok(self.bytes_of(&address))
+    }
+
+    fn peer_name(&self) -> Result<Vec<u8>> {
+        if self.connecting.load(Ordering::Acquire) && self.outcome().is_none() {
+            return Err(Errno::ENOTCONN);
+        }
+        self.socket.peer().map(|peer| self.bytes_of(&peer)).map_err(refused)
+    }
+
+    fn send(
+        &self,
+        _context: &mut Context,
+        from: &mut dyn Source,
+        to: Option<&[u8]>,
+        _ancillary: Ancillary,
+        flags: u32,
+    ) -> Result<usize> {
+        if flags & message::OUT_OF_BAND != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let to = to.filter(|_| !self.is_stream()).map(|address| self.address(address)).transpose()?;
+        self.send_bytes(from, to)
+    }
+
+    fn receive(&self, _context: &mut Context, to: &mut dyn Sink, flags: u32) -> Result<Received> {
+        if flags & message::OUT_OF_BAND != 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.receive_bytes(to, flags)
+    }
+
+    fn shutdown(&self, receiving: bool, sending: bool) -> Result<()> {
+        let how = match (receiving, sending) {
+            (true, true) => Shutdown::Both,
+            (true, false) => Shutdown::Receive,
+            _ => Shutdown::Send,
+        };
+        self.socket.shutdown(how).map_err(refused)?;
+        self.queue.wake_all();
+        Ok(())
+    }
+
+    fn option(&self, level: i32, name: i32) -> Result<Vec<u8>> {
+        if level == option::LEVEL {
+            let state = self.state.lock();
+            match name {
+                option::TYPE => return Ok(value(self.kind as i32)),
+                option::DOMAIN => return Ok(value(i32::from(self.family))),
+                option::PROTOCOL => return Ok(value(self.protocol)),
+                option::ACCEPTS => return Ok(value(i32::from(state.is_listening))),
+                option::RECEIVE_TIMEOUT => return Ok(time_limit_bytes(state.limits.receive)),
+                option::SEND_TIMEOUT => return Ok(time_limit_bytes(state.limits.send)),
+                option::ERROR => {
+                    drop(state);
+                    if self.connecting.load(Ordering::Acquire) {
+                        return Ok(value(self.outcome().and_then(Result::err).map_or(0, Errno::number)));
+                    }
+                    return Ok(value(self.socket.error().err().map_or(0, |error| refused(error).number())));
+                }
+                option::LINGER => return Ok(state.kept.get(&(level, name)).cloned().unwrap_or(alloc::vec![0; 8])),
+                _ => {}
+            }
+        }
+        if let Some((known, unit)) = InetSocket::known(level, name) {
+            let found = self.socket.option(known).map_err(refused)?;
+            return Ok(value(i32::try_from(found / unit).unwrap_or(i32::MAX)));
+        }
+        if (level, name) == (TCP, 11) {
+            return Ok(self.tcp_information());
+        }
+        if InetSocket::is_harmless(level, name) {
+            return Ok(self.state.lock().kept.get(&(level, name)).cloned().unwrap_or(value(0)));
+        }
+        Err(Errno::ENOPROTOOPT)
+    }
+
+    fn set_option(&self, level: i32, name: i32, bytes: &[u8]) -> Result<()> {
+        if level == option::LEVEL {
+            match name {
+                option::RECEIVE_TIMEOUT => {
+                    self.state.lock().limits.receive = time_limit(bytes)?;
+                    return Ok(());
+                }
+                option::SEND_TIMEOUT => {
+                    self.state.lock().limits.send = time_limit(bytes)?;
+                    return Ok(());
+                }
+                option::LINGER => {
+                    let (on, seconds) = (number(bytes)?, number(bytes.get(4..).unwrap_or_default())?);
+                    let linger = if on == 0 { u64::MAX } else { seconds.max(0) as u64 * 1_000_000_000 };
+                    self.socket.set_option(SocketOption::Linger, linger).map_err(refused)?;
+                    self.state.lock().kept.insert((level, name), bytes.get(..8).unwrap_or_default().to_vec());
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        if let Some((known, unit)) = InetSocket::known(level, name) {
+            let wanted = u64::try_from(number(bytes)?).map_err(|_| Errno::EINVAL)?;
+            return self.socket.set_option(known, wanted.saturating_mul(unit)).map_err(refused);
+        }
+        if InetSocket::is_harmless(level, name) {
+            self.state.lock().kept.insert((level, name), bytes.get(..bytes.len().min(64)).unwrap_or_default().to_vec());
+            return Ok(());
+        }
+        Err(Errno::ENOPROTOOPT)
+    }
+
+    fn limits(&self) -> Limits {
+        self.state.lock().limits
+    }
+}
+
+impl InetSocket {
+    /// As much of `struct tcp_info` as is known: the state.
+    fn tcp_information(&self) -> Vec<u8> {
+        const ESTABLISHED: u8 = 1;
+        const CLOSED: u8 = 7;
+        const LISTENING: u8 = 10;
+        let mut bytes = alloc::vec![0; 104];
+        if let Some(state) = bytes.first_mut() {
+            *state = if self.state.lock().is_listening {
+                LISTENING
+            } else if self.socket.peer().is_ok() {
+                ESTABLISHED
+            } else {
+                CLOSED
+            };
+        }
+        bytes
+    }
+}
+
+impl OpenFile for InetSocket {
+    fn socket(self: Arc<Self>) -> Option<Arc<dyn Socket>> {
+        Some(self)
+    }
+
+    fn read(&self, _at: u64, to: &mut dyn Sink) -> Result<usize> {
+        self.receive_bytes(to, 0).map(|received| received.stored)
+    }
+
+    fn write(&self, _at: u64, from: &mut dyn Source) -> Result<usize> {
+        self.send_bytes(from, None)
+    }
+
+    fn ready(&self) -> u32 {
+        let word = self.word();
+        let pairs = [
+            (readiness::READABLE, ready::IN),
+            (readiness::WRITABLE, ready::OUT),
+            (readiness::HANGUP, ready::HANGUP | ready::READ_CLOSED | ready::IN),
+            (readiness::ERROR, ready::ERROR | ready::IN),
+            (readiness::READ_CLOSED, ready::READ_CLOSED | ready::IN),
+        ];
+        pairs.iter().filter(|(bit, _)| word & bit != 0).fold(0, |bits, (_, ready)| bits | ready)
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        Some(&self.queue)
+    }
+
+    fn control(&self, context: &mut Context, request: u32, argument: u64) -> Result<u64> {
+        let known = match request {
+            FIONREAD => SocketOption::ReceiveQueued,
+            SIOCOUTQ => SocketOption::SendQueued,
+            _ => return Err(Errno::ENOTTY),
+        };
+        let count = self.socket.option(known).map_err(refused)?;
+        context.write_u32(argument, u32::try_from(count).unwrap_or(u32::MAX))?;
+        Ok(0)
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        Ok(Attributes::anonymous(Kind::Socket, 0o777, u64::from(self.number)))
+    }
+
+    fn label(&self) -> String {
+        format!("socket:[{}]", self.number)
+    }
+}
+
+impl Drop for InetSocket {
+    fn drop(&mut self) {
+        let mut sockets = self.inet.sockets.lock();
+        // The number may be another socket's by now.
+        if sockets.get(&self.number).is_some_and(|socket| socket.strong_count() == 0) {
+            sockets.remove(&self.number);
+        }
+    }
+}
