@@ -170,13 +170,15 @@ mod write {
 
     impl Note {
         /// The member's contents, or the text that cannot be written because it has a NUL in it.
-        pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
-            let mut bytes = Vec::new();
+        pub fn to_text(&self) -> Result<String, String> {
+            let mut text = String::new();
             let mut put = |key: &str, value: &str| {
                 if value.contains('\0') {
                     return Err(value.to_owned());
                 }
-                bytes.extend_from_slice(format!("{key}={value}\0").as_bytes());
+                for part in [key, "=", value, "\0"] {
+                    text.push_str(part);
+                }
                 Ok(())
             };
             self.arguments.iter().try_for_each(|value| put(ARGUMENT, value))?;
@@ -192,7 +194,7 @@ mod write {
             put(GRACE, &self.grace.to_string())?;
             put(TERMINAL, if self.terminal { "1" } else { "0" })?;
             put(INPUT, if self.input { "1" } else { "0" })?;
-            Ok(bytes)
+            Ok(text)
         }
     }
 }
@@ -222,8 +224,8 @@ mod tests {
             terminal: true,
             input: false,
         };
-        let bytes = note.to_bytes().unwrap();
-        let read = Container::new(&bytes);
+        let bytes = note.to_text().unwrap();
+        let read = Container::new(bytes.as_bytes());
         let texts = |values: Vec<&[u8]>| -> Vec<String> {
             values.into_iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect()
         };
@@ -243,7 +245,7 @@ mod tests {
             input: read.has_input(),
         };
         assert_eq!(back, note);
-        assert!(Note { host_name: "a\0b".into(), ..note }.to_bytes().is_err());
+        assert!(Note { host_name: "a\0b".into(), ..note }.to_text().is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Boots a container: its machine, its network, its console, and the time line of it all.
 
+use std::env;
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -34,17 +35,25 @@ impl Overrides {
     pub fn of(options: &ContainerOptions, words: &[String]) -> Self {
         Self {
             words: words.to_vec(),
-            environment: options.environment.clone(),
+            environment: options.environment.iter().map(|entry| with_value(entry)).collect(),
             directory: options.workdir.clone(),
             user: options.user.clone(),
             entrypoint: options.entrypoint.clone(),
             host_name: options.hostname.clone(),
             ports: options.ports.clone(),
             grace: options.stop_timeout,
-            terminal: options.tty,
+            terminal: options.tty.then(|| env::var("TERM").unwrap_or_else(|_| "xterm".to_owned())),
             input: options.interactive,
             renew: options.pull,
         }
+    }
+}
+
+/// As Docker does: a name alone passes this machine's value on, if it has one.
+fn with_value(entry: &str) -> String {
+    match env::var(entry) {
+        Ok(value) if !entry.contains('=') => format!("{entry}={value}"),
+        _ => entry.to_owned(),
     }
 }
 
@@ -98,7 +107,7 @@ pub fn run(run: &Run, source: &Source) -> Result<u8> {
             "name": container.name,
             "root_bytes": container.root,
             "memory_bytes": container.memory.bytes(),
-            "arguments": container.note.arguments,
+            "arguments": container.arguments(),
             "exit_code": ending.exit_code(),
             "ending": ending.to_string(),
             "milliseconds": {

@@ -25,9 +25,11 @@ mod system;
 #[cfg(test)]
 mod testing;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use serde::{Deserialize, Serialize};
 use tessera_rootfs::Image;
 use tessera_rootfs::container::{NOTE_MEMBER, Note, ROOT_MEMBER};
 
@@ -38,6 +40,8 @@ use crate::workspace;
 pub use ports::PortMapping;
 pub use source::Source;
 pub use system::DESCRIPTION;
+
+use store::Kept;
 
 /// What the command line changes about an image.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +54,8 @@ pub struct Overrides {
     pub host_name: Option<String>,
     pub ports: Vec<PortMapping>,
     pub grace: Option<u32>,
-    pub terminal: bool,
+    /// The kind of this terminal, if the program is to have one.
+    pub terminal: Option<String>,
     pub input: bool,
     /// Fetch again what may have changed where it came from.
     pub renew: bool,
@@ -62,7 +67,8 @@ pub struct Container {
     /// The file to boot.
     pub image: PathBuf,
     pub symbols: Symbols,
-    pub note: Note,
+    /// What is run, as the guest reads it.
+    pub note: String,
     /// Bytes of the root image.
     pub root: u64,
     pub memory: Memory,
@@ -72,29 +78,67 @@ pub struct Container {
 const PROGRAMS: u64 = 256;
 const LEAST: u64 = 64;
 
+impl Container {
+    /// The program and its arguments.
+    pub fn arguments(&self) -> Vec<String> {
+        let arguments = tessera_rootfs::container::Container::new(self.note.as_bytes()).arguments();
+        arguments.map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
+    }
+}
+
+/// What is kept beside a file to boot, so that it is known again.
+#[derive(Deserialize, Serialize)]
+struct Made {
+    /// Equal keys, equal files.
+    key: String,
+    note: String,
+    root: u64,
+}
+
 /// Makes a container ready. `system` is the description of Tessera's own programs.
-pub fn prepare(
-    source: &Source,
-    overrides: &Overrides,
-    system: &std::path::Path,
-    memory: Option<Memory>,
-) -> Result<Container> {
+pub fn prepare(source: &Source, overrides: &Overrides, system: &Path, memory: Option<Memory>) -> Result<Container> {
     overrides.ports.iter().try_for_each(PortMapping::check_free)?;
     let kept = store::root(source, overrides.renew)?;
-    let bytes =
-        std::fs::read(&kept.path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", kept.path.display()))?;
-    let root = Image::new(&bytes).into_diagnostic().wrap_err("the root image is not what was written")?;
-    let note = note::note(&root, &kept.settings, overrides)?;
-    let memory = choose_memory(memory, bytes.len() as u64)?;
-    let packed = note.to_bytes().map_err(|text| {
-        miette!(help = "leave the NUL character out", "{text:?} cannot be passed to a program of Linux")
-    })?;
     let system = system::base(system)?;
-    let file = image::extend(&system.file, &[(ROOT_MEMBER, &bytes), (NOTE_MEMBER, &packed)])?;
     let name = source.name();
     let path = workspace::target().join("tessera/containers").join(format!("{name}.elf"));
-    image::write(&path, &file)?;
-    Ok(Container { name, image: path, symbols: system.symbols, note, root: bytes.len() as u64, memory })
+    let key = {
+        let overrides = Overrides { renew: false, ..overrides.clone() };
+        let text = format!("{}\n{}\n{overrides:?}", kept.path.display(), blake3::hash(&system.file));
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    };
+    let made = match known(&path, &key) {
+        Some(made) => made,
+        None => make(&kept, overrides, &system.file, &path, key)?,
+    };
+    let memory = choose_memory(memory, made.root)?;
+    Ok(Container { name, image: path, symbols: system.symbols, note: made.note, root: made.root, memory })
+}
+
+/// The file to boot, if it was made by the same means before.
+fn known(path: &Path, key: &str) -> Option<Made> {
+    let made: Made = serde_json::from_slice(&fs::read(path.with_extension("json")).ok()?).ok()?;
+    (made.key == key && path.exists()).then_some(made)
+}
+
+/// Makes the file to boot.
+fn make(kept: &Kept, overrides: &Overrides, system: &[u8], path: &Path, key: String) -> Result<Made> {
+    let bytes =
+        fs::read(&kept.path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", kept.path.display()))?;
+    let root = Image::new(&bytes).into_diagnostic().wrap_err("the root image is not what was written")?;
+    let note: Note = note::note(&root, &kept.settings, overrides)?;
+    let note = note.to_text().map_err(|text| {
+        miette!(help = "leave the NUL character out", "{text:?} cannot be passed to a program of Linux")
+    })?;
+    let file = image::extend(system, &[(ROOT_MEMBER, &bytes), (NOTE_MEMBER, note.as_bytes())])?;
+    let (made, record) = (Made { key, note, root: bytes.len() as u64 }, path.with_extension("json"));
+    // Without its record the file does not count, so that the two never disagree for long.
+    if record.exists() {
+        fs::remove_file(&record).into_diagnostic().wrap_err_with(|| format!("cannot write {}", record.display()))?;
+    }
+    image::write(path, &file)?;
+    image::write(&record, &serde_json::to_vec(&made).into_diagnostic()?)?;
+    Ok(made)
 }
 
 /// The machine's memory: the root image lies in it.

@@ -1,7 +1,5 @@
 //! From what the image says and what the command line changes: the note of what to run.
 
-use std::env;
-
 use miette::{Result, miette};
 use tessera_rootfs::Image;
 use tessera_rootfs::container::{DEFAULT_GRACE, DEFAULT_STOP_SIGNAL, Note};
@@ -53,7 +51,7 @@ pub fn note(image: &Image, settings: &Settings, overrides: &Overrides) -> Result
         volumes: settings.volumes.clone(),
         stop_signal,
         grace: overrides.grace.unwrap_or(DEFAULT_GRACE),
-        terminal: overrides.terminal,
+        terminal: overrides.terminal.is_some(),
         input: overrides.input,
     })
 }
@@ -71,22 +69,16 @@ fn environment(settings: &Settings, overrides: &Overrides, user: &User) -> Resul
     set(DEFAULT_PATH.to_owned());
     set(format!("HOME={}", user.home));
     set(format!("HOSTNAME={}", overrides.host_name.as_deref().unwrap_or("tessera")));
-    if overrides.terminal {
-        set(format!("TERM={}", env::var("TERM").unwrap_or_else(|_| "xterm".to_owned())));
+    if let Some(terminal) = &overrides.terminal {
+        set(format!("TERM={terminal}"));
     }
     settings.environment.iter().filter(|entry| entry.contains('=')).cloned().for_each(&mut set);
     for given in &overrides.environment {
         if given.is_empty() || given.starts_with('=') {
             return Err(miette!(help = "write NAME=VALUE, or NAME to pass this machine's on", "`{given}` has no name"));
         }
-        match given.contains('=') {
-            true => set(given.clone()),
-            // As Docker does: a name alone passes this machine's value on, if it has one.
-            false => {
-                if let Ok(value) = env::var(given) {
-                    set(format!("{given}={value}"));
-                }
-            }
+        if given.contains('=') {
+            set(given.clone());
         }
     }
     Ok(environment)

@@ -81,7 +81,7 @@ fn users_are_names_or_numbers_with_groups() {
 #[test]
 fn the_environment_is_the_images_then_the_command_lines() {
     let settings = Settings { environment: vec!["A=1".into(), "PATH=/bin".into()], ..with_command(&["sh"]) };
-    let environment = vec!["A=2=3".into(), "B=".into(), "TESSERA_NOT_SET_ANYWHERE".into()];
+    let environment = vec!["A=2=3".into(), "B=".into(), "NOT_SET_ANYWHERE".into()];
     let overrides = Overrides { environment, user: Some("web".into()), ..Overrides::default() };
     let found = decide(&settings, &overrides).unwrap().environment;
     assert_eq!(found, ["PATH=/bin", "HOME=/var/www", "HOSTNAME=tessera", "A=2=3", "B="]);

@@ -1,10 +1,11 @@
 //! Root images that were made, kept under the target folder. What they were made from is told apart by what the file
 //! system says about it (names, sizes, times), so that an image that was run before is not even read.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use blake3::Hasher;
 use miette::{IntoDiagnostic, Result, WrapErr};
@@ -14,6 +15,9 @@ use super::settings::Settings;
 use super::source::Source;
 use crate::progress::Step;
 use crate::workspace;
+
+/// Most images that are kept.
+const MOST: usize = 16;
 
 /// A root image on the disk.
 pub struct Kept {
@@ -29,6 +33,8 @@ pub fn root(source: &Source, renew: bool) -> Result<Kept> {
         && let Some(key) = key(source)?
         && let Some(kept) = find(&folder, &key)
     {
+        // The time says when it was last of use; a file system that cannot keep it loses the image a little earlier.
+        let _ = File::open(&kept.path).and_then(|file| file.set_modified(SystemTime::now()));
         return Ok(kept);
     }
     let mut step = Step::start(format!("making the root file system of {}", source.name()));
@@ -41,7 +47,21 @@ pub fn root(source: &Source, renew: bool) -> Result<Kept> {
     let settings = serde_json::to_vec_pretty(&unpacked.settings).into_diagnostic()?;
     // The settings come last: without them the image does not count.
     crate::image::write(&folder.join(format!("{key}.json")), &settings)?;
+    forget(&folder);
     Ok(Kept { path, settings: unpacked.settings })
+}
+
+/// Removes the images that were of no use for longest, when there are many.
+fn forget(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let images = entries.filter(|path| path.extension().is_some_and(|extension| extension == "erofs"));
+    let time = |path: &PathBuf| fs::metadata(path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let mut images: Vec<(SystemTime, PathBuf)> = images.map(|path| (time(&path), path)).collect();
+    images.sort();
+    for (_, path) in images.iter().rev().skip(MOST) {
+        // One that cannot be removed costs space and no more.
+        let _ = fs::remove_file(path).and_then(|()| fs::remove_file(path.with_extension("json")));
+    }
 }
 
 fn find(folder: &Path, key: &str) -> Option<Kept> {
