@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::accelerator::Accelerator;
-use crate::container::PortMapping;
+use crate::container::{PortMapping, Volume};
 use crate::image::{MachineKind, Memory, Processors};
 
 /// Tessera, an operating system made of capabilities and components.
@@ -50,7 +50,7 @@ Examples:
   ./tessera run images/hello.toml
   ./tessera run images/test.toml -- handles     words after `--` are appended to the first process's arguments
   ./tessera run hello.elf --timeout 10          boot a file that `tessera build` made")]
-    Run(Run),
+    Run(Box<Run>),
     /// Build an image into one ELF file, the same to the byte from the same sources
     #[command(after_help = "\
 Any machine monitor with the PVH boot protocol takes the file: QEMU (-kernel), Firecracker, cloud-hypervisor.
@@ -161,6 +161,9 @@ pub struct ContainerOptions {
     /// machine alone), 5353:53/udp
     #[arg(short, long = "publish", value_name = "HOST:GUEST")]
     pub ports: Vec<PortMapping>,
+    /// Take files of this machine into the container, as they are at its start: ./site:/var/www/html:ro
+    #[arg(short, long = "volume", value_name = "HOST:GUEST:ro")]
+    pub volumes: Vec<Volume>,
     /// Set a variable of the environment; a NAME alone passes this machine's value on
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     pub environment: Vec<String>,

@@ -41,6 +41,7 @@ impl Overrides {
             entrypoint: options.entrypoint.clone(),
             host_name: options.hostname.clone(),
             ports: options.ports.clone(),
+            volumes: options.volumes.clone(),
             grace: options.stop_timeout,
             terminal: options.tty.then(|| env::var("TERM").unwrap_or_else(|_| "xterm".to_owned())),
             input: options.interactive,

@@ -24,6 +24,7 @@ mod store;
 mod system;
 #[cfg(test)]
 mod testing;
+mod volume;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ use crate::workspace;
 pub use ports::PortMapping;
 pub use source::Source;
 pub use system::DESCRIPTION;
+pub use volume::Volume;
 
 use store::Kept;
 
@@ -53,6 +55,7 @@ pub struct Overrides {
     pub entrypoint: Option<String>,
     pub host_name: Option<String>,
     pub ports: Vec<PortMapping>,
+    pub volumes: Vec<Volume>,
     pub grace: Option<u32>,
     /// The kind of this terminal, if the program is to have one.
     pub terminal: Option<String>,
@@ -98,7 +101,7 @@ struct Made {
 /// Makes a container ready. `system` is the description of Tessera's own programs.
 pub fn prepare(source: &Source, overrides: &Overrides, system: &Path, memory: Option<Memory>) -> Result<Container> {
     overrides.ports.iter().try_for_each(PortMapping::check_free)?;
-    let kept = store::root(source, overrides.renew)?;
+    let kept = store::root(source, &overrides.volumes, overrides.renew)?;
     let system = system::base(system)?;
     let name = source.name();
     let path = workspace::target().join("tessera/containers").join(format!("{name}.elf"));

@@ -13,6 +13,7 @@ use miette::{IntoDiagnostic, Result, WrapErr};
 use super::debian;
 use super::settings::Settings;
 use super::source::Source;
+use super::volume::{self, Volume};
 use crate::progress::Step;
 use crate::workspace;
 
@@ -26,11 +27,11 @@ pub struct Kept {
 }
 
 /// The root image of `source`, made if it is not there, or if it is to be made anew.
-pub fn root(source: &Source, renew: bool) -> Result<Kept> {
+pub fn root(source: &Source, volumes: &[Volume], renew: bool) -> Result<Kept> {
     let folder = workspace::target().join("tessera/roots");
     fs::create_dir_all(&folder).into_diagnostic().wrap_err_with(|| format!("cannot write to {}", folder.display()))?;
     if !renew
-        && let Some(key) = key(source)?
+        && let Some(key) = key(source, volumes)?
         && let Some(kept) = find(&folder, &key)
     {
         // The time says when it was last of use; a file system that cannot keep it loses the image a little earlier.
@@ -38,10 +39,11 @@ pub fn root(source: &Source, renew: bool) -> Result<Kept> {
         return Ok(kept);
     }
     let mut step = Step::start(format!("making the root file system of {}", source.name()));
-    let unpacked = source.unpack(&mut step, renew)?;
+    let mut unpacked = source.unpack(&mut step, renew)?;
+    volume::add(&mut unpacked.building, volumes, &mut step)?;
     step.note("writing the root image");
     // What the source is may have become known only now.
-    let key = key(source)?.unwrap_or_else(|| "unknown".to_owned());
+    let key = key(source, volumes)?.unwrap_or_else(|| "unknown".to_owned());
     let path = folder.join(format!("{key}.erofs"));
     unpacked.building.write(&path)?;
     let settings = serde_json::to_vec_pretty(&unpacked.settings).into_diagnostic()?;
@@ -72,7 +74,7 @@ fn find(folder: &Path, key: &str) -> Option<Kept> {
 }
 
 /// Tells sources apart: equal keys, equal root images. `None` if it cannot be told yet.
-fn key(source: &Source) -> Result<Option<String>> {
+fn key(source: &Source, volumes: &[Volume]) -> Result<Option<String>> {
     let mut hash = Hasher::new();
     // Another version of this command may make other images.
     add_file(&mut hash, Path::new("/proc/self/exe"))?;
@@ -85,22 +87,30 @@ fn key(source: &Source) -> Result<Option<String>> {
             hash.update(b"registry\0").update(name.as_bytes());
         }
         Source::Program(path) | Source::Tar(path) => add_file(&mut hash, path)?,
-        Source::Folder(path) => {
-            let mut waiting = vec![path.clone()];
-            while let Some(path) = waiting.pop() {
-                let cannot = || format!("cannot read {}", path.display());
-                let found = fs::symlink_metadata(&path).into_diagnostic().wrap_err_with(cannot)?;
-                add(&mut hash, &path, &found);
-                if found.is_dir() {
-                    let entries = fs::read_dir(&path).into_diagnostic().wrap_err_with(cannot)?;
-                    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-                    paths.sort();
-                    waiting.extend(paths);
-                }
-            }
-        }
+        Source::Folder(path) => add_folder(&mut hash, path)?,
+    }
+    for Volume { host, guest } in volumes {
+        hash.update(b"volume\0").update(guest.as_bytes()).update(b"\0");
+        add_folder(&mut hash, host)?;
     }
     Ok(Some(hash.finalize().to_hex().get(..32).unwrap_or_default().to_owned()))
+}
+
+fn add_folder(hash: &mut Hasher, folder: &Path) -> Result<()> {
+    let cannot = |path: &Path| format!("cannot read {}", path.display());
+    let folder = folder.canonicalize().into_diagnostic().wrap_err_with(|| cannot(folder))?;
+    let mut waiting = vec![folder];
+    while let Some(path) = waiting.pop() {
+        let found = fs::symlink_metadata(&path).into_diagnostic().wrap_err_with(|| cannot(&path))?;
+        add(hash, &path, &found);
+        if found.is_dir() {
+            let entries = fs::read_dir(&path).into_diagnostic().wrap_err_with(|| cannot(&path))?;
+            let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            paths.sort();
+            waiting.extend(paths);
+        }
+    }
+    Ok(())
 }
 
 fn add_file(hash: &mut Hasher, path: &Path) -> Result<()> {
