@@ -46,7 +46,7 @@ fn open_device(context: &Context, node: &Arc<Node>, flags: u32) -> Result<Option
 fn make_devices(root: &Arc<dyn Inode>, mounts: &Mounts, time: i64) -> Result<()> {
     use crate::fs::{Creation, Owner};
     let Ok(on) = root.lookup(b"dev") else { return Ok(()) };
-    let dev: Arc<dyn Inode> = Ram::new(5, None, open_device)?;
+    let dev: Arc<dyn Inode> = Ram::root(5, None, open_device)?;
     let owner = Owner { uid: 0, gid: 0 };
     let devices: [(&[u8], u32, u32); 8] = [
         (b"null", 1, 3),
@@ -82,7 +82,7 @@ fn make_devices(root: &Arc<dyn Inode>, mounts: &Mounts, time: i64) -> Result<()>
 /// Why it could not be started; what it was is in the log.
 pub fn start(setup: Setup) -> Result<()> {
     let Setup { root, note, wall } = setup;
-    let root: Arc<dyn Inode> = Ram::new(1, Some(root), open_device)?;
+    let root: Arc<dyn Inode> = Ram::root(1, Some(root), open_device)?;
     let mounts = Arc::new(Mounts::default());
     make_devices(&root, &mounts, wall)?;
     let place = Place::root(root);
@@ -108,6 +108,9 @@ pub fn start(setup: Setup) -> Result<()> {
     let memory = GuestMemory::bind(Mm::new()?)?;
     let context = Context {
         state: Default::default(),
+        has_registers: true,
+        is_changed: true,
+        result: 0,
         task: task.clone(),
         process: process.clone(),
         memory,

@@ -25,6 +25,9 @@ const SMALL: u64 = 64 << 10;
 /// The largest file.
 const LARGEST: u64 = 1 << 38;
 
+/// What opening a device node, a fifo or a socket gives.
+pub type Devices = fn(&Context, &Arc<Node>, u32) -> Result<Option<Arc<dyn OpenFile>>>;
+
 /// A file system.
 pub struct Ram {
     device: u64,
@@ -35,16 +38,12 @@ pub struct Ram {
     /// One rename at a time: no directory may end up below itself.
     renaming: Mutex<()>,
     /// What opening a device node or fifo gives.
-    devices: fn(&Context, &Arc<Node>, u32) -> Result<Option<Arc<dyn OpenFile>>>,
+    devices: Devices,
 }
 
 impl Ram {
     /// A file system with this `st_dev`, over an image if there is one; answers its root.
-    pub fn new(
-        device: u64,
-        image: Option<Image<'static>>,
-        devices: fn(&Context, &Arc<Node>, u32) -> Result<Option<Arc<dyn OpenFile>>>,
-    ) -> Result<Arc<Node>> {
+    pub fn root(device: u64, image: Option<Image<'static>>, devices: Devices) -> Result<Arc<Node>> {
         let first_new = image.as_ref().map_or(2, |image| image.length() + 2);
         let root = image.as_ref().map(|image| image.root());
         let ram = Arc::new(Ram {
@@ -269,7 +268,7 @@ impl Node {
             return Err(Errno::EFBIG);
         }
         if let Content::Image(number, length) = state.content {
-            state.content = self.from_image(number, length, length.max(size) > SMALL)?;
+            state.content = self.content_of(number, length, length.max(size) > SMALL)?;
         }
         if let Content::Bytes(bytes) = &mut state.content {
             if size > SMALL {
@@ -296,7 +295,7 @@ impl Node {
         }
     }
 
-    fn from_image(&self, number: NodeNumber, length: u64, as_pages: bool) -> Result<Content> {
+    fn content_of(&self, number: NodeNumber, length: u64, as_pages: bool) -> Result<Content> {
         let image = self.system.image.as_ref().ok_or(Errno::EIO)?;
         let inode = image.inode(number).map_err(|_| Errno::EIO)?;
         if !as_pages {
@@ -588,7 +587,7 @@ impl Inode for Node {
     fn memory(&self) -> Result<Arc<Memory>> {
         let mut state = self.state.lock();
         let content = match &state.content {
-            Content::Image(number, length) => self.from_image(*number, *length, true)?,
+            Content::Image(number, length) => self.content_of(*number, *length, true)?,
             Content::Bytes(bytes) => {
                 let memory = Memory::new((bytes.len() as u64).max(1).next_multiple_of(PAGE))?;
                 memory.vmo().write(0, bytes)?;

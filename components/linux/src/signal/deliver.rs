@@ -14,14 +14,17 @@ pub const AUTO_DISARM: u32 = 1 << 31;
 
 /// The result that says that a call was interrupted, as it stands in `rax`.
 fn interrupted(context: &Context) -> Option<Errno> {
-    let result = context.state.registers.rax;
+    let result = context.result;
     [Errno::ERESTARTSYS, Errno::ERESTARTNOHAND].into_iter().find(|error| error.as_result() == result)
 }
 
 /// Lets the call that was interrupted be made again.
 fn again(context: &mut Context) {
-    context.state.registers.rax = context.call;
-    context.state.registers.rip = context.state.registers.rip.wrapping_sub(2);
+    let call = context.call;
+    let registers = context.registers_mut();
+    registers.rax = call;
+    registers.rip = registers.rip.wrapping_sub(2);
+    context.result = call;
 }
 
 /// Takes the next signal that this thread is to handle.
@@ -72,7 +75,8 @@ pub fn attend(context: &mut Context, in_call: bool) -> bool {
             if error == Errno::ERESTARTSYS && action.flags & flags::RESTART != 0 {
                 again(context);
             } else {
-                context.state.registers.rax = Errno::EINTR.as_result();
+                context.result = Errno::EINTR.as_result();
+                context.registers_mut().rax = Errno::EINTR.as_result();
             }
         }
         if handle(context, &info, &action).is_err() {
@@ -109,9 +113,9 @@ fn stop(context: &mut Context, signal: i32) {
 }
 
 /// Whether the stack pointer is on the alternate stack.
-pub fn is_on_stack(context: &Context) -> bool {
+pub fn is_on_stack(context: &mut Context) -> bool {
     let (base, flags, size) = context.signal_stack;
-    let stack = context.state.registers.rsp;
+    let stack = context.registers().rsp;
     flags & (DISABLED | AUTO_DISARM) == 0 && size > 0 && stack > base && stack - base <= size
 }
 
@@ -120,7 +124,7 @@ fn handle(context: &mut Context, info: &Info, action: &Action) -> Result<()> {
     let (base, stack_flags, size) = context.signal_stack;
     let use_stack =
         action.flags & flags::ON_STACK != 0 && stack_flags & DISABLED == 0 && size > 0 && !is_on_stack(context);
-    let top = if use_stack { base.wrapping_add(size) } else { context.state.registers.rsp.wrapping_sub(128) };
+    let top = if use_stack { base.wrapping_add(size) } else { context.registers().rsp.wrapping_sub(128) };
     let before = context.saved_mask.unwrap_or(context.task.mask());
     let status = if size == 0 {
         DISABLED
@@ -141,7 +145,7 @@ fn handle(context: &mut Context, info: &Info, action: &Action) -> Result<()> {
     if use_stack && stack_flags & AUTO_DISARM != 0 {
         context.signal_stack = (0, DISABLED, 0);
     }
-    let registers = &mut context.state.registers;
+    let registers = context.registers_mut();
     registers.rsp = built.stack;
     registers.rip = action.handler;
     registers.rdi = info.signal as u64;
@@ -169,7 +173,7 @@ pub fn go_back(context: &mut Context) -> Result<u64> {
         force(context, Info::kernel(SIGSEGV));
         return Ok(0);
     };
-    context.state.registers = restored.registers;
+    *context.registers_mut() = restored.registers;
     context.task.set_mask(restored.mask.without(UNBLOCKABLE));
     let (base, stack_flags, size) = restored.stack;
     if !is_on_stack(context) {
@@ -179,7 +183,7 @@ pub fn go_back(context: &mut Context) -> Result<u64> {
     context.task.attend(attention::SIGNAL);
     // Not a call to be made again, whatever the number.
     context.call = u64::MAX;
-    Ok(context.state.registers.rax)
+    Ok(context.registers().rax)
 }
 
 /// Sends a signal that an instruction caused: it comes even if it is blocked or ignored, and then ends the process.

@@ -84,7 +84,7 @@ pub struct Built {
 /// # Errors
 /// `EFAULT` if the stack cannot hold it.
 pub fn build(
-    context: &Context,
+    context: &mut Context,
     top: u64,
     info: &Info,
     mask: Set,
@@ -104,7 +104,7 @@ pub fn build(
     put(&mut frame, 8 + 32, &stack.2.to_le_bytes());
     let (error, trap, address) = fault;
     let tail = [SEGMENTS, error, trap, mask.bits(), address, vector_at];
-    let words = ordered(&context.state.registers);
+    let words = ordered(context.registers());
     for (index, word) in words.iter().chain(&tail).enumerate() {
         put(&mut frame, 8 + REGISTERS + 8 * index, &word.to_le_bytes());
     }
@@ -123,8 +123,8 @@ pub struct Restored {
 }
 
 /// Reads the frame that a handler returned through; the stack pointer is behind the return address. Puts the vector state back.
-pub fn restore(context: &Context) -> Result<Restored> {
-    let now = &context.state.registers;
+pub fn restore(context: &mut Context) -> Result<Restored> {
+    let now = *context.registers();
     let frame: [u8; UCONTEXT] = context.read_array(now.rsp)?;
     let word = |index: usize| get(&frame, REGISTERS + 8 * index);
     let registers = Registers {

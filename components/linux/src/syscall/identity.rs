@@ -93,10 +93,9 @@ fn allowed(ids: &[u32], among: &[u32]) -> bool {
 pub fn setreuid(context: &mut Context, user: u32, effective: u32) -> Result<u64> {
     change(context, |who| {
         let before = who.user;
-        if !who.has(capability::SETUID)
-            && !(allowed(&[user], &[who.user, who.effective_user])
-                && allowed(&[effective], &[who.user, who.effective_user, who.saved_user]))
-        {
+        let own = allowed(&[user], &[who.user, who.effective_user])
+            && allowed(&[effective], &[who.user, who.effective_user, who.saved_user]);
+        if !own && !who.has(capability::SETUID) {
             return Err(Errno::EPERM);
         }
         if user != KEEP {
@@ -116,10 +115,9 @@ pub fn setreuid(context: &mut Context, user: u32, effective: u32) -> Result<u64>
 pub fn setregid(context: &mut Context, group: u32, effective: u32) -> Result<u64> {
     change(context, |who| {
         let before = who.group;
-        if !who.has(capability::SETGID)
-            && !(allowed(&[group], &[who.group, who.effective_group])
-                && allowed(&[effective], &[who.group, who.effective_group, who.saved_group]))
-        {
+        let own = allowed(&[group], &[who.group, who.effective_group])
+            && allowed(&[effective], &[who.group, who.effective_group, who.saved_group]);
+        if !own && !who.has(capability::SETGID) {
             return Err(Errno::EPERM);
         }
         if group != KEEP {

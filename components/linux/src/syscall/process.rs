@@ -271,7 +271,7 @@ pub fn wait4(context: &mut Context, number: i32, status: u64, options: u32, usag
         -1 => Which::Any,
         0 => Which::Group(context.process.group()),
         i32::MIN => return Err(Errno::ESRCH),
-        ..0 => Which::Group(-number),
+        number if number < 0 => Which::Group(-number),
         _ => Which::Process(number),
     };
     let Some(found) = wait_for(context, which, options | EXITED)? else { return Ok(0) };

@@ -123,7 +123,7 @@ pub fn setrlimit(context: &mut Context, resource: u32, from: u64) -> Result<u64>
 }
 
 pub fn arch_prctl(context: &mut Context, command: u32, address: u64) -> Result<u64> {
-    let registers = &mut context.state.registers;
+    let registers = context.registers_mut();
     match command {
         0x1001 | 0x1002 if address >= tessera_runtime::abi::NATIVE_BASE => return Err(Errno::EPERM),
         0x1001 => registers.gs_base = address,
@@ -226,7 +226,7 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
         // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE
         41 | 42 => Ok(0),
         // PR_CAP_AMBIENT: is set, clear all
-        47 if a == 1 => Ok(u64::from(context.credentials().ambient.checked_shr(b as u32).unwrap_or(0) & 1)),
+        47 if a == 1 => Ok(context.credentials().ambient.checked_shr(b as u32).unwrap_or(0) & 1),
         47 if a == 4 => {
             let mut credentials = process.credentials.lock();
             Arc::make_mut(&mut credentials).ambient = 0;

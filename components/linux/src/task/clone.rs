@@ -69,7 +69,7 @@ pub fn clone(context: &mut Context, request: &Request) -> Result<u64> {
     if system.task_count() >= MOST_TASKS || system.task_count() as u64 >= limit {
         return Err(Errno::EAGAIN);
     }
-    let mut registers = context.state.registers;
+    let mut registers = *context.registers();
     registers.rax = 0;
     if request.stack != 0 {
         registers.rsp = request.stack;
@@ -176,23 +176,16 @@ fn new_process(context: &Context, number: i32, request: &Request) -> Result<Arc<
 
 /// vfork(2): the parent stands still until the child has executed a program or ended. Only its own end interrupts that.
 fn wait_for_release(context: &mut Context, child: &Arc<Process>) {
-    loop {
-        let released = |_: &mut Context| (child.has_released.load(Ordering::Acquire) != 0).then_some(());
-        match wait(context, &[&child.released], None, released) {
-            Ok(()) => return,
-            Err(_) if context.task.attention() & attention::END != 0 => return,
-            Err(_) => {
-                // A signal waits until the child lets go; this thread must not spin meanwhile.
-                let waiter = context.task.waiter.clone();
-                child.released.enter(&waiter);
-                waiter.prepare();
-                while child.has_released.load(Ordering::Acquire) == 0 && context.task.attention() & attention::END == 0
-                {
-                    let _ = tessera_runtime::object::park(None);
-                }
-                child.released.leave(&waiter);
-                return;
-            }
-        }
+    let released = |_: &mut Context| (child.has_released.load(Ordering::Acquire) != 0).then_some(());
+    if wait(context, &[&child.released], None, released).is_ok() {
+        return;
     }
+    // A signal waits until the child lets go; this thread must not spin meanwhile.
+    let waiter = context.task.waiter.clone();
+    child.released.enter(&waiter);
+    waiter.prepare();
+    while child.has_released.load(Ordering::Acquire) == 0 && context.task.attention() & attention::END == 0 {
+        let _ = tessera_runtime::object::park(None);
+    }
+    child.released.leave(&waiter);
 }

@@ -3,7 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use tessera_runtime::abi::x86_64::GuestState;
+use tessera_runtime::abi::x86_64::{GuestState, Registers};
+use tessera_runtime::object::guest;
 
 use super::{Credentials, Process, System, Task};
 use crate::errno::{Errno, Result};
@@ -20,7 +21,14 @@ const MOST_BYTES: u64 = 0x7fff_f000;
 
 /// A thread's own state.
 pub struct Context {
+    /// The guest's registers and why it left. While it is in a call, they are fetched from the kernel when they are asked for.
     pub state: GuestState,
+    /// Whether `state` has the registers.
+    pub has_registers: bool,
+    /// Whether the guest goes on with the registers in `state`, not just behind its call.
+    pub is_changed: bool,
+    /// The result of the call that was made last.
+    pub result: u64,
     pub task: Arc<Task>,
     pub process: Arc<Process>,
     pub memory: GuestMemory,
@@ -53,6 +61,24 @@ pub enum Next {
 }
 
 impl Context {
+    /// The guest's registers.
+    pub fn registers(&mut self) -> &Registers {
+        if !self.has_registers {
+            self.has_registers = true;
+            // Refused only to a thread without a guest.
+            let _ = guest::save(&mut self.state);
+            self.state.registers.rax = self.result;
+        }
+        &self.state.registers
+    }
+
+    /// The guest's registers, to be changed.
+    pub fn registers_mut(&mut self) -> &mut Registers {
+        self.registers();
+        self.is_changed = true;
+        &mut self.state.registers
+    }
+
     /// Whether a signal or the process's end has to be looked at before going on waiting.
     pub fn is_interrupted(&self) -> bool {
         let attention = self.task.attention();

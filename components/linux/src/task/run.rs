@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 
 use tessera_runtime::abi::FaultKind;
 use tessera_runtime::abi::x86_64::{GuestState, Registers};
+use tessera_runtime::object::guest::Exit;
 use tessera_runtime::object::{guest, ticks};
 use tessera_runtime::{Error, thread};
 
@@ -12,7 +13,6 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::context::Next;
 use super::{Context, System, Task, exit};
-use crate::errno::Result;
 use crate::file::Table;
 use crate::fs::FsContext;
 use crate::memory::{GuestMemory, Mm, Protection};
@@ -38,7 +38,7 @@ pub struct Parts {
 }
 
 /// Lets a thread of the personality run a task.
-pub fn start(parts: Parts) -> Result<()> {
+pub fn start(parts: Parts) -> crate::errno::Result<()> {
     let task = parts.task.clone();
     let started = thread::Builder::new().stack(STACK).spawn(move || live(parts));
     match started {
@@ -67,6 +67,9 @@ fn live(parts: Parts) {
     }
     let mut context = Context {
         state: GuestState { registers: parts.registers, ..GuestState::default() },
+        has_registers: true,
+        is_changed: true,
+        result: 0,
         task: parts.task,
         process,
         memory,
@@ -83,6 +86,42 @@ fn live(parts: Parts) {
     run(&mut context);
 }
 
+/// Why the guest left.
+enum Left {
+    Call(u64, [u64; 6]),
+    Otherwise,
+}
+
+/// Lets the guest go on: the short way behind its call, or with the registers in the state.
+#[inline(always)]
+fn enter(context: &mut Context) -> Result<Left, Error> {
+    if !context.is_changed {
+        let exit = guest::resume(context.result, &mut context.state)?;
+        return Ok(match exit {
+            Exit::Call { number, arguments } => {
+                context.has_registers = false;
+                Left::Call(number.into(), arguments)
+            }
+            Exit::Left => left(context),
+        });
+    }
+    guest::enter(&mut context.state)?;
+    Ok(left(context))
+}
+
+/// The state says why the guest left.
+fn left(context: &mut Context) -> Left {
+    context.has_registers = true;
+    let registers = &context.state.registers;
+    if context.state.exit == 0 {
+        context.is_changed = false;
+        Left::Call(registers.rax, registers.arguments())
+    } else {
+        context.is_changed = true;
+        Left::Otherwise
+    }
+}
+
 fn run(context: &mut Context) {
     let mut in_call = false;
     let mut since = ticks();
@@ -91,27 +130,31 @@ fn run(context: &mut Context) {
             break;
         }
         let entering = ticks();
-        let entered = guest::enter(&mut context.state);
+        let entered = enter(context);
         let left = ticks();
         let [guest_time, own_time] = &context.task.used;
         own_time.store(own_time.load(Relaxed).wrapping_add(entering.wrapping_sub(since)), Relaxed);
         guest_time.store(guest_time.load(Relaxed).wrapping_add(left.wrapping_sub(entering)), Relaxed);
         since = left;
-        in_call = false;
         match entered {
-            Ok(()) if context.state.exit == 0 => {
-                syscall::dispatch(context);
+            Ok(Left::Call(number, arguments)) => {
+                syscall::dispatch(context, number, arguments);
                 in_call = true;
                 if !matches!(context.next, Next::Guest) {
                     break;
                 }
                 // A result that stands for an interruption is not for the guest's eyes, even if nothing is left to handle.
-                if context.state.registers.rax > (-600_i64) as u64 && context.state.registers.rax < (-500_i64) as u64 {
+                if context.result.wrapping_sub(-600_i64 as u64) < 100 {
                     context.task.attend(crate::task::process::attention::SIGNAL);
                 }
             }
-            Ok(()) if context.state.exit == 1 => fault(context),
-            Ok(()) | Err(Error::Interrupted) => {}
+            Ok(Left::Otherwise) => {
+                in_call = false;
+                if context.state.exit == 1 {
+                    fault(context);
+                }
+            }
+            Err(Error::Interrupted) => {}
             Err(_) => {
                 context.process.end(signal::SIGKILL);
                 break;
