@@ -411,11 +411,12 @@ impl<H: Hardware> Machine<H> {
             self.set_state(caller.thread, State::Receiving(endpoint));
             return Ok(Flow::Blocked);
         }
-        let flow = self.wait_for_calls(caller, endpoint)?;
+        // Whoever was answered goes on, whatever becomes of the rest: the answer may have closed the endpoint.
+        let flow = self.wait_for_calls(caller, endpoint);
         if !held.is_none() {
             self.run_here(caller.processor, held);
         }
-        Ok(flow)
+        flow
     }
 
     /// `lease_read`, `lease_write`: between a lease of the held call and the caller's memory.

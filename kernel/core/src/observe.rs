@@ -16,6 +16,8 @@ pub enum Doing {
     /// It goes on when it has its turn and is not suspended.
     Going,
     Ended,
+    /// It could go on, but nothing will ever let it: there is no such state.
+    Stranded,
     Parked,
     /// Event, mask, bits to clear.
     Waiting(Object, u64, u64),
@@ -57,6 +59,7 @@ impl<H: Hardware> Machine<H> {
             let doing = match thread.state {
                 _ if thread.process.is_none() => Doing::Ended,
                 State::New => Doing::New,
+                State::Stopped if !thread.suspended => Doing::Stranded,
                 State::Ready { .. } | State::Running | State::Stopped | State::Stalled | State::Throttled(_) => {
                     Doing::Going
                 }

@@ -187,6 +187,34 @@ fn handles_of_an_answer_that_does_not_fit_leave_the_server() {
 }
 
 #[test]
+fn an_answer_whose_handles_end_its_endpoint_reaches_its_caller() {
+    let mut bench = bench(2048, 1);
+    let small = bench.system.call(Syscall::PoolCreate, &[bench.pool, 128]).value();
+    let made = bench.system.call(Syscall::EndpointCreate, &[bench.pool]).value();
+    let session = bench.system.call(Syscall::SessionCreate, &[made, bench.pool, 1]).value();
+    let (_, server) = bench.system.process(bench.pool);
+    let endpoint = bench.system.grant(server, made);
+    assert_eq!(bench.system.call(Syscall::Close, &[made]).error(), None);
+    bench.system.thread(bench.pool, server, bench.budget, 0x1000);
+    bench.system.switch_to(0x1000);
+    assert_eq!(bench.system.message(Syscall::Receive, endpoint, Tag::new(0), [0; 8]), Answer::Waits);
+    bench.system.switch_to(bench.first);
+    let (_, client) = bench.system.process(small);
+    let session = bench.system.grant(client, session);
+    bench.system.thread(small, client, bench.budget, 0x2000);
+    bench.system.switch_to(0x2000);
+    while bench.system.call(Syscall::Duplicate, &[session, ALL]).error().is_none() {}
+    assert_eq!(bench.system.message(Syscall::Call, session, Tag::new(0), [0; 8]), Answer::Waits);
+    bench.system.switch_to(0x1000);
+    // The only handle to the endpoint goes along, does not fit, and is closed.
+    let (tag, words) = (Tag::new(0).with_handles(1), [endpoint, 0, 0, 0, 0, 0, 0, 0]);
+    let answer = bench.system.message(Syscall::ReplyAndReceive, endpoint, tag, words);
+    assert!(matches!(answer, Answer::Refused(Error::Gone) | Answer::Waits), "{answer:?}");
+    bench.system.switch_to(0x2000);
+    assert_eq!(bench.system.result().error(), Some(Error::PeerNoQuota));
+}
+
+#[test]
 fn handles_of_an_answer_to_nobody_leave_the_server() {
     let mut bench = bench(2048, 1);
     let (endpoint, session, _) = server_and_client(&mut bench);

@@ -1,6 +1,6 @@
 //! Traces of calls, faults and interrupts: those that once found a bug or reach much, kept for the fuzzer, and random ones that shrink.
 
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
 use std::{fs, path::Path};
 use tessera_core_testing::trace;
 
@@ -15,11 +15,20 @@ fn kept_traces_run() {
     assert!(count > 0, "the corpus is empty");
 }
 
-/// The same cases at every run, so that a change is judged by what it did; the fuzzer looks for new ones.
-const SEED: proptest::test_runner::RngSeed = proptest::test_runner::RngSeed::Fixed(0x7e55e7a);
+/// The same cases at every run, so that a change is judged by what it did; the fuzzer looks for new ones, and so do `TESSERA_SEED` and
+/// `TESSERA_CASES`.
+fn config() -> ProptestConfig {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    ProptestConfig {
+        cases: number("TESSERA_CASES").map_or(200, |cases| cases as u32),
+        rng_seed: RngSeed::Fixed(number("TESSERA_SEED").unwrap_or(0x7e55e7a)),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, rng_seed: SEED, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_trace_runs(trace in vec(any::<u8>(), 0..1500)) {

@@ -366,6 +366,9 @@ impl Model {
 
     fn wait_for_calls(&mut self, actor: Place, endpoint: Place) -> Outcome {
         loop {
+            if !self.things.contains_key(&endpoint) {
+                return Err(Error::Gone);
+            }
             if let Some(news) = self.news(endpoint) {
                 return Ok(Some(news));
             }
@@ -386,6 +389,12 @@ impl Model {
         }
     }
 
+    /// The handles of an answer that cannot be taken go; what that ends, ends before anything else is received.
+    fn discard(&mut self, caps: Vec<Cap>) {
+        caps.into_iter().for_each(|cap| self.remove(cap));
+        self.collect();
+    }
+
     /// Answers the held call.
     fn answer(&mut self, actor: Place, tag: Tag, words: [u64; 8]) -> Result<(), Error> {
         let held = self.thread(actor).holds.ok_or(Error::BadState)?;
@@ -397,7 +406,7 @@ impl Model {
         match self.cross(from, to, tag, words) {
             Ok(message) => self.wake(held, Expected::told(Delivery::Call, Word::Exactly(0), &message)),
             Err(error) => {
-                caps.into_iter().for_each(|cap| self.remove(cap));
+                self.discard(caps);
                 self.cancel(held, error);
             }
         }
@@ -414,7 +423,7 @@ impl Model {
             Ok(()) => {}
             Err(Error::BadState) => {
                 let caps = self.outgoing(self.thread(actor).process, tag, &words)?;
-                caps.into_iter().for_each(|cap| self.remove(cap));
+                self.discard(caps);
             }
             Err(error) => return Err(error),
         }
