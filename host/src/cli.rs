@@ -258,6 +258,8 @@ pub struct Bench {
 pub enum Benchmark {
     /// Calls between processes and the kernel's basic operations
     Ipc,
+    /// Calls of interfaces, within a domain and between two
+    Interface,
 }
 
 #[cfg(test)]

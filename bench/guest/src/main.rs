@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod interface;
 mod measure;
 mod server;
 
@@ -21,7 +22,7 @@ program!(main);
 
 fn main(mut start: Start) -> i32 {
     if let Some(shape) = start.argument("serve") {
-        return server::serve(&mut start, shape);
+        return if shape == "interface" { interface::serve(&mut start) } else { server::serve(&mut start, shape) };
     }
     match run(&mut start) {
         Ok(()) => 0,
@@ -34,6 +35,9 @@ fn main(mut start: Start) -> i32 {
 
 fn run(start: &mut Start) -> Result<()> {
     let bench = Bench::new(start)?;
+    if start.arguments().any(|argument| argument == "interface") {
+        return interface::run(&bench);
+    }
     report("null-system-call", sample(null));
     calls(&bench)?;
     switches()?;

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use tessera_runtime::archive::Archive;
-use tessera_runtime::object::{Endpoint, Session, Vmo, ticks};
+use tessera_runtime::object::{Endpoint, Pool, Session, Vmo, ticks};
 use tessera_runtime::{Object, Program, Result, Start, log, own};
 
 /// Readings a figure is the median of.
@@ -40,6 +40,19 @@ impl Bench {
     /// Takes the boot archive, where the server's program is.
     pub fn new(start: &mut Start) -> Result<Bench> {
         Ok(Bench { archive: start.take("archive")? })
+    }
+
+    /// Runs `client` with the endpoint of a server process of one shape, which is ended afterwards.
+    pub fn started(&self, shape: &str, client: impl FnOnce(&Endpoint, &Pool) -> Result<()>) -> Result<()> {
+        let archive = Archive::new(&self.archive)?;
+        let (pool, budget) = (own::pool(), own::budget());
+        let endpoint = Endpoint::create(&pool)?;
+        let _server = Program::new("server", archive.program("bench")?, &pool, &budget)
+            .standard()?
+            .argument(&alloc::format!("serve={shape}"))
+            .handle("endpoint", endpoint.try_clone()?)
+            .start()?;
+        client(&endpoint, &pool)
     }
 
     /// Runs `client` with a session of a server process that answers calls of one shape.
