@@ -103,3 +103,39 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
         impl ::core::error::Error for #name {}
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::derive;
+
+    fn refused(source: &str) -> String {
+        derive(&syn::parse_str(source).unwrap()).map(|tokens| tokens.to_string()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_that_cannot_travel_are_refused() {
+        assert!(refused("struct E;").contains("is an enum"));
+        assert!(refused("enum E { A }").contains("Transport(TransportError)"));
+        assert!(refused("enum E { A(u8), Transport(TransportError) }").contains("only `Transport` carries"));
+        assert!(refused("enum E { A = 4, Transport(TransportError) }").contains("#[code(N)]"));
+        assert!(refused("enum E { A, #[code(1)] B, Transport(TransportError) }").contains("1 cannot be"));
+        assert!(refused("enum E { #[code(0)] A, Transport(TransportError) }").contains("0 cannot be"));
+        assert!(
+            refused("enum E { #[code(2147483648)] A, Transport(TransportError) }").contains("2147483648 cannot be")
+        );
+    }
+
+    #[test]
+    fn variants_are_numbered_in_order_and_told_by_their_first_sentence() {
+        let source = "enum E {
+            /// The first. And more.
+            A,
+            #[code(7)] B, C, Transport(TransportError) }";
+        let tokens = derive(&syn::parse_str(source).unwrap()).unwrap().to_string();
+        for part in
+            ["(stringify ! (A) , 1u32)", "(stringify ! (B) , 7u32)", "(stringify ! (C) , 8u32)", "\"The first\""]
+        {
+            assert!(tokens.contains(part), "{part} is not in {tokens}");
+        }
+    }
+}

@@ -111,12 +111,12 @@ fn proxy(method: &Method) -> TokenStream {
                 }
                 lend.extend(quote!(request.write(#name)?;));
             }
-            Kind::Elements(_) => {
-                before.extend(quote!(let #copy = transport::encoded(#name);));
+            Kind::Elements(kind) => {
+                before.extend(quote_spanned!(kind.span()=> let #copy = transport::encoded::<#kind>(#name);));
                 lend.extend(quote!(request.read(&#copy)?;));
             }
-            Kind::FillElements(_) => {
-                before.extend(quote!(let mut #copy = transport::encoded(#name);));
+            Kind::FillElements(kind) => {
+                before.extend(quote_spanned!(kind.span()=> let mut #copy = transport::encoded::<#kind>(#name);));
                 lend.extend(quote!(request.write(&mut #copy)?;));
                 after.extend(quote!(transport::decode_into(&#copy, #name)?;));
             }
@@ -210,7 +210,7 @@ fn arm(interface: &syn::Ident, method: &Method) -> TokenStream {
     }
     let back = if back.is_empty() { back } else { quote!(if result.is_ok() { #back }) };
     let answer = match &method.answer {
-        Answer::Value(_) => quote!(call.answer(result)),
+        Answer::Value(kind) => quote_spanned!(kind.span()=> call.answer(result)),
         Answer::Bytes(bound) => quote!(call.answer_bytes(#lease, #bound, result)),
         Answer::Text(bound) => quote!(call.answer_text(#lease, #bound, result)),
     };

@@ -288,3 +288,7 @@ fn answer(output: &ReturnType, method: Span, bound: Option<usize>) -> Result<(An
     };
     Ok((answer, error.clone()))
 }
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

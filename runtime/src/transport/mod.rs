@@ -104,6 +104,10 @@ impl core::fmt::Display for TransportError {
 impl core::error::Error for TransportError {}
 
 /// An interface's error: an enum that travels as a number. `#[derive(InterfaceError)]` implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no interface's error",
+    note = "it is an enum that derives Clone, Copy, Debug and InterfaceError, with a variant `Transport(TransportError)`"
+)]
 pub trait InterfaceError: Copy + From<TransportError> {
     /// Names and numbers of the variants, without `Transport`.
     const VARIANTS: &'static [(&'static str, u32)];
@@ -129,6 +133,68 @@ impl Fills for u64 {
 }
 
 /// A trait that `#[interface]` was applied to, as `dyn Trait`: what the runtime knows of it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tessera_runtime::{Cap, InterfaceError, TransportError, interface};
+///
+/// /// Something that counts.
+/// #[interface]
+/// pub trait Counter {
+///     fn add(&self, number: u64) -> Result<u64, CounterError>;
+///     fn letters(&self, text: &str) -> Result<u64, CounterError>;
+/// }
+///
+/// #[derive(Clone, Copy, PartialEq, Debug, InterfaceError)]
+/// pub enum CounterError {
+///     /// The sum does not fit.
+///     Overflow,
+///     /// What happens on the way.
+///     Transport(TransportError),
+/// }
+///
+/// struct From100;
+///
+/// impl Counter for From100 {
+///     fn add(&self, number: u64) -> Result<u64, CounterError> {
+///         number.checked_add(100).ok_or(CounterError::Overflow)
+///     }
+///     fn letters(&self, text: &str) -> Result<u64, CounterError> {
+///         Ok(text.chars().count() as u64)
+///     }
+/// }
+///
+/// let counter: Cap<dyn Counter> = Cap::local(Arc::new(From100));
+/// assert_eq!(counter.add(5), Ok(105));
+/// assert_eq!(counter.add(u64::MAX), Err(CounterError::Overflow));
+/// ```
+///
+/// What cannot travel is a compile error at the type:
+///
+/// ```compile_fail,E0277
+/// # use tessera_runtime::{InterfaceError, TransportError, interface};
+/// struct Local(usize);
+/// #[interface]
+/// pub trait Counter {
+///     fn add(&self, number: Local) -> Result<u64, CounterError>;
+/// }
+/// # #[derive(Clone, Copy, Debug, InterfaceError)]
+/// # pub enum CounterError { Transport(TransportError) }
+/// ```
+///
+/// and so is a method with more than a message holds:
+///
+/// ```compile_fail,E0080
+/// # use tessera_runtime::{InterfaceError, TransportError, interface};
+/// #[interface]
+/// pub trait Counter {
+///     fn add(&self, numbers: [u64; 129]) -> Result<u64, CounterError>;
+/// }
+/// # #[derive(Clone, Copy, Debug, InterfaceError)]
+/// # pub enum CounterError { Transport(TransportError) }
+/// # fn call(counter: &tessera_runtime::Cap<dyn Counter>) { let _ = counter.add([0; 129]); }
+/// # fn main() { use tessera_runtime::object::Session; let _: fn(Session) -> _ = tessera_runtime::Cap::<dyn Counter>::remote; }
+/// ```
 pub trait Interface: Any + Send + Sync {
     /// The trait's name.
     const NAME: &'static str;
