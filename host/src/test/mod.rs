@@ -11,6 +11,7 @@ mod host;
 mod outcome;
 mod suites;
 mod system;
+mod web;
 
 use std::time::Instant;
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, Result, miette};
 
 use super::outcome::{Counts, Outcome, count};
-use super::{Case, Suite, command, control};
+use super::{Case, Suite, command, control, web};
 use crate::accelerator::{GREETING, PROBE_IMAGE};
 use crate::devices;
 use crate::image::{self, Description, MachineKind};
@@ -76,6 +76,10 @@ const RESTART: Expected = Expected {
     ..HELLO
 };
 
+/// The network stack, over the machine's own loopback.
+const NETWORK: Expected =
+    Expected { image: "images/net.toml", memory: "256M", seconds: 120, lines: &[], runs_tests: true, ..HELLO };
+
 /// What closes a crash report.
 const END_OF_REPORT: &str = "tessera: end of report";
 
@@ -107,6 +111,8 @@ fn boots() -> Vec<Expected> {
             lines: &["the echo of `Good morning` is `Good morning`, and it was asked 1 times"],
             ..HELLO
         },
+        Expected { name: "the-network-stack-serves-another-domain", ..NETWORK },
+        Expected { name: "the-network-stack-serves-another-domain-on-4-processors", processors: 4, ..NETWORK },
         Expected { name: "a-component-that-dies-is-started-again", ..RESTART },
         Expected { name: "a-component-that-dies-is-started-again-on-4-processors", processors: 4, ..RESTART },
         Expected {
@@ -188,6 +194,7 @@ pub fn suite() -> Suite {
     }));
     cases.extend(super::containers::cases());
     cases.push(control::case());
+    cases.push(web::case());
     Suite { name: "system", about: "booted images do what they should", cases }
 }
 
