@@ -51,6 +51,14 @@ Examples:
   ./tessera run images/test.toml -- handles     words after `--` are appended to the first process's arguments
   ./tessera run hello.elf --timeout 10          boot a file that `tessera build` made")]
     Run(Box<Run>),
+    /// Show a web server answer: nginx, from Debian's packages, unmodified, until its first page
+    #[command(after_help = "\
+Fetches nginx from Debian's mirror (some 20 MiB, once), boots it, asks for its page, prints that and when what happened,
+and ends. The exit code is 0 if the page came.
+
+Example:
+  ./tessera demo")]
+    Demo(Demo),
     /// Build an image into one ELF file, the same to the byte from the same sources
     #[command(after_help = "\
 Any machine monitor with the PVH boot protocol takes the file: QEMU (-kernel), Firecracker, cloud-hypervisor.
@@ -151,6 +159,21 @@ pub struct Run {
     /// A container's command, in place of its image's; else words appended to the arguments of the first process
     #[arg(last = true)]
     pub words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// The port of this machine that leads to nginx [default: a free one from 8080 on]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Give up after this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub timeout: u64,
+    /// Ask Debian's mirror for newer packages
+    #[arg(long)]
+    pub pull: bool,
+    #[command(flatten)]
+    pub machine: Machine,
 }
 
 /// What is said of a container and not of its machine.

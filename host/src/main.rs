@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     process::handle_interrupts();
     let (result, failure) = match &cli.command {
         Command::Run(arguments) => (run::run(arguments), qemu::exit::HOST),
+        Command::Demo(arguments) => (container::demo::demo(arguments), 1),
         Command::Build(arguments) => (run::build(arguments), 1),
         Command::Test(arguments) => (test::test(arguments), 1),
         Command::Bench(arguments) => (bench::bench(arguments), 1),

@@ -23,15 +23,25 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Makes Ctrl-C, `SIGTERM` and `SIGHUP` end the children first; the command then ends by itself.
 pub fn handle_interrupts() {
     let handled = ctrlc::set_handler(|| {
+        // Under the lock, so that no child starts between the two.
         let running = locked(&RUNNING);
         INTERRUPTED.store(true, Ordering::SeqCst);
-        for child in running.iter() {
-            // A child that has ended meanwhile needs no signal.
-            let _ = kill_process(*child, Signal::TERM);
-        }
+        end(&running);
     });
     if let Err(error) = handled {
         eprintln!("tessera: cannot catch Ctrl-C ({error}); it may leave QEMU running");
+    }
+}
+
+/// Asks the children to end, as an interrupt does; the command goes on.
+pub fn end_children() {
+    end(&locked(&RUNNING));
+}
+
+fn end(running: &[Pid]) {
+    for child in running {
+        // A child that has ended meanwhile needs no signal.
+        let _ = kill_process(*child, Signal::TERM);
     }
 }
 

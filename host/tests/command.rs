@@ -81,7 +81,7 @@ fn wrong_usage_is_told_with_exit_code_2() {
 
 #[test]
 fn every_command_teaches_with_examples() {
-    for command in ["run", "build", "test"] {
+    for command in ["run", "demo", "build", "test"] {
         let output = tessera(&[command, "--help"]);
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success());

@@ -1,29 +1,22 @@
 //! Boots a container: its machine, its network, its console, and the time line of it all.
 
 use std::env;
-use std::io::{self, IsTerminal, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use miette::{IntoDiagnostic, Result, miette};
 use serde_json::json;
-use tessera_rootfs::container::Protocol;
 
+use super::asker::{Answer, Asker};
 use super::{Container, DESCRIPTION, Overrides, PortMapping, Source, prepare};
 use crate::accelerator;
-use crate::cli::{ContainerOptions, Run};
+use crate::cli::{ContainerOptions, Machine, Run};
 use crate::devices::{self, Device, Forwarding};
+use crate::guests::Registered;
 use crate::image::{Description, MachineKind, Processors};
 use crate::qemu::{Boot, Ending};
 use crate::workspace;
-
-/// How often the first answer is asked for.
-const ASK: Duration = Duration::from_millis(2);
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// The file that describes the system for a container.
 pub fn system(given: Option<&PathBuf>) -> PathBuf {
@@ -58,9 +51,31 @@ fn with_value(entry: &str) -> String {
     }
 }
 
+/// What is to be booted.
+pub struct Request<'a> {
+    pub source: &'a Source,
+    pub overrides: &'a Overrides,
+    pub machine: &'a Machine,
+    pub system: Option<&'a PathBuf>,
+    pub seconds: Option<u64>,
+    /// If the first mapped port is to be asked until it answers: what to do then.
+    pub answered: Option<fn()>,
+}
+
+/// What came of it.
+pub struct Outcome {
+    container: Container,
+    pub ending: Ending,
+    pub answer: Option<Answer>,
+    /// When the command began with it, when it was ready to boot, when the guest's console spoke, when it was over.
+    begun: Instant,
+    started: Instant,
+    console: Option<Instant>,
+    ended: Instant,
+}
+
 /// Runs a container to its end, and answers with the command's exit code.
 pub fn run(run: &Run, source: &Source) -> Result<u8> {
-    let begun = Instant::now();
     let options = &run.container;
     if options.tty && options.interactive && !io::stdin().is_terminal() {
         return Err(miette!(
@@ -68,75 +83,100 @@ pub fn run(run: &Run, source: &Source) -> Result<u8> {
             "the input of this command is not a terminal"
         ));
     }
-    let system = system(options.system.as_ref());
-    let container = prepare(source, &Overrides::of(options, &run.words), &system, run.machine.memory)?;
-    let boot = boot(run, &container, &Description::read(&system)?)?;
-    let mut console = Watched { first: None };
-    let started = Instant::now();
-    let asker = (options.timing || options.json).then(|| Asker::start(&options.ports)).flatten();
-    let ending = boot.run(container.symbols.clone(), options.interactive, &mut console);
-    let ended = Instant::now();
-    devices::remove_scratch();
-    let ending = ending?;
-    let answered = asker.and_then(Asker::finish);
-    match ending {
+    let outcome = boot(&Request {
+        source,
+        overrides: &Overrides::of(options, &run.words),
+        machine: &run.machine,
+        system: options.system.as_ref(),
+        seconds: run.timeout,
+        answered: (options.timing || options.json).then_some(|| ()),
+    })?;
+    match outcome.ending {
         Ending::Guest(_) | Ending::Interrupted => {}
         Ending::TimedOut => eprintln!("tessera: killed the container after {} s", run.timeout.unwrap_or_default()),
         other => eprintln!("tessera: the container ended with {other}"),
     }
-    let times = [
-        ("ready to boot", Some(started)),
-        ("first sign of the kernel", console.first),
-        ("first byte of an answer", answered),
-        ("end", Some(ended)),
-    ];
     if options.timing {
-        for (what, time) in times {
-            if let Some(time) = time {
-                let since_boot = time.saturating_duration_since(started).as_secs_f64() * 1e3;
-                eprintln!("tessera: {since_boot:>8.1} ms  {what}");
-            }
-        }
-        let before = started.saturating_duration_since(begun).as_secs_f64() * 1e3;
-        eprintln!("tessera: {before:>8.1} ms  were spent before, on making the container ready");
+        outcome.print_times();
     }
     if options.json {
-        let milliseconds = |time: Option<Instant>| {
-            time.map(|time| (time.saturating_duration_since(begun).as_secs_f64() * 1e4).round() / 10.0)
-        };
-        let object = json!({
-            "name": container.name,
-            "root_bytes": container.root,
-            "memory_bytes": container.memory.bytes(),
-            "arguments": container.arguments(),
-            "exit_code": ending.exit_code(),
-            "ending": ending.to_string(),
-            "milliseconds": {
-                "boot": milliseconds(Some(started)),
-                "kernel": milliseconds(console.first),
-                "answer": milliseconds(answered),
-                "end": milliseconds(Some(ended)),
-            },
-        });
-        eprintln!("{object}");
+        eprintln!("{}", outcome.to_json());
     }
-    Ok(ending.exit_code())
+    Ok(outcome.ending.exit_code())
 }
 
-fn boot(run: &Run, container: &Container, system: &Description) -> Result<Boot> {
-    let machine = run.machine.machine.unwrap_or(system.machine());
-    let default = if run.machine.icount { Processors::default() } else { system.processors() };
-    Ok(Boot {
+/// Makes the container ready and boots it, its console on standard output.
+pub fn boot(request: &Request) -> Result<Outcome> {
+    let begun = Instant::now();
+    let system = system(request.system);
+    let container = prepare(request.source, request.overrides, &system, request.machine.memory)?;
+    let system = Description::read(&system)?;
+    let machine = request.machine.machine.unwrap_or(system.machine());
+    let default = if request.machine.icount { Processors::default() } else { system.processors() };
+    let ports = &request.overrides.ports;
+    let mut boot = Boot {
         image: container.image.clone(),
         machine,
         memory: container.memory,
-        processors: run.machine.processors.unwrap_or(default),
-        engine: accelerator::choose(run.machine.accel, run.machine.icount)?,
-        limit: run.timeout.map(Duration::from_secs),
+        processors: request.machine.processors.unwrap_or(default),
+        engine: accelerator::choose(request.machine.accel, request.machine.icount)?,
+        limit: request.seconds.map(Duration::from_secs),
         words: Vec::new(),
-        devices: devices(machine, system, &run.container.ports)?,
-        keys_go_to_the_guest: run.container.tty && run.container.interactive,
-    })
+        devices: devices(machine, &system, ports)?,
+        keys_go_to_the_guest: request.overrides.terminal.is_some() && request.overrides.input,
+    };
+    let guest = Registered::new(&container.name, &boot.image)?;
+    boot.devices.extend(guest.arguments(machine));
+    let mut console = Watched { first: None };
+    let started = Instant::now();
+    let asker = request.answered.and_then(|answered| Asker::start(ports, answered));
+    let ending = boot.run(container.symbols.clone(), request.overrides.input, &mut console);
+    let ended = Instant::now();
+    devices::remove_scratch();
+    let answer = asker.and_then(Asker::finish);
+    Ok(Outcome { container, ending: ending?, answer, begun, started, console: console.first, ended })
+}
+
+impl Outcome {
+    /// Prints the time line on standard error. Times count from the start of QEMU.
+    pub fn print_times(&self) {
+        let times = [
+            ("QEMU starts", Some(self.started)),
+            ("first sign of the kernel", self.console),
+            ("first byte of an answer", self.answer.as_ref().map(|answer| answer.first)),
+            ("end", Some(self.ended)),
+        ];
+        for (what, time) in times {
+            if let Some(time) = time {
+                eprintln!("tessera: {:>8.1} ms  {what}", milliseconds(self.started, time));
+            }
+        }
+        let before = milliseconds(self.begun, self.started);
+        eprintln!("tessera: {before:>8.1} ms  went by before, making the container ready");
+    }
+
+    /// The same and more, for programs. Times count from the start of this command's work.
+    fn to_json(&self) -> serde_json::Value {
+        let since = |time: Option<Instant>| time.map(|time| (milliseconds(self.begun, time) * 10.0).round() / 10.0);
+        json!({
+            "name": self.container.name,
+            "root_bytes": self.container.root,
+            "memory_bytes": self.container.memory.bytes(),
+            "arguments": self.container.arguments(),
+            "exit_code": self.ending.exit_code(),
+            "ending": self.ending.to_string(),
+            "milliseconds": {
+                "boot": since(Some(self.started)),
+                "kernel": since(self.console),
+                "answer": since(self.answer.as_ref().map(|answer| answer.first)),
+                "end": since(Some(self.ended)),
+            },
+        })
+    }
+}
+
+fn milliseconds(from: Instant, to: Instant) -> f64 {
+    to.saturating_duration_since(from).as_secs_f64() * 1e3
 }
 
 /// The machine's devices: those that the system's description names, and a network if ports are to lead into it.
@@ -165,45 +205,6 @@ impl Write for Watched {
     fn flush(&mut self) -> io::Result<()> {
         io::stdout().flush()
     }
-}
-
-/// Asks the first port that speaks TCP until it answers. Something that answers only to its own protocol is never found
-/// to; nothing else depends on this.
-struct Asker {
-    over: Arc<AtomicBool>,
-    thread: thread::JoinHandle<Option<Instant>>,
-}
-
-impl Asker {
-    fn start(ports: &[PortMapping]) -> Option<Self> {
-        let mapping = ports.iter().find(|mapping| mapping.protocol == Protocol::Tcp)?;
-        let address = SocketAddr::new(mapping.address, mapping.host);
-        let over = Arc::new(AtomicBool::new(false));
-        let watched = Arc::clone(&over);
-        let thread = thread::spawn(move || {
-            while !watched.load(Ordering::Relaxed) {
-                if ask(address).is_ok_and(|length| length > 0) {
-                    return Some(Instant::now());
-                }
-                thread::sleep(ASK);
-            }
-            None
-        });
-        Some(Self { over, thread })
-    }
-
-    fn finish(self) -> Option<Instant> {
-        self.over.store(true, Ordering::Relaxed);
-        self.thread.join().ok().flatten()
-    }
-}
-
-/// Sends a request and answers how many bytes came back at first.
-fn ask(address: SocketAddr) -> io::Result<usize> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    stream.write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    stream.read(&mut [0; 1])
 }
 
 /// Writes the file to boot to `output`, or says where it is.

@@ -5,9 +5,11 @@
 //! system, and written as a root image, which is kept: the same input is not unpacked twice. [`note`] decides what is
 //! run in it, and [`system`] gives the programs of Tessera, which are built once for all containers.
 
+mod asker;
 mod blobs;
 mod debian;
 mod decode;
+pub mod demo;
 mod folder;
 pub mod launch;
 mod layer;

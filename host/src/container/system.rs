@@ -1,5 +1,6 @@
 //! Tessera's own programs for containers: an image without a container, built once and kept until a source changes.
 
+use std::env;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -49,6 +50,10 @@ pub fn base(description: &Path) -> Result<System> {
 fn stamp(description: &Description) -> Result<String> {
     let mut hash = Hasher::new();
     hash.update(description.path().as_os_str().as_bytes());
+    // Cargo's settings may also come from the environment.
+    for (name, value) in env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"CARGO_PROFILE_")) {
+        hash.update(name.as_bytes()).update(b"=").update(value.as_bytes()).update(b"\0");
+    }
     let tool_chain = BareToolChain::find()?;
     let mut waiting: Vec<PathBuf> = vec![tool_chain.rustc, tool_chain.linker, PathBuf::from("/proc/self/exe")];
     waiting.push(workspace::root());
