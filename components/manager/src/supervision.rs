@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use tessera_plan::{Domain, DomainState, Ending, Phase, Plan, Report, Server, State};
+use tessera_plan::{Domain, DomainState, Ending, FaultKind, Phase, Plan, Report, Server, State};
 
 use crate::policy::{Backoff, Next};
 use crate::world::World;
@@ -221,6 +221,7 @@ impl<W: World> Supervision<W> {
         State {
             now: self.world.now(),
             manager_time: own.time,
+            manager_objects: own.objects,
             memory,
             domains: self.lives.iter().enumerate().map(|(domain, life)| self.tell_state(domain, life)).collect(),
             reports: self.reports.iter().cloned().collect(),
@@ -235,8 +236,9 @@ impl core::fmt::Display for Told {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self.0 {
             Ending::Code(code) => write!(formatter, "ended with code {code}"),
-            Ending::Fault { address, instruction, .. } => {
-                write!(formatter, "crashed at {instruction:#x}, address {address:#x}")
+            Ending::Fault { kind, address, instruction } => {
+                let kind = FaultKind::from_code(kind).map_or("a fault", FaultKind::text);
+                write!(formatter, "crashed at {instruction:#x}: {kind}, address {address:#x}")
             }
             Ending::Killed => formatter.write_str("was killed"),
             Ending::NotStarted(code) => write!(formatter, "could not be started (error {code})"),

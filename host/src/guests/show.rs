@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use console::{Term, style};
 use miette::{Result, miette};
 use serde_json::{Value, json};
-use tessera_plan::{Domain, DomainState, Ending, Need, Phase, Plan, Report, Server, State, Use};
+use tessera_plan::{Domain, DomainState, Ending, FaultKind, Need, Phase, Plan, Report, Server, State, Use};
 
 use super::{Guest, find};
 use crate::cli::{Ask, Inspect, Name, Top};
@@ -259,7 +259,8 @@ fn ending_text(report: &Report) -> String {
     match report.ending {
         Ending::Code(code) => format!("ended with code {code} at {at}"),
         Ending::Fault { kind, address, instruction } => {
-            format!("crashed at {at}: fault {kind}, address {address:#x}, instruction {instruction:#x}")
+            let kind = FaultKind::from_code(kind).map_or("a fault", FaultKind::text);
+            format!("crashed at {at}: {kind}, address {address:#x}, instruction {instruction:#x}")
         }
         Ending::Killed => format!("was killed at {at}"),
         Ending::NotStarted(code) => format!("could not be started at {at}: error {code}"),
@@ -298,6 +299,7 @@ fn state_json(guest: &Guest, plan: &Plan, state: &State) -> Value {
         "now_ns": state.now,
         "memory_pages": { "quota": state.memory.0, "used": state.memory.1 },
         "manager_time_ns": state.manager_time,
+        "manager_objects": state.manager_objects,
         "domains": domains,
         "reports": reports,
     })

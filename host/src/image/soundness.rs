@@ -10,6 +10,8 @@ use super::system::{Link, Placed, Settings};
 
 /// Most routes to other domains from one domain: each has a bit of one event.
 const ROUTES: usize = 64;
+/// Most domains of an image: the manager has a bit of one event for each.
+const DOMAINS: usize = 63;
 /// Of the machine's memory, what the kernel, the manager and the image itself may need.
 const KEPT: u64 = 8 << 20;
 
@@ -22,6 +24,11 @@ pub fn check(
     circle_of_components(description, placed)?;
     let domains = circle_of_domains(description, placed)?;
     priorities(description, placed, settings)?;
+    if domains.len() > DOMAINS {
+        let what = format!("this image has {} domains", domains.len());
+        let mend = format!("place some components together with `domain`: an image can have {DOMAINS} domains");
+        return Err(description.wrong(description.name_place(), &what, &mend));
+    }
     memory(description, settings)?;
     routes(description, placed)?;
     let mut order = Vec::new();

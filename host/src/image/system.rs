@@ -21,6 +21,10 @@ use super::written::{Placement, Privilege, WrittenComponent, WrittenRestart, Wri
 pub const MANAGER: &str = "manager";
 /// What the manager provides.
 const SUPERVISOR: &str = "Supervisor";
+/// The word by which an image allows a component to use it.
+const ALLOWS_SUPERVISOR: &str = "supervisor";
+/// What may be allowed to a component that drives no device.
+const NO_DEVICES: [&str; 3] = [ALLOWS_SUPERVISOR, "power", "archive"];
 /// The domain of all components that drive no device, if they are grouped.
 const GROUP: &str = "program";
 /// Names that reports use for something else.
@@ -196,7 +200,7 @@ fn place<'a>(description: &'a Description, manifests: &Manifests) -> Result<Vec<
         check_allowed(description, written, &manifest)?;
         let domain = match (&written.domain, placement) {
             (Some(domain), _) => domain.get_ref().clone(),
-            (None, Placement::Libos) if written.allow.is_empty() => GROUP.to_owned(),
+            (None, Placement::Libos) if !drives_devices(written) => GROUP.to_owned(),
             (None, _) => name.get_ref().clone(),
         };
         let provisions = manifest.provisions();
@@ -205,10 +209,19 @@ fn place<'a>(description: &'a Description, manifests: &Manifests) -> Result<Vec<
     Ok(placed)
 }
 
+fn drives_devices(written: &WrittenComponent) -> bool {
+    written.allow.iter().any(|allowed| !NO_DEVICES.contains(&allowed.get_ref().as_str()))
+}
+
 /// What a component needs must be allowed, and what is allowed must be needed.
 fn check_allowed(description: &Description, written: &WrittenComponent, manifest: &Manifest) -> Result<()> {
     let needs = manifest.needs();
-    let needs: Vec<&str> = needs.iter().map(|need| need.allowed_by.as_str()).filter(|by| !FREE.contains(by)).collect();
+    let mut needs: Vec<&str> =
+        needs.iter().map(|need| need.allowed_by.as_str()).filter(|by| !FREE.contains(by)).collect();
+    if manifest.uses().iter().any(|used| used.interface == SUPERVISOR) {
+        // Whoever has it can end every domain.
+        needs.push(ALLOWS_SUPERVISOR);
+    }
     if let Some(missing) = needs.iter().find(|by| !written.allow.iter().any(|allowed| allowed.get_ref() == *by)) {
         let mend = format!("if it may have them, add `allow = [{}]` to this component", quoted(&needs));
         let what = format!("`{}` needs `{missing}`, which this image does not offer", written.name.get_ref());

@@ -117,7 +117,7 @@ fn mistake(name: &str, text: &str) {
 fn every_mistake_is_told_with_its_line_and_its_mend() {
     let pair = [component("server"), component("client")].concat();
     let bus = "[[component]]\nname = \"bus\"\nallow = [\"ports\", \"memory\", \"dma\"]\n";
-    let cases: [(&str, String); 27] = [
+    let cases: [(&str, String); 28] = [
         ("unknown-key", format!("{pair}[domain.server]\nmemroy = \"8M\"\n")),
         ("unknown-component", component("sever")),
         ("unknown-placement", format!("placement = \"isolate\"\n{pair}")),
@@ -143,6 +143,7 @@ fn every_mistake_is_told_with_its_line_and_its_mend() {
         ),
         ("priority-inversion", format!("{pair}[domain.client]\npriority = 30\n[domain.server]\npriority = 10\n")),
         ("right-not-offered", component("bus")),
+        ("supervisor-not-offered", component("driver")),
         ("right-not-needed", format!("{}allow = [\"power\"]\n", component("server"))),
         ("name-taken", format!("{pair}{}", component("server"))),
         ("name-reserved", "[[component]]\nname = \"manager\"\ncomponent = \"server\"\n".to_owned()),
@@ -211,7 +212,7 @@ fn neighbours_are_constructed_servers_first_and_call_one_another_directly() {
 
 /// A driver and two clients of it on a bus.
 const DEVICES: &str = "[[component]]\nname = \"bus\"\nallow = [\"ports\", \"memory\", \"dma\"]\n\
-    [[component]]\nname = \"driver\"\narguments = [\"speed=fast\"]\n[[component]]\nname = \"loop\"\ncomponent = \"client\"\n\
+    [[component]]\nname = \"driver\"\nallow = [\"supervisor\"]\narguments = [\"speed=fast\"]\n[[component]]\nname = \"loop\"\ncomponent = \"client\"\n\
     [route]\nloop.echo = \"driver\"\n[domain.driver]\npriority = 30\nmemory = \"2M\"\nrestart = \"on-failure\"\n\
     processor = { amount = \"10ms\", period = \"100ms\" }\n[domain.bus]\npriority = 31\n";
 

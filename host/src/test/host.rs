@@ -114,7 +114,7 @@ pub fn host(packages: &[Package]) -> Suite {
         if has("nextest") {
             command.args(["nextest", "run", "--no-fail-fast", "--status-level", "fail"]).args(&all);
         } else {
-            command.args(["test", "--no-fail-fast", "--all-targets"]).args(&all);
+            command.args(["test", "--no-fail-fast", "--tests"]).args(&all);
         }
         let finished = run(&mut command, step)?;
         Ok(Outcome::of_runner(finished.succeeded, count(&finished.output), finished.output))

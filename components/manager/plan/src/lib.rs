@@ -14,6 +14,7 @@ mod state;
 
 pub use plan::{Component, Domain, MEMBER, Need, Plan, Provision, Restart, Server, Share, Use, badge};
 pub use state::{DomainState, Ending, Phase, Report, State};
+pub use tessera_abi::FaultKind;
 
 /// Why something encoded was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

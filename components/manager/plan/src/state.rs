@@ -13,6 +13,8 @@ pub struct State {
     pub now: u64,
     /// Nanoseconds of processor time that the manager itself has used.
     pub manager_time: u64,
+    /// Kernel objects and handles of the manager itself, and what the domains' pools hold for theirs.
+    pub manager_objects: u64,
     /// Pages that all pools together have, and use.
     pub memory: (u64, u64),
     pub domains: Vec<DomainState>,
@@ -94,6 +96,7 @@ mod tests {
         let state = State {
             now: 7,
             manager_time: 1,
+            manager_objects: 8,
             memory: (100, 50),
             domains: vec![DomainState {
                 phase: Phase::Waiting(9),
