@@ -11,11 +11,11 @@ use core::any::Any;
 use tessera_abi::{Delivery, Error, Kind, Tag};
 
 use crate::cap::Served;
-use crate::handle::{Object, Result};
-use crate::message::Buffer;
-use crate::object::{Endpoint, Received, Session};
+use crate::handle::{Object, Owned, Result, error};
+use crate::object::{Endpoint, Session};
+use crate::raw::MessageOutcome;
 use crate::sync::{Mutex, OnceLock};
-use crate::transport::{Call, Interface, Scratch, TransportError};
+use crate::transport::{Call, Interface, TransportError};
 use crate::{own, thread};
 
 /// An object behind a badge, whatever its interface.
@@ -47,6 +47,9 @@ pub struct Shared {
     roots: OnceLock<Vec<Option<Arc<dyn Dispatch>>>>,
     table: Mutex<Table>,
 }
+
+/// Root objects, by their numbers.
+type Roots = [Option<Arc<dyn Dispatch>>];
 
 /// Objects that were handed out, by their slots.
 struct Table {
@@ -126,45 +129,37 @@ impl Server {
 impl Shared {
     /// Answers calls until the endpoint is gone.
     fn serve(&self) -> Error {
-        let mut buffer = [0; Tag::MAX_BYTES];
-        let mut scratch = Scratch::default();
-        let mut received = self.endpoint.receive_into(&mut buffer);
+        let roots = self.roots.get().map_or(&[][..], Vec::as_slice);
+        let mut call = Call::new(self);
+        let mut outcome = self.endpoint.receive_raw(&mut call.buffer);
         loop {
-            received = match received {
-                Ok(received) => self.attend(received, &mut buffer, &mut scratch),
-                // The kernel gives up on callers whose messages cannot be delivered, now and then before it finds one.
-                Err(Error::Interrupted) => self.endpoint.receive_into(&mut buffer),
-                Err(error) => return error,
+            if outcome.code as u32 != 0 {
+                return error(outcome.code as u32);
             }
-        }
-    }
-
-    #[inline(always)]
-    fn attend(&self, received: Received, buffer: &mut Buffer, scratch: &mut Scratch) -> Result<Received> {
-        match received.delivery {
-            Delivery::Call => {
-                let badge = received.badge;
-                let mut call = Call::new(received, buffer, scratch, self);
-                if let Err(error) = self.carry_out(badge, &mut call) {
-                    call.fail(error);
+            outcome = match Delivery::from_code(outcome.code >> 32) {
+                Some(Delivery::Call) => {
+                    call.begin(Tag(outcome.tag), &outcome.words);
+                    if let Err(error) = self.carry_out(roots, outcome.badge, &mut call) {
+                        call.fail(error);
+                    }
+                    self.answer(&mut call)
                 }
-                self.answer(call)
+                Some(Delivery::Closed) => {
+                    self.forget(outcome.badge);
+                    self.endpoint.receive_raw(&mut call.buffer)
+                }
+                // Nothing is bound to the endpoint, and it is nobody's pager: receiving again refuses.
+                _ => self.endpoint.receive_raw(&mut call.buffer),
             }
-            Delivery::Closed => {
-                self.forget(received.badge);
-                self.endpoint.receive_into(buffer)
-            }
-            // Nothing is bound to the endpoint, and it is nobody's pager: receiving again refuses.
-            Delivery::Event | Delivery::Page | Delivery::Fault => self.endpoint.receive_into(buffer),
         }
     }
 
     #[inline(always)]
-    fn carry_out(&self, badge: u64, call: &mut Call<'_>) -> core::result::Result<(), TransportError> {
+    fn carry_out(&self, roots: &Roots, badge: u64, call: &mut Call<'_>) -> core::result::Result<(), TransportError> {
         if badge & HANDED_OUT == 0 {
-            let root = self.roots.get().and_then(|roots| roots.get((badge >> 32) as usize)?.as_ref());
+            let Some(Some(root)) = roots.get((badge >> 32) as usize) else { return Err(TransportError::Revoked) };
             thread::set_caller((badge & u64::from(u32::MAX)) + 1);
-            return root.ok_or(TransportError::Revoked)?.dispatch(call);
+            return root.dispatch(call);
         }
         // The lock is not held while the object works.
         let slot = self.slot(badge).ok_or(TransportError::Revoked)?;
@@ -180,33 +175,34 @@ impl Shared {
     }
 
     #[inline(always)]
-    fn answer(&self, mut call: Call<'_>) -> Result<Received> {
+    fn answer(&self, call: &mut Call<'_>) -> MessageOutcome {
         thread::set_caller(0);
-        let tag = Tag::new(call.label).with_bytes(call.bytes);
-        if call.given == 0 {
-            let [a, b, c, d, e, f] = call.words;
-            return self.endpoint.answer_and_receive(tag, [a, b, c, d, e, f, 0], call.buffer());
+        let tag = call.end();
+        if call.given != 0 {
+            return self.answer_with_handles(tag, call);
         }
-        self.answer_with_handles(tag, call)
+        let [a, b, c, d, e, f] = call.words;
+        self.endpoint.answer_and_receive(tag, [a, b, c, d, e, f, 0], &mut call.buffer)
     }
 
     /// In two steps, as only `reply` alone tells whether the handles went.
     #[inline(never)]
-    fn answer_with_handles(&self, tag: Tag, mut call: Call<'_>) -> Result<Received> {
+    fn answer_with_handles(&self, tag: Tag, call: &mut Call<'_>) -> MessageOutcome {
         let handles = core::mem::take(&mut call.handles);
-        let numbers = handles.iter().flatten().map(|handle| handle.number());
+        call.given = 0;
+        let numbers = handles.iter().flatten().map(Owned::number);
         let mut words = [0; 7];
         for (to, from) in words.iter_mut().zip(numbers.chain(call.words)) {
             *to = from;
         }
         let tag = tag.with_handles(handles.iter().flatten().count());
-        if self.endpoint.answer(tag, words, call.buffer()).is_ok() {
+        if self.endpoint.answer(tag, words, &mut call.buffer).is_ok() {
             for handle in handles.into_iter().flatten() {
                 let _ = handle.into_handle();
             }
         }
         // Those that did not go are closed, which is how this server learns that nobody has the object.
-        self.endpoint.receive_into(call.buffer())
+        self.endpoint.receive_raw(&mut call.buffer)
     }
 
     /// The last handle to a badge is gone.

@@ -70,11 +70,7 @@ impl Received {
     /// Lease `index`, if the caller lent that many.
     #[inline(always)]
     pub fn lease(&self, index: usize) -> Option<Lease> {
-        if index >= self.tag.leases() {
-            return None;
-        }
-        let length = *self.words.get(index * 2 + 1)?;
-        Some(Lease { index: index as u64, length, writable: self.tag.lease_writable(index) })
+        Lease::of(self.tag, &self.words, index)
     }
 }
 
@@ -90,6 +86,16 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Lease `index` of a message, if it has that many.
+    #[inline(always)]
+    pub(crate) fn of(tag: Tag, words: &[u64; 8], index: usize) -> Option<Lease> {
+        if index >= tag.leases() {
+            return None;
+        }
+        let length = *words.get(index * 2 + 1)?;
+        Some(Lease { index: index as u64, length, writable: tag.lease_writable(index) })
+    }
+
     /// Copies from `offset` of the lease into `to`.
     #[inline(always)]
     pub fn read(&self, offset: u64, to: &mut [u8]) -> Result<()> {
@@ -160,10 +166,18 @@ impl Endpoint {
 
     /// Answers the held call with words and the first bytes of `buffer`, as the tag says, then receives into it. No handles.
     #[inline(always)]
-    pub(crate) fn answer_and_receive(&self, tag: Tag, words: [u64; 7], buffer: &mut Buffer) -> Result<Received> {
+    pub(crate) fn answer_and_receive(&self, tag: Tag, words: [u64; 7], buffer: &mut Buffer) -> MessageOutcome {
         let (tag, words) = with_buffer(tag.with_handles(0), words, buffer);
         // SAFETY: the tag names no memory but the buffer, which is borrowed until the call is over.
-        Received::new(unsafe { raw::message(Syscall::ReplyAndReceive as u64, self.owned().number(), tag.0, words) })
+        unsafe { raw::message(Syscall::ReplyAndReceive as u64, self.owned().number(), tag.0, words) }
+    }
+
+    /// Receives into `buffer`, without a look at what came.
+    #[inline(always)]
+    pub(crate) fn receive_raw(&self, buffer: &mut Buffer) -> MessageOutcome {
+        let tag = Tag::new(0).with_buffer();
+        // SAFETY: the kernel writes into the buffer only, which is borrowed until the call is over.
+        unsafe { raw::receive(self.owned().number(), tag.0, buffer.as_mut_ptr() as u64) }
     }
 
     /// Answers the held call with handles, words and the first bytes of `buffer`. When refused the handles stay.

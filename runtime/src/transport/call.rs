@@ -14,51 +14,69 @@ use super::{
     Fills, InterfaceError, MAX_SLICE, Plain, REGISTERS, Sink, Source, Transfer, TransportError, decode, encoded,
 };
 use crate::handle::Owned;
-use crate::message::Buffer;
-use crate::object::{Received, Session};
+use crate::message::{Buffer, close_handles};
+use crate::object::{Lease, Session};
 use crate::server::{Dispatch, Owner, Shared};
 
-/// Memory that a server thread keeps between calls, one piece for each lease that a call can have.
-pub type Scratch = [Vec<u8>; Tag::MAX_LEASES];
-
-/// A call that a server thread carries out.
+/// The call that a server thread carries out, one after the other in the same place.
 pub struct Call<'a> {
-    received: Received,
-    buffer: &'a mut Buffer,
-    scratch: &'a mut Scratch,
     server: &'a Shared,
+    /// What arrived.
+    tag: Tag,
+    arrived: [u64; 8],
     /// The answer.
     pub(crate) label: u32,
     pub(crate) words: [u64; REGISTERS],
-    pub(crate) used: usize,
-    pub(crate) bytes: usize,
+    used: usize,
+    bytes: usize,
     pub(crate) handles: [Option<Owned>; Tag::MAX_HANDLES],
     pub(crate) given: usize,
+    /// Memory for leases, kept between calls: one piece for each that a call can have.
+    scratch: [Vec<u8>; Tag::MAX_LEASES],
+    /// Where bytes arrive, and leave from.
+    pub(crate) buffer: Buffer,
 }
 
 impl<'a> Call<'a> {
-    /// A call that was received, its bytes in `buffer`, where those of the answer go.
-    #[inline]
-    pub fn new(received: Received, buffer: &'a mut Buffer, scratch: &'a mut Scratch, server: &'a Shared) -> Call<'a> {
-        let handles = [const { None }; Tag::MAX_HANDLES];
+    /// No call yet.
+    pub(crate) fn new(server: &'a Shared) -> Call<'a> {
         Call {
-            received,
-            buffer,
-            scratch,
             server,
+            tag: Tag::new(0),
+            arrived: [0; 8],
             label: 0,
             words: [0; REGISTERS],
             used: 0,
             bytes: 0,
-            handles,
+            handles: [const { None }; Tag::MAX_HANDLES],
             given: 0,
+            scratch: Default::default(),
+            buffer: [0; Tag::MAX_BYTES],
         }
+    }
+
+    /// Takes a call that arrived, its bytes in the buffer. The answer is empty.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, tag: Tag, arrived: &[u64; 8]) {
+        (self.tag, self.arrived) = (tag, *arrived);
+        // Words beyond the answer's own tell nothing of what others were answered.
+        self.words = [0; REGISTERS];
+        (self.label, self.used, self.bytes) = (0, 0, 0);
+    }
+
+    /// The tag of the answer, but for its handles.
+    #[inline(always)]
+    pub(crate) fn end(&mut self) -> Tag {
+        if self.tag.handles() != 0 {
+            close_handles(self.tag, self.arrived);
+        }
+        Tag::new(self.label).with_bytes(self.bytes)
     }
 
     /// The method's number.
     #[inline(always)]
     pub fn method(&self) -> u32 {
-        self.received.label()
+        self.tag.label()
     }
 
     /// The arguments of a method with `L` slices, of which those in the mask are written, `H` handles and `W` words.
@@ -67,17 +85,17 @@ impl<'a> Call<'a> {
         &mut self,
         written: u8,
     ) -> Result<Arguments<'a, H, W>, TransportError> {
-        let tag = self.received.tag;
+        let tag = self.tag;
         let in_registers = const { 2 * L + H + W <= REGISTERS };
         let bytes = if in_registers { 0 } else { W * 8 };
         let may_write = (0..L).all(|index| written >> index & 1 == 0 || tag.lease_writable(index));
         if tag.leases() != L || tag.handles() != H || tag.bytes() != bytes || !may_write {
             return Err(TransportError::Malformed);
         }
-        let mut words = self.received.words.iter().skip(2 * L);
+        let mut words = self.arrived.iter().skip(2 * L);
         let handles = core::array::from_fn(|_| words.next().map(|number| Owned::new(Handle(*number as u32))));
         // From here on they are the arguments' to close.
-        self.received.tag = tag.with_handles(0);
+        self.tag = tag.with_handles(0);
         let mut plain = [0; W];
         if in_registers {
             for (to, from) in plain.iter_mut().zip(words) {
@@ -91,9 +109,14 @@ impl<'a> Call<'a> {
         Ok(Arguments { handles, plain, taken: (0, 0), server: self.server })
     }
 
+    /// The lease that the caller claims to have lent.
+    fn lease(&self, index: usize) -> Result<Lease, TransportError> {
+        Lease::of(self.tag, &self.arrived, index).ok_or(TransportError::Malformed)
+    }
+
     /// Memory for lease `index`, of its length: what it holds is not said.
     fn borrow(&mut self, index: usize) -> Result<Borrowed, TransportError> {
-        let lease = self.received.lease(index).ok_or(TransportError::Malformed)?;
+        let lease = self.lease(index)?;
         let length = usize::try_from(lease.length).ok().filter(|length| *length <= MAX_SLICE);
         let length = length.ok_or(TransportError::LimitReached)?;
         let mut memory = self.scratch.get_mut(index).map(core::mem::take).unwrap_or_default();
@@ -107,7 +130,7 @@ impl<'a> Call<'a> {
     /// The bytes of lease `index`.
     pub fn read(&mut self, index: usize) -> Result<Borrowed, TransportError> {
         let mut borrowed = self.borrow(index)?;
-        let lease = self.received.lease(index).ok_or(TransportError::Malformed)?;
+        let lease = self.lease(index)?;
         if borrowed.length > 0 {
             lease.read(0, &mut borrowed).map_err(|_| TransportError::Malformed)?;
         }
@@ -144,7 +167,7 @@ impl<'a> Call<'a> {
     }
 
     fn copy_out(&mut self, index: usize, bytes: &[u8]) -> Result<(), TransportError> {
-        let lease = self.received.lease(index).ok_or(TransportError::Malformed)?;
+        let lease = self.lease(index)?;
         if bytes.is_empty() {
             return Ok(());
         }
@@ -158,7 +181,7 @@ impl<'a> Call<'a> {
 
     /// How long lease `index` is.
     pub fn length(&self, index: usize) -> u64 {
-        self.received.lease(index).map_or(0, |lease| lease.length)
+        self.lease(index).map_or(0, |lease| lease.length)
     }
 
     /// Leaves the answer.
@@ -205,6 +228,7 @@ impl<'a> Call<'a> {
     #[cold]
     pub(crate) fn fail(&mut self, error: TransportError) {
         self.label = error.code();
+        self.words = [0; REGISTERS];
         (self.used, self.bytes, self.given) = (0, 0, 0);
         self.handles = [const { None }; Tag::MAX_HANDLES];
     }
@@ -214,12 +238,6 @@ impl<'a> Call<'a> {
             *to = Some(handle);
         }
         self.given += 1;
-    }
-
-    /// The buffer, for the next call.
-    #[inline(always)]
-    pub(crate) fn buffer(&mut self) -> &mut Buffer {
-        self.buffer
     }
 }
 

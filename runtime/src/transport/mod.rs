@@ -16,7 +16,7 @@ use core::any::Any;
 #[doc(hidden)]
 pub use alloc::sync::Arc;
 
-pub use call::{Arguments, Borrowed, Call, Scratch, filled_of};
+pub use call::{Arguments, Borrowed, Call, filled_of};
 pub use remote::{Incoming, Limit, Remote, Request, bytes, filled, text};
 pub use transfer::{Plain, Sink, Source, Transfer, decode, decode_into, encoded};
 
