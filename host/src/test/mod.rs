@@ -8,6 +8,7 @@ mod containers;
 mod control;
 mod fuzz;
 mod host;
+mod linux;
 mod outcome;
 mod suites;
 mod system;

@@ -193,6 +193,7 @@ pub fn suite() -> Suite {
         Case::new(expected.name, move |step| boot(&expected, &built, step))
     }));
     cases.extend(super::containers::cases());
+    cases.extend(super::linux::cases());
     cases.push(control::case());
     cases.push(web::case());
     Suite { name: "system", about: "booted images do what they should", cases }
