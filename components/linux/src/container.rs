@@ -122,6 +122,7 @@ pub fn start(setup: Setup) -> Result<()> {
         signal_stack: (0, crate::signal::deliver::DISABLED, 0),
         clear_number: 0,
         robust_list: 0,
+        waited: Default::default(),
         next: Default::default(),
     };
     let directory = if note.directory().is_empty() { b"/" } else { note.directory() };

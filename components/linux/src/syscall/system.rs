@@ -251,6 +251,11 @@ fn find_task(context: &Context, number: i32) -> Result<Arc<Task>> {
     }
 }
 
+/// The same for the calls to which a negative number is a thread that is not there.
+fn find_any(context: &Context, number: i32) -> Result<Arc<Task>> {
+    if number < 0 { Err(Errno::ESRCH) } else { find_task(context, number) }
+}
+
 fn processors() -> u32 {
     tessera_runtime::object::processors().clamp(1, 64) as u32
 }
@@ -259,14 +264,14 @@ pub fn sched_getaffinity(context: &mut Context, number: i32, size: u64, to: u64)
     if size < 8 || !size.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    find_task(context, number)?;
+    find_any(context, number)?;
     context.write_u64(to, u64::MAX >> (64 - processors()))?;
     Ok(8)
 }
 
 /// The kernel balances by itself; a set that has one of the processors is accepted.
 pub fn sched_setaffinity(context: &mut Context, number: i32, size: u64, from: u64) -> Result<u64> {
-    find_task(context, number)?;
+    find_any(context, number)?;
     let mut bytes = [0; 8];
     let length = size.min(8) as usize;
     context.read_bytes(from, bytes.get_mut(..length).unwrap_or_default())?;

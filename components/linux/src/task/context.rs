@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use tessera_runtime::abi::x86_64::{GuestState, Registers};
 use tessera_runtime::object::guest;
@@ -45,6 +46,8 @@ pub struct Context {
     pub clear_number: u64,
     /// `set_robust_list`, or 0.
     pub robust_list: u64,
+    /// Ticks that the thread spent waiting, for the account of the time that it used.
+    pub waited: Cell<u64>,
     /// What to do in place of going on with the guest.
     pub next: Next,
 }

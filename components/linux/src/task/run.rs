@@ -81,6 +81,7 @@ fn live(parts: Parts) {
         signal_stack: parts.signal_stack,
         clear_number: parts.clear_number,
         robust_list: parts.robust_list,
+        waited: Default::default(),
         next: Next::Guest,
     };
     run(&mut context);
@@ -133,7 +134,8 @@ fn run(context: &mut Context) {
         let entered = enter(context);
         let left = ticks();
         let [guest_time, own_time] = &context.task.used;
-        own_time.store(own_time.load(Relaxed).wrapping_add(entering.wrapping_sub(since)), Relaxed);
+        let worked = entering.wrapping_sub(since).saturating_sub(context.waited.take());
+        own_time.store(own_time.load(Relaxed).wrapping_add(worked), Relaxed);
         guest_time.store(guest_time.load(Relaxed).wrapping_add(left.wrapping_sub(entering)), Relaxed);
         since = left;
         match entered {

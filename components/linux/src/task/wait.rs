@@ -7,7 +7,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use tessera_runtime::object::{Thread, park};
+use tessera_runtime::object::{Thread, park, ticks};
 use tessera_runtime::sync::Mutex;
 use tessera_runtime::{Handle, Object, Owned, thread};
 
@@ -174,7 +174,10 @@ pub fn sleep(context: &Context, waiter: &Waiter, deadline: Option<u64>) -> Resul
         if context.is_interrupted() {
             return Err(Errno::ERESTARTSYS);
         }
-        if park(deadline) == Err(tessera_runtime::Error::TimedOut) {
+        let since = ticks();
+        let parked = park(deadline);
+        context.waited.set(context.waited.get().wrapping_add(ticks().wrapping_sub(since)));
+        if parked == Err(tessera_runtime::Error::TimedOut) {
             return if waiter.is_woken() { Ok(()) } else { Err(Errno::ETIMEDOUT) };
         }
     }
