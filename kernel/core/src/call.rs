@@ -237,17 +237,28 @@ impl<H: Hardware> Machine<H> {
     }
 
     fn wait_for_calls(&mut self, caller: &Caller, endpoint: Id<Endpoint>) -> Result<Flow, Error> {
+        if self.threads.get(caller.thread).is_none_or(|thread| thread.ended) {
+            // Closing the handles of its answer ended it: it must take nothing that others wait for.
+            return Ok(Flow::Blocked);
+        }
         for _ in 0..REFUSALS {
+            if self.endpoints.get(endpoint).is_none_or(|endpoint| endpoint.grave.buried) {
+                return Err(Error::Gone);
+            }
             if self.news(endpoint, caller.thread) {
                 return Ok(Flow::Blocked);
             }
-            let entry =
-                self.endpoints.get_mut(endpoint).filter(|endpoint| !endpoint.grave.buried).ok_or(Error::Gone)?;
+            let entry = self.endpoints.get_mut(endpoint).ok_or(Error::Gone)?;
             let Some(first) = entry.callers.pop(&mut self.threads) else {
                 entry.receivers.push(&mut self.threads, caller.thread);
                 self.block(caller, State::Receiving(endpoint), NEVER);
                 return Ok(Flow::Blocked);
             };
+            if self.threads.get(first).is_none_or(|thread| thread.ended) {
+                // Nobody would hear the answer.
+                self.set_state(first, State::Stopped);
+                continue;
+            }
             match self.deliver(first, caller.thread, None) {
                 Ok(()) => return Ok(Flow::Blocked),
                 Err(error) => {

@@ -8,7 +8,7 @@ use tessera_core_testing::model::{Step, play};
 fn config() -> ProptestConfig {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     ProptestConfig {
-        cases: number("TESSERA_CASES").map_or(100, |cases| cases as u32),
+        cases: number("TESSERA_CASES").map_or(60, |cases| cases as u32),
         rng_seed: RngSeed::Fixed(number("TESSERA_SEED").unwrap_or(0x7e55e7a)),
         failure_persistence: None,
         max_shrink_iters: 3_000,

@@ -215,6 +215,39 @@ fn an_answer_whose_handles_end_its_endpoint_reaches_its_caller() {
 }
 
 #[test]
+fn a_server_that_its_answer_ends_takes_no_news_from_the_others() {
+    let mut bench = bench(2048, 1);
+    let endpoint = bench.system.call(Syscall::EndpointCreate, &[bench.pool]).value();
+    let session = bench.system.call(Syscall::SessionCreate, &[endpoint, bench.pool, 9]).value();
+    let (_, process) = bench.system.process(bench.pool);
+    let theirs = bench.system.grant(process, endpoint);
+    bench.system.thread(bench.pool, process, bench.budget, 0x1000);
+    // The only handle to the server's own process is what it answers with, to nobody.
+    let own = bench.system.call(Syscall::ProcessGrant, &[process, process]).value();
+    assert_eq!(bench.system.call(Syscall::Close, &[session]).error(), None);
+    bench.system.switch_to(0x1000);
+    let (tag, words) = (Tag::new(0).with_handles(1), [own, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bench.system.message(Syscall::ReplyAndReceive, theirs, tag, words), Answer::Waits);
+    bench.system.switch_to(bench.first);
+    assert_eq!(bench.system.message(Syscall::Receive, endpoint, Tag::new(0), [0; 8]).error(), None);
+    assert_eq!((bench.system.received().0, bench.system.received().1), (Delivery::Closed as u64, 9));
+}
+
+#[test]
+fn the_call_of_a_thread_that_is_about_to_end_is_not_received() {
+    let mut bench = bench(2048, 1);
+    let endpoint = bench.system.call(Syscall::EndpointCreate, &[bench.pool]).value();
+    let session = bench.system.call(Syscall::SessionCreate, &[endpoint, bench.pool, 9]).value();
+    let (call, tag) = (Syscall::Call, Tag::new(0));
+    let ending = bench.waiting(0x1000, |system| system.message(call, session, tag.with_handles(0), [1; 8]));
+    bench.waiting(0x2000, |system| system.message(call, session, tag, [2; 8]));
+    // Closed and received in one entry: nothing was taken apart between.
+    let (tag, words) = (tag.with_handles(1), [ending, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bench.system.message(Syscall::ReplyAndReceive, endpoint, tag, words).error(), None);
+    assert_eq!(bench.system.received().3, [2; 8]);
+}
+
+#[test]
 fn handles_of_an_answer_to_nobody_leave_the_server() {
     let mut bench = bench(2048, 1);
     let (endpoint, session, _) = server_and_client(&mut bench);

@@ -138,13 +138,9 @@ impl Game {
                 self.system.switch_to(self.model.thread(actor).name);
                 let Request { call, arguments, words } = request;
                 let outcome = self.model.make(actor, request);
-                let thread = self.model.thread_mut(actor);
-                if !thread.ended {
-                    match outcome {
-                        Ok(Some(expected)) => thread.expected = Some(expected),
-                        Ok(None) => {}
-                        Err(error) => thread.expected = Some(super::Expected::error(error)),
-                    }
+                let expected = outcome.unwrap_or_else(|error| Some(super::Expected::error(error)));
+                if let Some(expected) = expected.filter(|_| self.model.lives(actor)) {
+                    self.model.thread_mut(actor).expected = Some(expected);
                 }
                 if (Syscall::Call as u64..=Syscall::Reply as u64).contains(&(call as u64)) {
                     self.system.message(call, arguments[0], Tag(arguments[1]), words);

@@ -121,6 +121,11 @@ impl Model {
         }
     }
 
+    /// Whether a thread has not ended.
+    pub(super) fn lives(&self, place: Place) -> bool {
+        self.things.get(&place).is_some_and(|thing| thing.thread_of().is_some())
+    }
+
     /// Takes a thread out of what it waits in.
     fn leave(&mut self, place: Place) {
         let wait = std::mem::replace(&mut self.thread_mut(place).wait, Wait::Nothing);
@@ -365,6 +370,9 @@ impl Model {
     }
 
     fn wait_for_calls(&mut self, actor: Place, endpoint: Place) -> Outcome {
+        if !self.lives(actor) {
+            return Ok(None);
+        }
         loop {
             if !self.things.contains_key(&endpoint) {
                 return Err(Error::Gone);
