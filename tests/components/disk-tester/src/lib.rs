@@ -1,0 +1,185 @@
+//! Tests a disk from inside an image: threads write and read back what they wrote, while the driver is killed again and again.
+//!
+//! Its last line is `N passed, N failed`, and its exit code says the same.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tessera_block_retry::Retried;
+use tessera_interfaces::{Block, DomainPhase, DomainReport, Supervisor};
+use tessera_runtime::component::{Context, Route, StartError};
+use tessera_runtime::object::park;
+use tessera_runtime::{exit, log, own, thread};
+
+/// What the component uses, by the names in its component.toml.
+pub struct Uses {
+    /// The disk.
+    pub block: Route<dyn Block>,
+    /// Who kills its driver.
+    pub supervisor: Route<dyn Supervisor>,
+}
+
+/// The component.
+#[derive(Debug)]
+pub struct DiskTester;
+
+/// The driver's domain, and its bus's.
+const DRIVER: &str = "virtio-blk";
+const BUS: &str = "pci";
+/// How long something may take, in nanoseconds.
+const PATIENCE: u64 = 30_000_000_000;
+/// Threads, each with blocks of its own.
+const THREADS: u64 = 3;
+/// Blocks of a thread.
+const BLOCKS: u64 = 512;
+
+impl DiskTester {
+    /// Constructs it; the tests run in a thread.
+    pub fn new(context: Context, uses: Uses) -> Result<Arc<DiskTester>, StartError> {
+        let kills = context.parsed("kills", 100)?;
+        thread::spawn(move || {
+            let outcome = run(&uses, kills);
+            match &outcome {
+                Ok(done) => {
+                    log!("test the-disk-goes-on-while-its-driver-is-killed ... ok");
+                    log!("{done} requests, {kills} kills");
+                }
+                Err(why) => log!("test the-disk-goes-on-while-its-driver-is-killed ... FAILED: {why}"),
+            }
+            let failed = u64::from(outcome.is_err());
+            log!("{} passed, {failed} failed", 1 - failed);
+            exit(failed)
+        })?;
+        Ok(Arc::new(DiskTester))
+    }
+}
+
+fn now() -> u64 {
+    own::clock().now().unwrap_or(0)
+}
+
+fn pause(nanoseconds: u64) {
+    let _ = park(Some(now() + nanoseconds));
+}
+
+fn report(uses: &Uses, name: &str) -> Result<DomainReport, String> {
+    uses.supervisor.cap.report(name).map_err(|error| format!("no report on {name}: {error:?}"))
+}
+
+/// Waits until the driver has been started `starts` times and runs.
+fn wait_for_start(uses: &Uses, starts: u32) -> Result<(), String> {
+    let end = now() + PATIENCE;
+    loop {
+        let report = report(uses, DRIVER)?;
+        if report.starts >= starts && report.phase == DomainPhase::Running {
+            return Ok(());
+        }
+        if now() > end {
+            return Err(format!("the driver was not started again: {report:?}"));
+        }
+        pause(1_000_000);
+    }
+}
+
+/// Waits until a domain uses no more than it did.
+fn settles(uses: &Uses, name: &str, before: DomainReport) -> Result<(), String> {
+    let end = now() + PATIENCE;
+    loop {
+        let report = report(uses, name)?;
+        if report.pages <= before.pages && report.objects <= before.objects {
+            return Ok(());
+        }
+        if now() > end {
+            return Err(format!("{name} leaks: {before:?} became {report:?}"));
+        }
+        pause(5_000_000);
+    }
+}
+
+/// Writes and reads blocks of its own until told to stop, at sizes that differ; then looks at all of them once more.
+fn work(block: &dyn Block, number: u64, stop: &AtomicBool, done: &AtomicU64) -> Result<(), String> {
+    let first = number * BLOCKS;
+    let mut wrote = vec![0_u64; BLOCKS as usize];
+    let mut round = 1_u64;
+    let told = |what: &str, error| format!("thread {number}: {what}: {error:?}");
+    let content = |block: u64, round: u64| -> Vec<u8> {
+        (0..512_u64).map(|at| ((block * 512 + at + round).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+    };
+    while !stop.load(Ordering::Relaxed) {
+        let start = (round * 7) % BLOCKS;
+        let count = [1, 8, 200][(round % 3) as usize].min(BLOCKS - start);
+        let wanted: Vec<u8> = (start..start + count).flat_map(|at| content(first + at, round)).collect();
+        block.write(first + start, &wanted).map_err(|error| told("cannot write", error))?;
+        let mut back = vec![0; wanted.len()];
+        block.read(first + start, &mut back).map_err(|error| told("cannot read", error))?;
+        if back != wanted {
+            return Err(format!("thread {number}: {count} blocks at {start} were not read as they were written"));
+        }
+        for wrote in &mut wrote[start as usize..(start + count) as usize] {
+            *wrote = round;
+        }
+        if round.is_multiple_of(16) {
+            block.flush().map_err(|error| told("cannot flush", error))?;
+        }
+        round += 1;
+        done.fetch_add(2, Ordering::Relaxed);
+    }
+    let mut back = vec![0; 512];
+    for (at, round) in (0..).zip(&wrote).filter(|(_, round)| **round > 0) {
+        block.read(first + at, &mut back).map_err(|error| told("cannot read", error))?;
+        if back != content(first + at, *round) {
+            return Err(format!("thread {number}: block {at} lost what was written to it"));
+        }
+    }
+    Ok(())
+}
+
+fn run(uses: &Uses, kills: u32) -> Result<u64, String> {
+    let block = Arc::new(Retried::new(uses.block.cap.clone()));
+    let geometry = block.geometry().map_err(|error| format!("no geometry: {error:?}"))?;
+    if !uses.block.cap.is_remote() || geometry.blocks < THREADS * BLOCKS {
+        return Err(format!("this is not the disk that was meant: {geometry:?}"));
+    }
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let workers: Vec<_> = (0..THREADS)
+        .map(|number| {
+            let (block, stop, done) = (block.clone(), stop.clone(), done.clone());
+            thread::spawn(move || work(&*block, number, &stop, &done))
+        })
+        .collect();
+    // The first requests have been through, so that what the driver keeps for good is counted.
+    while done.load(Ordering::Relaxed) < 20 {
+        pause(1_000_000);
+    }
+    let (driver, bus) = (report(uses, DRIVER)?, report(uses, BUS)?);
+    let outcome = (0..kills).try_for_each(|kill| {
+        let before = done.load(Ordering::Relaxed);
+        uses.supervisor.cap.kill(DRIVER).map_err(|error| format!("cannot kill: {error:?}"))?;
+        wait_for_start(uses, driver.starts + kill + 1)?;
+        // Under load: not before the new one has done something, nor at the same place each time.
+        let end = now() + PATIENCE;
+        while done.load(Ordering::Relaxed) < before + u64::from(kill % 7) {
+            if now() > end {
+                return Err(format!("nothing is done after kill {kill}"));
+            }
+            pause(100_000);
+        }
+        Ok(())
+    });
+    stop.store(true, Ordering::Relaxed);
+    for worker in workers {
+        worker.map_err(|error| format!("{error}"))?.join()?;
+    }
+    outcome?;
+    settles(uses, DRIVER, driver)?;
+    settles(uses, BUS, bus)?;
+    Ok(done.load(Ordering::Relaxed))
+}
