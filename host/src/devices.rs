@@ -40,9 +40,9 @@ pub struct Forwarding {
 
 /// QEMU's arguments for `devices` of the image `name`. Scratch disks are made.
 pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[Forwarding]) -> Result<Vec<String>> {
-    let (bus, options) = match machine {
-        MachineKind::Q35 => ("pci", ",disable-legacy=on"),
-        MachineKind::Microvm => ("device", ""),
+    let bus = match machine {
+        MachineKind::Q35 => "pci",
+        MachineKind::Microvm => "device",
     };
     let mut arguments = Vec::new();
     if machine == MachineKind::Microvm && !devices.is_empty() {
@@ -50,6 +50,10 @@ pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[
         arguments.extend(["-global".to_owned(), "virtio-mmio.force-legacy=false".to_owned()]);
     }
     for (index, device) in devices.iter().enumerate() {
+        let options = match machine {
+            MachineKind::Q35 => ",disable-legacy=on".to_owned(),
+            MachineKind::Microvm => format!(",bus=virtio-mmio-bus.{}", slot(index)),
+        };
         let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
         match device {
             Device::Network => {
@@ -74,6 +78,15 @@ pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[
         }
     }
     Ok(arguments)
+}
+
+/// The slot of a microvm's device: 24 there are, eight to a page, counted down as the guest looks for them. Each of the first three
+/// has a page of its own, so that a driver can be given its registers and no other's.
+fn slot(index: usize) -> usize {
+    const SLOTS: usize = 24;
+    const A_PAGE: usize = 8;
+    let (page, place) = (index % (SLOTS / A_PAGE), index / (SLOTS / A_PAGE) % A_PAGE);
+    SLOTS - 1 - page * A_PAGE - place
 }
 
 /// A path as a value among others: QEMU reads two commas as one.
@@ -125,7 +138,15 @@ mod tests {
     #[test]
     fn a_microvm_has_them_on_its_own_bus() {
         let arguments = arguments(MachineKind::Microvm, "web", &[Device::Network], &[]).unwrap().join(" ");
-        assert!(arguments.contains("virtio-net-device,netdev=device0"), "{arguments}");
+        assert!(arguments.contains("virtio-net-device,netdev=device0,bus=virtio-mmio-bus.23"), "{arguments}");
         assert!(arguments.contains("force-legacy=false"), "{arguments}");
+    }
+
+    #[test]
+    fn no_two_devices_have_one_slot_and_the_first_three_share_no_page() {
+        let slots: std::collections::BTreeSet<usize> = (0..24).map(slot).collect();
+        assert_eq!((slots.len(), slots.last()), (24, Some(&23)));
+        let pages: std::collections::BTreeSet<usize> = (0..3).map(|index| slot(index) / 8).collect();
+        assert_eq!(pages.len(), 3);
     }
 }

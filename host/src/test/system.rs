@@ -80,6 +80,30 @@ const RESTART: Expected = Expected {
 const NETWORK: Expected =
     Expected { image: "images/net.toml", memory: "256M", seconds: 120, lines: &[], runs_tests: true, ..HELLO };
 
+/// Drivers linked into the first process: a disk, the network, random numbers, the clock.
+const DRIVERS: Expected = Expected {
+    image: "images/drivers.toml",
+    seconds: 150,
+    words: &["block", "network", "entropy", "clock"],
+    lines: &[
+        "the disk keeps what it is given",
+        "1000 answers over 10 attachments",
+        "20000 random bytes",
+        "seconds since 1970: ",
+    ],
+    ..HELLO
+};
+
+/// A disk that is written and read while its driver is killed a hundred times.
+const DISK: Expected = Expected {
+    image: "images/disk.toml",
+    memory: "128M",
+    seconds: 240,
+    lines: &["test the-disk-goes-on-while-its-driver-is-killed ... ok"],
+    runs_tests: true,
+    ..HELLO
+};
+
 /// What closes a crash report.
 const END_OF_REPORT: &str = "tessera: end of report";
 
@@ -115,6 +139,16 @@ fn boots() -> Vec<Expected> {
         Expected { name: "the-network-stack-serves-another-domain-on-4-processors", processors: 4, ..NETWORK },
         Expected { name: "a-component-that-dies-is-started-again", ..RESTART },
         Expected { name: "a-component-that-dies-is-started-again-on-4-processors", processors: 4, ..RESTART },
+        Expected { name: "drivers-on-pci", ..DRIVERS },
+        Expected { name: "drivers-on-pci-and-2-processors", processors: 2, ..DRIVERS },
+        Expected {
+            name: "drivers-on-mmio",
+            machine: Microvm,
+            words: &["mmio", "block", "network", "entropy"],
+            lines: &["the disk keeps what it is given", "1000 answers over 10 attachments", "20000 random bytes"],
+            ..DRIVERS
+        },
+        Expected { name: "a-disk-goes-on-while-its-driver-is-killed", ..DISK },
         Expected {
             name: "a-panic-of-the-kernel-is-reported",
             words: &["crash=panic"],
