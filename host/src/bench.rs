@@ -20,6 +20,9 @@ use crate::progress::Step;
 use crate::qemu::{self, Boot, Ending, Engine};
 use crate::workspace;
 
+#[path = "bench_wire.rs"]
+mod wire;
+
 /// A guest that measures takes less than this, even counting.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -86,11 +89,15 @@ pub fn bench(arguments: &Bench) -> Result<u8> {
     let (image, table) = match arguments.what {
         Benchmark::Ipc => ("images/bench.toml", "bench/ipc.toml"),
         Benchmark::Interface => ("images/bench-interface.toml", "bench/interface.toml"),
+        Benchmark::Net => ("images/bench-net.toml", "bench/net.toml"),
     };
     let table = read_table(&workspace::root().join(table))?;
     let description = Description::read(&workspace::root().join(image))?;
     let counted = measure(&description, Engine::Counting)?;
-    let timed = measure(&description, Engine::Tcg)?;
+    let mut timed = measure(&description, Engine::Tcg)?;
+    if arguments.what == Benchmark::Net {
+        timed.extend(wire::measure()?);
+    }
     let mut rows = with_peers(&table, counted);
     let missing = not_measured(&table, &rows);
     rows.extend(plain(&table, timed));
@@ -265,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_tables_in_the_checkout_are_valid() {
-        for file in ["bench/ipc.toml", "bench/interface.toml"] {
+        for file in ["bench/ipc.toml", "bench/interface.toml", "bench/net.toml"] {
             let table = read_table(&workspace::root().join(file)).unwrap();
             assert!(table.rows.iter().all(|row| !row.about.is_empty()));
         }

@@ -283,6 +283,8 @@ pub enum Benchmark {
     Ipc,
     /// Calls of interfaces, within a domain and between two
     Interface,
+    /// The network stack: over the loopback, and with this machine through the driver
+    Net,
 }
 
 #[cfg(test)]
