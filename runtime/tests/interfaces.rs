@@ -2,6 +2,8 @@
 
 extern crate alloc;
 
+#[path = "shapes/plain.rs"]
+mod plain;
 mod shapes;
 
 use std::sync::OnceLock;

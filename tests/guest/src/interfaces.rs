@@ -183,7 +183,7 @@ fn routes(context: &mut Context) {
 fn work(context: &mut Context) -> i32 {
     let object = Cap::<dyn Shapes>::remote(context.start.take("session").unwrap());
     let mut memory = [0; 3000];
-    for round in 0..30_u64 {
+    for round in 0..12_u64 {
         let child = object.child(round).unwrap();
         assert_eq!(child.name(), Ok(round));
         assert_eq!(child.add(round, 1), Ok(round + 1));
