@@ -59,10 +59,11 @@ system_call_entry:
     mov [rsp + {RBP}], rbp
     mov [rsp + {RIP}], rcx
     mov [rsp + {RFLAGS}], r11
-    mov rax, gs:[{scratch}]
-    mov [rsp + {RSP}], rax
+    mov rcx, gs:[{scratch}]
+    mov [rsp + {RSP}], rcx
     mov rsp, gs:[{stack}]
     mov r12, gs:[{this}]
+    mov r13, rax
     call {system_call}
     ud2
 

@@ -13,42 +13,89 @@ use crate::processor::{NO_VECTOR, Processor};
 use crate::{cpu, entry, flush, lock, vector};
 
 /// A system call: the assembly saved the caller's registers and jumps here, never to return: no register needs to be kept, which
-/// this calling convention says (its first argument is in `r12`).
-pub extern "rust-preserve-none" fn system_call(own: &'static Processor) -> ! {
+/// this calling convention says (its arguments are in `r12` and `r13`). `number` is what the caller has in `rax`.
+pub extern "rust-preserve-none" fn system_call(own: &'static Processor, number: u64) -> ! {
     // SAFETY: an entry from user mode, where this processor cannot hold the lock; interrupts are off.
     let machine = unsafe { lock::acquire() };
-    match machine.fast_syscall(own.number()) {
+    match machine.fast_syscall(own.number(), number) {
         Entered::Same => {
-            let registers = own.registers.load(Ordering::Relaxed);
-            // SAFETY: the thread that entered goes on: its record is the one that the entry stored into, all else is loaded.
-            unsafe {
-                lock::release();
-                entry::leave_fast(registers);
-            }
+            // SAFETY: the lock is held, and the thread that entered goes on.
+            unsafe { leave_same(own) }
         }
         // SAFETY: the lock is held, and the activation is what core wants to run here.
-        Entered::Switched(activation) => unsafe {
-            load(own, activation);
-            let registers = &raw const activation.registers;
-            lock::release();
-            entry::leave_fast(registers);
-        },
+        Entered::Switched(activation) => unsafe { leave_switched(own, activation) },
+        // SAFETY: as above.
+        Entered::Loaded(activation) => unsafe { leave(own, activation) },
         Entered::Slow => {}
     }
     // SAFETY: as above: the lock is held, and core has not done the call.
-    unsafe { system_call_slowly(own, machine) }
+    unsafe { system_call_beside(own, machine) }
 }
 
-/// The rest of the system calls, out of the way of the common ones.
+/// The second look at a system call, out of the way of the first.
 ///
 /// # Safety
 /// This processor holds the big lock, and `machine` is what it got with it.
 #[cold]
 #[inline(never)]
-unsafe fn system_call_slowly(own: &'static Processor, machine: &'static mut Machine<Platform>) -> ! {
+unsafe extern "rust-preserve-none" fn system_call_beside(
+    own: &'static Processor,
+    machine: &'static mut Machine<Platform>,
+) -> ! {
+    // SAFETY: as in `system_call`.
+    unsafe {
+        match machine.quick_syscall(own.number()) {
+            Entered::Same => leave_same(own),
+            Entered::Switched(activation) => leave_switched(own, activation),
+            Entered::Loaded(activation) => leave(own, activation),
+            Entered::Slow => {}
+        }
+        system_call_slowly(own, machine)
+    }
+}
+
+/// The rest of the system calls.
+///
+/// # Safety
+/// This processor holds the big lock, and `machine` is what it got with it.
+#[cold]
+#[inline(never)]
+unsafe extern "rust-preserve-none" fn system_call_slowly(
+    own: &'static Processor,
+    machine: &'static mut Machine<Platform>,
+) -> ! {
     machine.slow_syscall(own.number());
     // SAFETY: passed on.
     unsafe { run(own, machine) }
+}
+
+/// Goes back to the thread that entered: its record is the one that the entry stored into, all else is loaded.
+///
+/// # Safety
+/// This processor holds the big lock.
+#[inline(always)]
+unsafe fn leave_same(own: &'static Processor) -> ! {
+    let registers = own.registers.load(Ordering::Relaxed);
+    // SAFETY: the record stays this thread's while it runs.
+    unsafe {
+        lock::release();
+        entry::leave_fast(registers);
+    }
+}
+
+/// Goes to user mode with a thread for which what a system call gives back is enough.
+///
+/// # Safety
+/// This processor holds the big lock, and `activation` is that of the thread that core wants to run here.
+#[inline(always)]
+unsafe fn leave_switched(own: &'static Processor, activation: &mut Activation) -> ! {
+    // SAFETY: as in `leave`.
+    unsafe {
+        load(own, activation);
+        let registers = &raw const activation.registers;
+        lock::release();
+        entry::leave_fast(registers);
+    }
 }
 
 /// Loads what a thread needs beside its registers.

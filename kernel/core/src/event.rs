@@ -14,7 +14,7 @@ use tessera_abi::{Error, Kind, Rights};
 
 /// Most threads that wait for one event: bounds the work of raising it. Whoever may wait could as well clear what others wait for,
 /// so filling the queue takes nothing from them that could not be taken otherwise.
-pub const MAX_WAITERS: u32 = 256;
+pub(crate) const MAX_WAITERS: u32 = 256;
 
 /// Signal bits.
 #[derive(Default)]

@@ -33,7 +33,7 @@ fn move_words(from: &Registers, to: &mut Registers, badge: u64, tag: u64) {
 
 /// The object behind the handle in a thread's first argument, if the right is there.
 #[inline(always)]
-fn target(nodes: &Arena<Node>, thread: &Thread, right: Rights) -> Option<Object> {
+pub(crate) fn target(nodes: &Arena<Node>, thread: &Thread, right: Rights) -> Option<Object> {
     let number = thread.activation.registers.rdi;
     let node = nodes.peek((number as u32 & MAX_NODES as u32).wrapping_sub(1))?;
     let ours = u64::from(node.number) == number && node.process == thread.process;
@@ -87,41 +87,44 @@ fn put(to: &mut Registers, badge: u64, tag: Tag, words: [u64; WORDS]) {
 }
 
 impl<H: Hardware> Machine<H> {
-    /// The common cases of `syscall`, to be inlined where the entry is.
+    /// The common cases of `syscall`, to be inlined where the entry is. `number` is what the running thread has in `rax`.
     ///
     /// A thread that stands in a call or `receive` came there by `syscall`, and nothing sets its registers meanwhile: what a
     /// system call gives back is all that is to be loaded when it goes on.
     #[inline(always)]
-    pub fn fast_syscall(&mut self, processor: usize) -> Entered<'_> {
-        let Some(entry) = self.processors.own(processor) else { return Entered::Slow };
-        let current = entry.current;
-        let Some(thread) = self.threads.get(current) else { return Entered::Slow };
-        if entry.attention {
-            return Entered::Slow;
-        }
-        if thread.in_guest {
-            return self.fast_guest_call(current).map_or(Entered::Slow, Entered::Switched);
-        }
-        let number = thread.activation.registers.rax;
-        let tag = thread.activation.registers.rsi;
-        let plain = tag & Tag::COMPLEX == 0;
+    pub fn fast_syscall(&mut self, processor: usize, number: u64) -> Entered<'_> {
         let switched = if number == Syscall::Call as u64 {
-            if plain { self.fast_call(processor, current, tag) } else { self.message_call(processor, current) }
+            self.fast_call(processor)
         } else if number == Syscall::ReplyAndReceive as u64 {
-            if plain { self.fast_reply(processor, current, tag) } else { self.message_reply(processor, current) }
+            self.fast_reply(processor)
         } else if number == Syscall::Null as u64 {
-            return Entered::Same;
+            // Looked for last.
+            core::hint::cold_path();
+            return if self.runs_on(processor).is_some() { Entered::Same } else { Entered::Slow };
         } else {
-            self.fast_other(processor, current, number)
+            None
         };
         switched.map_or(Entered::Slow, Entered::Switched)
     }
 
+    /// The running thread, if it is not its guest that runs and nothing else needs a look.
+    #[inline(always)]
+    fn runs_on(&mut self, processor: usize) -> Option<Id<Thread>> {
+        let entry = self.processors.own(processor)?;
+        let thread = self.threads.get(entry.current)?;
+        if entry.attention || thread.in_guest { None } else { Some(entry.current) }
+    }
+
     /// `call` of plain words, received by the only one who waits for it.
     #[inline(always)]
-    fn fast_call(&mut self, processor: usize, current: Id<Thread>, tag: u64) -> Option<&mut Activation> {
+    fn fast_call(&mut self, processor: usize) -> Option<&mut Activation> {
+        let current = self.runs_on(processor)?;
         let entry = self.processors.own(processor)?;
         let thread = self.threads.get(current)?;
+        let tag = thread.activation.registers.rsi;
+        if tag & Tag::COMPLEX != 0 {
+            return None;
+        }
         let Some(Object::Session(session)) = target(&self.nodes, thread, Rights::CALL) else { return None };
         let session = self.sessions.get(session)?;
         let endpoint = self.endpoints.get_mut(session.endpoint)?;
@@ -144,9 +147,14 @@ impl<H: Hardware> Machine<H> {
 
     /// `reply_and_receive` of plain words when nothing else is to be received.
     #[inline(always)]
-    fn fast_reply(&mut self, processor: usize, current: Id<Thread>, tag: u64) -> Option<&mut Activation> {
+    fn fast_reply(&mut self, processor: usize) -> Option<&mut Activation> {
+        let current = self.runs_on(processor)?;
         let entry = self.processors.own(processor)?;
         let thread = self.threads.get(current)?;
+        let tag = thread.activation.registers.rsi;
+        if tag & Tag::COMPLEX != 0 {
+            return None;
+        }
         let held = thread.holds;
         let Some(Object::Endpoint(id)) = target(&self.nodes, thread, Rights::RECEIVE) else { return None };
         let endpoint = self.endpoints.get_mut(id)?;
@@ -171,8 +179,7 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// `call` with bytes or leases, received by the only one who waits for it.
-    #[inline(never)]
-    fn message_call(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
+    pub(crate) fn message_call(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
         let entry = self.processors.own(processor)?;
         let thread = self.threads.get(current)?;
         let Some(Object::Session(session)) = target(&self.nodes, thread, Rights::CALL) else { return None };
@@ -197,8 +204,7 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// `reply_and_receive` with bytes, or with room for them, when nothing else is to be received.
-    #[inline(never)]
-    fn message_reply(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
+    pub(crate) fn message_reply(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
         let entry = self.processors.own(processor)?;
         let thread = self.threads.get(current)?;
         let held = thread.holds;
@@ -221,21 +227,9 @@ impl<H: Hardware> Machine<H> {
         Some(&mut to.activation)
     }
 
-    /// Short cases beside calls.
-    #[inline(never)]
-    fn fast_other(&mut self, processor: usize, current: Id<Thread>, number: u64) -> Option<&mut Activation> {
-        if number == Syscall::GuestResume as u64 {
-            self.fast_resume(current)
-        } else if number == Syscall::Yield as u64 {
-            self.fast_yield(processor, current)
-        } else {
-            None
-        }
-    }
-
     /// `guest_resume` of a guest that left by a system call, which gives back all that it needs.
     #[inline(always)]
-    fn fast_resume(&mut self, current: Id<Thread>) -> Option<&mut Activation> {
+    pub(crate) fn fast_resume(&mut self, current: Id<Thread>) -> Option<&mut Activation> {
         let thread = self.threads.get_mut(current)?;
         if thread.guest.space.is_none() || thread.guest.activation.full || thread.token {
             return None;
@@ -246,38 +240,13 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// A system call of a guest that was resumed.
-    #[inline(never)]
-    fn fast_guest_call(&mut self, current: Id<Thread>) -> Option<&mut Activation> {
+    #[inline(always)]
+    pub(crate) fn fast_guest_call(&mut self, current: Id<Thread>) -> Option<&mut Activation> {
         let thread = self.threads.get_mut(current)?;
         if !thread.guest.resumed {
             return None;
         }
         thread.take_guest_call();
         Some(&mut thread.activation)
-    }
-
-    /// `yield` to another thread of the same budget, which has the rest of the turn: there is no time to account.
-    #[inline(always)]
-    fn fast_yield(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
-        let shared = self.threads.get(current)?.budget;
-        let budget = self.budgets.get(shared)?;
-        let priority = budget.priority;
-        let entry = self.processors.own(processor)?;
-        let queue = entry.queues.get_mut(usize::from(priority))?;
-        let next = queue.first();
-        let thread = self.threads.get(next)?;
-        // A thread that was preempted has registers that this way out does not load.
-        let plain = !thread.activation.full && !thread.in_guest;
-        if !plain || thread.barred() || thread.draining || thread.budget != shared || budget.limited {
-            return None;
-        }
-        queue.remove(&mut self.threads, next);
-        queue.push(&mut self.threads, current);
-        let (from, to) = self.threads.pair_mut(current, next)?;
-        from.activation.registers.rax = 0;
-        from.state = State::Ready { processor, priority };
-        to.state = State::Running;
-        entry.current = next;
-        Some(&mut to.activation)
     }
 }

@@ -38,6 +38,7 @@ mod observe;
 mod pool;
 mod process;
 mod queue;
+mod quick;
 mod reaper;
 mod schedule;
 mod seal;
@@ -87,13 +88,15 @@ pub enum Next {
     Idle,
 }
 
-/// What the first look at a system call came to.
+/// What the first look at a system call came to, or the second.
 pub enum Entered<'a> {
     /// It is done; the same thread goes on.
     Same,
     /// It is done; this thread goes on, with what a system call gives back. No look at [`Machine::next`] is needed.
     Switched(&'a mut Activation),
-    /// It is not done: [`Machine::slow_syscall`] does it.
+    /// It is done; this thread goes on, with all of its registers if it says so. No look at [`Machine::next`] is needed.
+    Loaded(&'a mut Activation),
+    /// It is not done: [`Machine::quick_syscall`] may do it, and [`Machine::slow_syscall`] does.
     Slow,
 }
 

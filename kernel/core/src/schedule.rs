@@ -13,7 +13,7 @@ use crate::{
 use alloc::boxed::Box;
 
 /// How long a thread runs while others of its priority wait, in nanoseconds.
-const QUANTUM: u64 = 10_000_000;
+pub(crate) const QUANTUM: u64 = 10_000_000;
 
 /// A processor.
 pub struct Processor {
@@ -24,11 +24,18 @@ pub struct Processor {
     idle: bool,
     pub(crate) queues: [Queue; PRIORITIES],
     /// Bit n: queue n is not empty.
-    ready: u64,
+    pub(crate) ready: u64,
     /// Since when time has not been accounted.
     pub(crate) since: u64,
-    slice_end: u64,
-    armed: u64,
+    pub(crate) slice_end: u64,
+    pub(crate) armed: u64,
+}
+
+impl Processor {
+    /// Whether the timer fires at the end of the turn, or before.
+    pub(crate) fn turn_ends(&self) -> bool {
+        self.armed <= self.slice_end
+    }
 }
 
 impl Default for Processor {
@@ -53,6 +60,8 @@ pub const MAX_PROCESSORS: usize = 8;
 pub struct Processors {
     all: Box<[Processor; MAX_PROCESSORS]>,
     count: usize,
+    /// Bit n: processor n idles, or has not begun.
+    idle: u64,
 }
 
 impl Processors {
@@ -60,7 +69,11 @@ impl Processors {
     pub const BYTES: u64 = size_of::<[Processor; MAX_PROCESSORS]>() as u64;
 
     pub fn new(count: usize) -> Processors {
-        Processors { all: Box::new(core::array::from_fn(|_| Processor::default())), count: count.min(MAX_PROCESSORS) }
+        Processors {
+            all: Box::new(core::array::from_fn(|_| Processor::default())),
+            count: count.min(MAX_PROCESSORS),
+            idle: !0,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -81,6 +94,17 @@ impl Processors {
     #[inline(always)]
     pub fn own(&mut self, number: usize) -> Option<&mut Processor> {
         self.all.get_mut(number % MAX_PROCESSORS)
+    }
+
+    fn set_idle(&mut self, number: usize, idle: bool) {
+        let bit = 1 << (number % MAX_PROCESSORS);
+        self.idle = if idle { self.idle | bit } else { self.idle & !bit };
+    }
+
+    /// Whether one besides this processor idles.
+    #[inline(always)]
+    pub fn another_idles(&self, number: usize) -> bool {
+        self.idle & ((1 << self.count) - 1) & !(1 << number) != 0
     }
 
     #[cfg(feature = "audit")]
@@ -142,7 +166,7 @@ impl<H: Hardware> Machine<H> {
             self.processors.get(processor).map(|entry| entry.current).and_then(|current| self.threads.get(current));
         let running = running.and_then(|thread| self.budgets.get(thread.budget)).map(|budget| budget.priority);
         // One of the same priority has its turn when this one's is over: the timer may not be set for that yet.
-        let turn_ends = self.processors.get(processor).is_some_and(|entry| entry.armed <= entry.slice_end);
+        let turn_ends = self.processors.get(processor).is_some_and(Processor::turn_ends);
         if running.is_none_or(|running| running < priority || running == priority && !turn_ends) {
             self.attend(processor);
         }
@@ -163,7 +187,7 @@ impl<H: Hardware> Machine<H> {
         free.unwrap_or(fallback)
     }
 
-    fn enqueue(&mut self, id: Id<Thread>, processor: usize, priority: u8, front: bool) {
+    pub(crate) fn enqueue(&mut self, id: Id<Thread>, processor: usize, priority: u8, front: bool) {
         let Some(entry) = self.processors.get_mut(processor) else { return };
         let Some(queue) = entry.queues.get_mut(usize::from(priority)) else { return };
         if front {
@@ -250,8 +274,10 @@ impl<H: Hardware> Machine<H> {
         let next = self.select(processor, now);
         self.arm(processor, now);
         let Some(entry) = self.processors.get_mut(processor) else { return Next::Idle };
-        entry.idle = matches!(next, Next::Idle);
+        let idle = matches!(next, Next::Idle);
+        entry.idle = idle;
         entry.attention = matches!(next, Next::Work);
+        self.processors.set_idle(processor, idle);
         next
     }
 

@@ -12,12 +12,16 @@ const COPY_STEP: u64 = 64 * 1024;
 impl<H: Hardware> Machine<H> {
     /// The running thread made a system call. Its registers are saved.
     pub fn syscall(&mut self, processor: usize) {
-        if let Entered::Slow = self.fast_syscall(processor) {
+        let number = self.activation(processor).map_or(0, |activation| activation.registers.rax);
+        if !matches!(self.fast_syscall(processor, number), Entered::Slow) {
+            return;
+        }
+        if let Entered::Slow = self.quick_syscall(processor) {
             self.slow_syscall(processor);
         }
     }
 
-    /// What `fast_syscall` left to do when it answered [`Entered::Slow`].
+    /// What `fast_syscall` and `quick_syscall` left to do when both answered [`Entered::Slow`].
     pub fn slow_syscall(&mut self, processor: usize) {
         self.active = processor;
         let Some(caller) = self.caller(processor) else { return };
