@@ -6,6 +6,7 @@
 mod command;
 mod containers;
 mod control;
+mod copies;
 mod fuzz;
 mod host;
 mod linux;

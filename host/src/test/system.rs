@@ -4,16 +4,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use miette::{IntoDiagnostic, Result, miette};
+use miette::{Result, miette};
 
 use super::outcome::{Counts, Outcome, count};
-use super::{Case, Suite, command, control, web};
+use super::{Case, Suite, control, copies, web};
 use crate::accelerator::{GREETING, PROBE_IMAGE};
 use crate::devices;
 use crate::image::{self, Description, MachineKind};
@@ -221,7 +219,9 @@ type Built = Rc<RefCell<BTreeMap<&'static str, (PathBuf, Symbols)>>>;
 
 pub fn suite() -> Suite {
     let built = Built::default();
-    let mut cases = vec![Case::new("images-are-the-same-to-the-byte", same_to_the_byte)];
+    let mut cases = vec![Case::new("images-are-the-same-to-the-byte", |step| {
+        copies::same_to_the_byte(&[PROBE_IMAGE, COMPONENTS], step)
+    })];
     cases.extend(boots().into_iter().map(|expected| {
         let built = Rc::clone(&built);
         Case::new(expected.name, move |step| boot(&expected, &built, step))
@@ -230,6 +230,7 @@ pub fn suite() -> Suite {
     cases.extend(super::linux::cases());
     cases.push(control::case());
     cases.push(web::case());
+    cases.push(Case::new("a-component-is-written-as-the-book-says", copies::follow_the_book));
     Suite { name: "system", about: "booted images do what they should", cases }
 }
 
@@ -281,69 +282,6 @@ fn judge(expected: &Expected, ending: Ending, console: String) -> Outcome {
         None if expected.runs_tests => Outcome::of_runner(true, counts, console),
         None => Outcome::passed(1),
     }
-}
-
-/// Builds an image of a program and one of components in a copy of the checkout at another path, and compares.
-fn same_to_the_byte(step: &mut Step) -> Result<Outcome> {
-    for image in [PROBE_IMAGE, COMPONENTS] {
-        let outcome = is_same_elsewhere(image, step)?;
-        if outcome.failed > 0 {
-            return Ok(outcome);
-        }
-    }
-    Ok(Outcome::passed(2))
-}
-
-fn is_same_elsewhere(image: &str, step: &mut Step) -> Result<Outcome> {
-    let (built, _) = image::build_to_target(&Description::read(&workspace::root().join(image))?)?;
-    let copy = workspace::target().join("tessera/copy of the checkout");
-    copy_sources(&workspace::root(), &copy)?;
-    let output = copy.join("image.elf");
-    // Not by its path: the host suite's build may have put a newer file there since this program was started.
-    let mut build = Command::new("/proc/self/exe");
-    build.env("TESSERA_ROOT", &copy).env("CARGO_TARGET_DIR", copy.join("target"));
-    build.arg("build").arg(copy.join(image)).arg("-o").arg(&output);
-    let finished = command::run(&mut build, step)?;
-    if !finished.succeeded {
-        return Ok(Outcome::failed(format!("{image} cannot be built in a copy of the checkout"), finished.output));
-    }
-    let (first, second) = (fs::read(built).into_diagnostic()?, fs::read(output).into_diagnostic()?);
-    let difference = first.iter().zip(&second).position(|(one, other)| one != other);
-    Ok(match difference {
-        None if first.len() == second.len() => Outcome::passed(1),
-        None => Outcome::failed(format!("one image has {} bytes, the other {}", first.len(), second.len()), ""),
-        Some(at) => Outcome::failed(format!("two builds of {image} differ from byte {at:#x} on"), ""),
-    })
-}
-
-/// Copies what is needed for a build, and leaves out build results and hidden files.
-fn copy_sources(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).into_diagnostic()?;
-    // What an earlier copy holds and the checkout no longer does would be built too.
-    for entry in fs::read_dir(to).into_diagnostic()? {
-        let entry = entry.into_diagnostic()?;
-        let path = entry.path();
-        if entry.file_name() == "target" || from.join(entry.file_name()).exists() {
-            continue;
-        }
-        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.into_diagnostic()?;
-    }
-    for entry in fs::read_dir(from).into_diagnostic()? {
-        let entry = entry.into_diagnostic()?;
-        let name = entry.file_name();
-        if name == "target" || name.as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let (source, copy) = (entry.path(), to.join(&name));
-        let kind = entry.file_type().into_diagnostic()?;
-        if kind.is_dir() {
-            copy_sources(&source, &copy)?;
-        } else if kind.is_file() && fs::read(&copy).ok() != fs::read(&source).ok() {
-            // An unchanged file keeps its time, so that a second run builds nothing anew.
-            fs::copy(&source, &copy).into_diagnostic()?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
