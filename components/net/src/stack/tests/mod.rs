@@ -3,6 +3,7 @@
 mod datagrams;
 mod hostile;
 mod limits;
+mod setup;
 mod streams;
 
 use super::*;
@@ -115,6 +116,11 @@ pub fn given(end: u8) -> Source {
 
 impl World {
     pub fn new(faults: Faults, seed: u64) -> World {
+        World::with(faults, seed, [given(1), given(2)])
+    }
+
+    /// With addresses from elsewhere.
+    pub fn with(faults: Faults, seed: u64, sources: [Source; 2]) -> World {
         let ways: [Arc<Mutex<Direction>>; 2] = [Arc::default(), Arc::default()];
         let mut stacks = [Stack::new(seed.wrapping_mul(77) | 1, 1_000_000), Stack::new(seed | 2, 1_000_000)];
         for (end, stack) in stacks.iter_mut().enumerate() {
@@ -125,7 +131,7 @@ impl World {
                 seed: seed.wrapping_add(end as u64),
             };
             let number = end as u8 + 1;
-            stack.attach(Box::new(plug), &device(number), given(number));
+            stack.attach(Box::new(plug), &device(number), sources[end]);
         }
         let clients = [stacks[0].add_client(LIMITS), stacks[1].add_client(LIMITS)];
         World { stacks, clients, ways, now: 1_000_000 }
