@@ -1,15 +1,22 @@
 //! Starting a container: its root, its first process, its console.
 
+use alloc::boxed::Box;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use tessera_interfaces::{Cap, Network};
 use tessera_rootfs::Image;
-use tessera_rootfs::container::Container;
+use tessera_rootfs::container::{Container, NOTE_MEMBER, ROOT_MEMBER};
 use tessera_runtime::abi::x86_64::Registers;
+use tessera_runtime::archive::Archive;
+use tessera_runtime::component::StartError;
 use tessera_runtime::log;
+use tessera_runtime::object::Vmo;
 
 use crate::errno::{Errno, Result};
 use crate::file::console::LogConsole;
+use crate::file::inet::Inet;
 use crate::file::{Description, OpenFile, Table, open};
 use crate::fs::path::{Mounts, Walk, walk};
 use crate::fs::ram::{Node, Ram, make_device};
@@ -23,8 +30,10 @@ use crate::task::{Context, Credentials, Process, System, Task};
 /// Where programs are looked for if the environment does not say.
 const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What the container's files are made of.
+/// What the container is made of.
 pub struct Setup {
+    /// The network, if the container has one.
+    pub network: Option<Cap<dyn Network>>,
     /// The root image, for as long as the machine runs.
     pub root: Image<'static>,
     /// What is to run, and how.
@@ -76,19 +85,40 @@ fn make_devices(root: &Arc<dyn Inode>, mounts: &Mounts, time: i64) -> Result<()>
     mounts.add(&on, dev)
 }
 
+impl Setup {
+    /// What `tessera run` put into the boot archive.
+    ///
+    /// # Errors
+    /// What is missing or damaged, in words for people.
+    pub fn of(archive: &Vmo, network: Option<Cap<dyn Network>>) -> core::result::Result<Setup, StartError> {
+        let archive = Archive::new(archive).map_err(|error| StartError::new(format!("no boot archive: {error}")))?;
+        // Kept for as long as the machine runs: files are read from it.
+        let archive: &'static Archive = Box::leak(Box::new(archive));
+        let member = |name: &str| {
+            let missing = || format!("the image has no `{name}`: make it by `tessera run CONTAINER`");
+            archive.member(name).map_err(|_| StartError::new(missing()))
+        };
+        let (root, note) = (member(ROOT_MEMBER)?, member(NOTE_MEMBER)?);
+        let root =
+            Image::new(root).map_err(|error| StartError::new(format!("the root file system is damaged: {error}")))?;
+        Ok(Setup { network, root, note: Container::new(note), wall: 0 })
+    }
+}
+
 /// Starts the container's first process. The machine ends with it.
 ///
 /// # Errors
 /// Why it could not be started; what it was is in the log.
 pub fn start(setup: Setup) -> Result<()> {
-    let Setup { root, note, wall } = setup;
+    let Setup { network, root, note, wall } = setup;
+    let inet = network.map(Inet::new).transpose()?;
     let root: Arc<dyn Inode> = Ram::root(1, Some(root), open_device)?;
     let mounts = Arc::new(Mounts::default());
     make_devices(&root, &mounts, wall)?;
     let place = Place::root(root);
     let fs = Arc::new(FsContext::new(place.clone(), mounts.clone()));
     let host_name = if note.host_name().is_empty() { b"tessera".to_vec() } else { note.host_name().to_vec() };
-    let system = System::new(host_name, mounts.clone(), None, wall);
+    let system = System::new(host_name, mounts.clone(), inet, wall);
     devices::mount(&system, &place.inode, &mounts)?;
     let credentials = Arc::new(Credentials::new(note.user(), note.group(), note.more_groups().collect()));
     let number = system.number();

@@ -10,6 +10,15 @@
 
 extern crate alloc;
 
+use alloc::sync::Arc;
+
+use tessera_interfaces::Network;
+use tessera_runtime::component::{self, Route, StartError};
+use tessera_runtime::object::Vmo;
+use tessera_runtime::{exit, thread};
+
+use crate::container::Setup;
+
 pub mod container;
 pub mod errno;
 pub mod file;
@@ -21,6 +30,36 @@ pub mod signal;
 pub mod syscall;
 pub mod task;
 pub mod time;
+
+/// What the component uses.
+pub struct Uses {
+    /// The network that the container's programs reach, and no other.
+    pub network: Route<dyn Network>,
+}
+
+/// The component: one container.
+#[derive(Debug)]
+pub struct Linux;
+
+/// The code with which shells say that a program could not be started.
+const NOT_STARTED: u64 = 126;
+
+impl Linux {
+    /// Starts the container that is in the boot archive. The domain ends with the container's first process, and with its code.
+    ///
+    /// # Errors
+    /// The archive holds no container, or there is no memory for it.
+    pub fn new(context: component::Context, uses: Uses) -> Result<Arc<Linux>, StartError> {
+        let setup = Setup::of(&context.take::<Vmo>("archive")?, Some(uses.network.cap))?;
+        // The thread that loads the first program is given a guest, which is more than the thread that serves is to have.
+        thread::spawn(move || {
+            if container::start(setup).is_err() {
+                exit(NOT_STARTED);
+            }
+        })?;
+        Ok(Arc::new(Linux))
+    }
+}
 
 /// What `uname` says: programs ask for the version of Linux whose calls they may use.
 pub const RELEASE: &str = "6.1.0-tessera";

@@ -30,6 +30,9 @@ program!(main);
 /// The exit code, and the machine's, if the plan cannot be carried out.
 const NO_PLAN: i32 = 120;
 
+/// Pages that the manager keeps for itself when a domain is to have the rest: its heap, and what starting domains takes.
+const KEPT: u64 = 1024;
+
 fn main(start: Start) -> i32 {
     match supervise(start) {
         Ok(()) => 0,
@@ -43,13 +46,15 @@ fn main(start: Start) -> i32 {
 fn supervise(mut start: Start) -> Result<(), Error> {
     let memory: Vmo = start.take("archive")?;
     let archive = Archive::new(&memory)?;
-    let plan = match Plan::decode(archive.member(tessera_plan::MEMBER)?) {
+    let mut plan = match Plan::decode(archive.member(tessera_plan::MEMBER)?) {
         Ok(plan) => plan,
         Err(refusal) => {
             log!("manager: the plan in the boot archive: {refusal}");
             return Err(Error::BadArgument);
         }
     };
+    let pages = own::pool().usage(0)?;
+    plan.share_rest(pages.quota.saturating_sub(pages.used), KEPT);
     let news = Arc::new(Event::create(&own::pool())?);
     let (kernel, endpoint) = Kernel::new(&plan, start, archive, memory, news.clone())?;
     let supervision = Arc::new(Mutex::new(Supervision::new(plan, kernel)));

@@ -12,9 +12,9 @@ pub fn explain(system: &System) -> String {
         let settings = &domain.settings;
         let _ = writeln!(
             text,
-            "\ndomain {}: ring 3, {} KiB of memory, priority {}{}",
+            "\ndomain {}: ring 3, {}, priority {}{}",
             domain.name,
-            settings.memory.pages() * 4,
+            settings.memory,
             settings.priority.0,
             if settings.essential { ", essential" } else { "" }
         );

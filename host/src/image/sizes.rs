@@ -110,6 +110,14 @@ impl Size {
     /// Bytes of a page.
     const PAGE: u64 = 4096;
 
+    /// What the other domains leave: known when the machine starts.
+    pub const REST: Self = Self(tessera_plan::Domain::REST * Self::PAGE);
+
+    /// The amount that must be there when an image is checked.
+    pub fn least(self) -> u64 {
+        if self == Self::REST { 4 << 20 } else { self.0 }
+    }
+
     pub const fn mebibytes(count: u64) -> Self {
         Self(count << 20)
     }
@@ -123,11 +131,24 @@ impl Size {
     }
 }
 
+impl fmt::Display for Size {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::REST {
+            formatter.write_str("the memory that the others leave")
+        } else {
+            write!(formatter, "{} KiB of memory", self.0 >> 10)
+        }
+    }
+}
+
 impl TryFrom<String> for Size {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
         const WANTED: &str = "an amount of memory is a number and a unit, `K`, `M` or `G`, from \"1M\" to \"1024G\"";
+        if text == "rest" {
+            return Ok(Self::REST);
+        }
         let shift = match text.bytes().last() {
             Some(b'K') => 10,
             Some(b'M') => 20,

@@ -12,7 +12,7 @@
 //! allow = ["ports"]              # what of its [needs] it is given, besides log and clock
 //!
 //! [domain.services]              # each key has a default
-//! memory = "8M"                  # what its pool holds
+//! memory = "8M"                  # what its pool holds; "rest": all that the other domains leave (for one domain)
 //! priority = 20                  # 0 to 59, higher first; a server's is not lower than its clients'
 //! processor = { amount = "10ms", period = "100ms" }
 //! processors = [0, 1]            # which it may use

@@ -27,6 +27,8 @@ impl Plan {
     /// Whether every value is in range.
     pub fn check(&self) -> Result<(), Refusal> {
         need(self.domains.len() <= DOMAINS, "the number of domains")?;
+        let rest = self.domains.iter().filter(|domain| domain.pages == Domain::REST).count();
+        need(rest <= 1, "the domains that have the rest of the memory")?;
         let mut names = BTreeSet::new();
         let mut routes = BTreeSet::new();
         for domain in &self.domains {
@@ -179,7 +181,7 @@ mod tests {
     #[test]
     fn every_value_out_of_range_is_refused() {
         type Spoil = fn(&mut Plan);
-        let spoil: [(&str, Spoil); 12] = [
+        let spoil: [(&str, Spoil); 13] = [
             ("a route's domain", |plan| {
                 plan.domains[1].components[0].uses[0].server = Server::Domain { domain: 2, object: 0, route: 1, bit: 0 }
             }),
@@ -190,6 +192,10 @@ mod tests {
             ("a route's number", |plan| plan.domains[1].components[0].uses[1].server = Server::Manager { route: 1 }),
             ("a domain's priority", |plan| plan.domains[0].priority = 60),
             ("a domain's memory", |plan| plan.domains[0].pages = 0),
+            ("the domains that have the rest of the memory", |plan| {
+                plan.domains[0].pages = Domain::REST;
+                plan.domains[1].pages = Domain::REST;
+            }),
             ("a domain's share of processor time", |plan| {
                 plan.domains[0].share = Some(Share { amount: 101, period: 100 })
             }),
@@ -212,6 +218,18 @@ mod tests {
             spoil(&mut plan);
             assert_eq!(Plan::decode(&plan.encode()), Err(Refusal::Value(which)));
         }
+    }
+
+    #[test]
+    fn one_domain_has_what_the_others_leave() {
+        let mut plan = plan();
+        let others: u64 = plan.domains[1..].iter().map(|domain| domain.pages).sum();
+        plan.domains[0].pages = Domain::REST;
+        plan.share_rest(others + 300, 100);
+        assert_eq!(plan.domains[0].pages, 200);
+        plan.domains[0].pages = Domain::REST;
+        plan.share_rest(10, 100);
+        assert_eq!(plan.domains[0].pages, 1, "too little is told when its pool is made, not here");
     }
 
     #[test]

@@ -19,6 +19,11 @@ pub struct Plan {
     pub domains: Vec<Domain>,
 }
 
+impl Domain {
+    /// In place of a number of pages: all that the other domains leave.
+    pub const REST: u64 = (1 << 40) - 1;
+}
+
 /// One protection domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Domain {
@@ -26,7 +31,7 @@ pub struct Domain {
     pub name: String,
     /// The name of its program in the boot archive.
     pub program: String,
-    /// Pages of its pool.
+    /// Pages of its pool, or [`Domain::REST`].
     pub pages: u64,
     /// Its budget's priority.
     pub priority: u8,
@@ -138,6 +143,17 @@ pub const fn badge(object: u16, route: u32) -> u64 {
 impl Plan {
     /// The version of the format.
     pub const VERSION: u32 = 1;
+
+    /// Gives the domain that is to have the rest its pages: what is left of `free` pages when the others have theirs and the
+    /// manager keeps `kept` for itself.
+    pub fn share_rest(&mut self, free: u64, kept: u64) {
+        let others = self.domains.iter().map(|domain| domain.pages).filter(|pages| *pages != Domain::REST);
+        let taken = others.fold(kept, u64::saturating_add);
+        let wanting = self.domains.iter_mut().filter(|domain| domain.pages == Domain::REST);
+        for domain in wanting.take(1) {
+            domain.pages = free.saturating_sub(taken).max(1);
+        }
+    }
 
     /// The plan as bytes.
     pub fn encode(&self) -> Vec<u8> {
