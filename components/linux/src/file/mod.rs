@@ -8,6 +8,7 @@ pub mod console;
 pub mod epoll;
 pub mod event;
 pub mod inet;
+pub mod lock;
 pub mod pipe;
 pub mod regular;
 pub mod signal;
@@ -174,9 +175,27 @@ impl Description {
         self.flags() & open::NON_BLOCKING == 0
     }
 
+    /// Whose locks those of this description are.
+    fn owners(&self) -> [lock::Owner; 2] {
+        let address = core::ptr::from_ref(self).addr();
+        [lock::Owner::Description(address), lock::Owner::Whole(address)]
+    }
+
     /// The file as a concrete type, if it is one.
     pub fn concrete<T: OpenFile>(&self) -> Option<Arc<T>> {
         let any: Arc<dyn Any + Send + Sync> = self.file.clone();
         any.downcast().ok()
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        if lock::is_any()
+            && let Ok(attributes) = self.file.attributes()
+        {
+            for owner in self.owners() {
+                lock::clear_all((attributes.device, attributes.number), owner);
+            }
+        }
     }
 }

@@ -30,6 +30,15 @@ impl OpenFile for InodeFile {
         Some(self.0.clone())
     }
 
+    fn closed_by(&self, process: i32) {
+        // POSIX: closing any descriptor of a file gives up the process's locks on it.
+        if super::lock::is_any()
+            && let Ok(attributes) = self.0.attributes()
+        {
+            super::lock::clear_all((attributes.device, attributes.number), super::lock::Owner::Process(process));
+        }
+    }
+
     fn memory(&self) -> Result<Arc<crate::memory::Memory>> {
         if self.0.attributes()?.kind == Kind::Directory {
             return Err(Errno::ENODEV);

@@ -2,7 +2,9 @@
 
 use alloc::sync::Arc;
 
+use super::lock;
 use crate::errno::{Errno, Result};
+use crate::file::pipe::End;
 use crate::file::regular::InodeFile;
 use crate::file::{Description, OpenFile, open};
 use crate::fs::path::{Walk, access, check, permitted, walk};
@@ -227,6 +229,22 @@ pub fn fcntl(context: &mut Context, descriptor: i32, command: u32, argument: u64
             description.set_flags(argument as u32);
             Ok(0)
         }
+        // F_GETLK, F_SETLK, F_SETLKW, and those of open file descriptions
+        5 | 36 => lock::record(context, &description, lock::Command::Get, command == 36, argument),
+        6 | 37 => lock::record(context, &description, lock::Command::Set, command == 37, argument),
+        7 | 38 => lock::record(context, &description, lock::Command::SetAndWait, command == 38, argument),
+        // F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG: nobody is told by signals here.
+        8 | 10 => Ok(0),
+        9 | 11 => Ok(0),
+        // F_SETPIPE_SZ, F_GETPIPE_SZ
+        1031 => {
+            let end = description.concrete::<End>().ok_or(Errno::EBADF)?;
+            end.set_capacity(usize::try_from(argument).map_err(|_| Errno::EINVAL)?).map(|capacity| capacity as u64)
+        }
+        1032 => Ok(description.concrete::<End>().ok_or(Errno::EBADF)?.capacity() as u64),
+        // F_ADD_SEALS, F_GET_SEALS: files that were not made to be sealed are sealed against more seals.
+        1033 => Err(Errno::EPERM),
+        1034 => Ok(1),
         _ => Err(Errno::EINVAL),
     }
 }

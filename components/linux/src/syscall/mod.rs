@@ -1,10 +1,12 @@
 //! System calls: one file a family, one table by number.
 
+mod attribute;
 mod directory;
 mod file;
 mod futex;
 mod identity;
 mod io;
+mod lock;
 mod memory;
 mod pipe;
 mod poll;

@@ -2,18 +2,25 @@
 
 use alloc::sync::Arc;
 
+use tessera_runtime::sync::OnceLock;
+
 use super::file::install as add;
 use crate::errno::{Errno, Result};
 use crate::file::event::EventFile;
 use crate::file::pipe::Pipe;
+use crate::file::regular::InodeFile;
 use crate::file::signal::SignalFile;
 use crate::file::timer::{State, TimerFile};
 use crate::file::transfer::Bytes;
 use crate::file::{Description, OpenFile, open};
+use crate::fs::ram::Ram;
+use crate::fs::{Creation, Inode, Kind, Owner, Place};
 use crate::signal::Set;
 use crate::task::Context;
 use crate::time::{clock, moment, nanoseconds};
 
+/// `st_dev` of memory files.
+const MEMORY_DEVICE: u64 = 0x17;
 /// Bytes that are moved at a time.
 const PIECE: usize = 32 << 10;
 
@@ -136,6 +143,43 @@ pub fn signalfd4(context: &mut Context, descriptor: i32, mask: u64, size: u64, f
 
 pub fn signalfd(context: &mut Context, descriptor: i32, mask: u64, size: u64) -> Result<u64> {
     signalfd4(context, descriptor, mask, size, 0)
+}
+
+/// The file system that memory files are in, which is mounted nowhere.
+static MEMORY_FILES: OnceLock<Arc<dyn Inode>> = OnceLock::new();
+
+pub fn memfd_create(context: &mut Context, name: u64, flags: u32) -> Result<u64> {
+    const CLOSE_ON_EXEC: u32 = 1;
+    const ALLOW_SEALING: u32 = 2;
+    const NO_EXECUTE: u32 = 8;
+    const EXECUTE: u32 = 16;
+    if flags & !(CLOSE_ON_EXEC | ALLOW_SEALING | NO_EXECUTE | EXECUTE) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let name = context.read_text(name, 250).map_err(|error| match error {
+        Errno::ENAMETOOLONG => Errno::EINVAL,
+        other => other,
+    })?;
+    let root = match MEMORY_FILES.get() {
+        Some(root) => root,
+        None => {
+            let made = Ram::root(MEMORY_DEVICE, None, |_, _, _| Err(Errno::ENXIO))?;
+            MEMORY_FILES.get_or_init(|| made)
+        }
+    };
+    let who = context.credentials();
+    let creation = Creation {
+        kind: Kind::Regular,
+        permissions: if flags & NO_EXECUTE != 0 { 0o666 } else { 0o777 },
+        owner: Owner { uid: who.file_user, gid: who.file_group },
+        names_device: 0,
+        time: context.system.wall_now(),
+    };
+    let inode = root.create_unnamed(&creation)?;
+    let name = [b"memfd:", name.as_slice(), b" (deleted)"].concat();
+    let place = Place { inode: inode.clone(), parent: Some(Place::root(root.clone())), name };
+    let description = Description::new(Arc::new(InodeFile(inode)), Some(Arc::new(place)), open::READ_WRITE);
+    add(context, description, flags & CLOSE_ON_EXEC != 0)
 }
 
 /// Where a transfer reads from or writes to: a place in a file, told to the caller, or the descriptor's own position.

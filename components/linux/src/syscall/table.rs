@@ -1,6 +1,9 @@
 //! The table of system calls by number (x86-64). One line a call: number, name, function, how many arguments it takes.
 
-use super::{directory, file, futex, identity, io, memory, pipe, poll, process, signal, socket, stat, system, time};
+use super::{
+    attribute, directory, file, futex, identity, io, lock, memory, pipe, poll, process, signal, socket, stat, system,
+    time,
+};
 use crate::errno::Result;
 use crate::task::Context;
 
@@ -155,6 +158,7 @@ table! {
     62 "kill" = signal::kill, 2;
     63 "uname" = system::uname, 1;
     72 "fcntl" = file::fcntl, 3;
+    73 "flock" = lock::flock, 2;
     74 "fsync" = file::fsync, 1;
     75 "fdatasync" = file::fsync, 1;
     76 "truncate" = file::truncate, 2;
@@ -236,6 +240,18 @@ table! {
     170 "sethostname" = system::sethostname, 2;
     171 "setdomainname" = system::setdomainname, 2;
     186 "gettid" = process::gettid, 0;
+    188 "setxattr" = attribute::setxattr, 5;
+    189 "lsetxattr" = attribute::lsetxattr, 5;
+    190 "fsetxattr" = attribute::fsetxattr, 5;
+    191 "getxattr" = attribute::getxattr, 4;
+    192 "lgetxattr" = attribute::lgetxattr, 4;
+    193 "fgetxattr" = attribute::fgetxattr, 4;
+    194 "listxattr" = attribute::listxattr, 3;
+    195 "llistxattr" = attribute::llistxattr, 3;
+    196 "flistxattr" = attribute::flistxattr, 3;
+    197 "removexattr" = attribute::removexattr, 2;
+    198 "lremovexattr" = attribute::lremovexattr, 2;
+    199 "fremovexattr" = attribute::fremovexattr, 2;
     200 "tkill" = signal::tkill, 2;
     201 "time" = time::time, 1;
     202 "futex" = futex::futex, 6;
@@ -302,6 +318,7 @@ table! {
     309 "getcpu" = system::getcpu, 2;
     316 "renameat2" = directory::renameat2, 5;
     318 "getrandom" = system::getrandom, 3;
+    319 "memfd_create" = pipe::memfd_create, 2;
     322 "execveat" = process::execveat, 5;
     324 "membarrier" = memory::membarrier, 3;
     325 "mlock2" = memory::mlock2, 3;
@@ -330,7 +347,6 @@ pub const MISSING: &[(u64, &str)] = &[
     (69, "msgsnd"),
     (70, "msgrcv"),
     (71, "msgctl"),
-    (73, "flock"),
     (78, "getdents"),
     (101, "ptrace"),
     (103, "syslog"),
@@ -348,18 +364,6 @@ pub const MISSING: &[(u64, &str)] = &[
     (172, "iopl"),
     (173, "ioperm"),
     (187, "readahead"),
-    (188, "setxattr"),
-    (189, "lsetxattr"),
-    (190, "fsetxattr"),
-    (191, "getxattr"),
-    (192, "lgetxattr"),
-    (193, "fgetxattr"),
-    (194, "listxattr"),
-    (195, "llistxattr"),
-    (196, "flistxattr"),
-    (197, "removexattr"),
-    (198, "lremovexattr"),
-    (199, "fremovexattr"),
     (206, "io_setup"),
     (207, "io_destroy"),
     (208, "io_getevents"),
@@ -401,7 +405,6 @@ pub const MISSING: &[(u64, &str)] = &[
     (314, "sched_setattr"),
     (315, "sched_getattr"),
     (317, "seccomp"),
-    (319, "memfd_create"),
     (321, "bpf"),
     (323, "userfaultfd"),
     (329, "pkey_mprotect"),
