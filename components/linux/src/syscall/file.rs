@@ -264,6 +264,8 @@ pub fn ioctl(context: &mut Context, descriptor: i32, request: u32, argument: u64
             description.set_flags(description.flags() & !open::NON_BLOCKING | flag);
             Ok(0)
         }
+        // FIOASYNC: nobody is told by signals here.
+        0x5452 => context.read_u32(argument).map(|_| 0),
         _ => description.file.clone().control(context, request, argument),
     }
 }
