@@ -7,6 +7,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use tessera_abi::{Delivery, Error, Kind, Tag};
 
@@ -15,7 +16,7 @@ use crate::handle::{Object, Owned, Result, error};
 use crate::object::{Endpoint, Session};
 use crate::raw::MessageOutcome;
 use crate::sync::{Mutex, OnceLock};
-use crate::transport::{Call, Interface, TransportError};
+use crate::transport::{Call, Interface, MAX_SLICE, TransportError};
 use crate::{own, thread};
 
 /// An object behind a badge, whatever its interface.
@@ -46,6 +47,7 @@ pub struct Shared {
     epoch: u64,
     roots: OnceLock<Vec<Option<Arc<dyn Dispatch>>>>,
     table: Mutex<Table>,
+    longest_slice: AtomicUsize,
 }
 
 /// Root objects, by their numbers.
@@ -90,7 +92,8 @@ impl Server {
     /// A server that answers the calls of `endpoint`. `epoch` tells this instance of the domain from those before it.
     pub fn new(endpoint: Endpoint, epoch: u64) -> Server {
         let table = Mutex::new(Table { slots: Vec::new(), free: Vec::new() });
-        let shared = Arc::new(Shared { endpoint, epoch: epoch & EPOCH_BITS, roots: OnceLock::new(), table });
+        let (roots, longest_slice) = (OnceLock::new(), AtomicUsize::new(MAX_SLICE));
+        let shared = Arc::new(Shared { endpoint, epoch: epoch & EPOCH_BITS, roots, table, longest_slice });
         CURRENT.get_or_init(|| shared.clone());
         Server { shared, roots: Vec::new() }
     }
@@ -105,6 +108,12 @@ impl Server {
         if let Some(root) = self.roots.get_mut(index) {
             *root = Some(Arc::new(Served(object)));
         }
+    }
+
+    /// Refuses slices of more than this many bytes (at most [`MAX_SLICE`], which is the limit otherwise). Each thread keeps memory for three
+    /// of the longest that it was sent: a domain's memory must suffice for that.
+    pub fn limit_slices(&mut self, bytes: usize) {
+        self.shared.longest_slice.store(bytes.min(MAX_SLICE), Ordering::Relaxed);
     }
 
     /// A session of root object `index`, for a client on `route`.
@@ -256,6 +265,11 @@ impl Shared {
             self.slot(badge).map(|slot| slot.object)
         };
         object.map(Owner::This).ok_or(TransportError::Revoked)
+    }
+
+    /// The longest slice that is taken, in bytes.
+    pub(crate) fn longest_slice(&self) -> usize {
+        self.longest_slice.load(Ordering::Relaxed)
     }
 
     /// How many objects are handed out.

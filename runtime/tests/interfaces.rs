@@ -114,3 +114,16 @@ fn whatever_a_server_answers_the_client_gets_a_value_or_an_error() {
     drop(object);
     liar.join();
 }
+
+#[test]
+fn a_server_takes_no_longer_slices_than_it_says() {
+    let mut server = Server::new(Endpoint::create(&own::pool()).unwrap(), 3);
+    server.provide::<dyn Shapes>(0, Shaper::new(12));
+    server.limit_slices(1000);
+    let object = Cap::<dyn Shapes>::remote(server.session(0, 1).unwrap());
+    thread::spawn(move || server.run(1)).unwrap();
+    assert_eq!(object.sum(&[1; 1000]), Ok(1000));
+    assert_eq!(object.sum(&[1; 1001]), Err(TransportError::LimitReached.into()));
+    assert_eq!(object.count(&mut [0; 1001], 1), Err(TransportError::LimitReached.into()));
+    assert_eq!(object.sum(&[1; 10]), Ok(10));
+}

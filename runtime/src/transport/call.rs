@@ -1,7 +1,7 @@
 //! The serving side of one call: what arrived, checked as it is taken, and the answer that is put together.
 //!
 //! What arrived is the caller's claim. A shape other than the method's is refused before anything of it is used; leases are copied,
-//! never more than [`MAX_SLICE`] bytes of each. A caller that breaks the rules gets an error and has changed nothing.
+//! never more of each than the server's limit. A caller that breaks the rules gets an error and has changed nothing.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -10,9 +10,7 @@ use core::ops::{Deref, DerefMut};
 
 use tessera_abi::{Handle, Tag};
 
-use super::{
-    Fills, InterfaceError, MAX_SLICE, Plain, REGISTERS, Sink, Source, Transfer, TransportError, decode, encoded,
-};
+use super::{Fills, InterfaceError, Plain, REGISTERS, Sink, Source, Transfer, TransportError, decode, encoded};
 use crate::handle::Owned;
 use crate::message::{Buffer, close_handles};
 use crate::object::{Lease, Session};
@@ -117,11 +115,11 @@ impl<'a> Call<'a> {
     /// Memory for lease `index`, of its length: what it holds is not said.
     fn borrow(&mut self, index: usize) -> Result<Borrowed, TransportError> {
         let lease = self.lease(index)?;
-        let length = usize::try_from(lease.length).ok().filter(|length| *length <= MAX_SLICE);
+        let length = usize::try_from(lease.length).ok().filter(|length| *length <= self.server.longest_slice());
         let length = length.ok_or(TransportError::LimitReached)?;
         let mut memory = self.scratch.get_mut(index).map(core::mem::take).unwrap_or_default();
-        if memory.len() < length {
-            // An allocator that has no more ends the process: what callers can make it allocate is bounded above.
+        if let Some(more) = length.checked_sub(memory.len()) {
+            memory.try_reserve_exact(more).map_err(|_| TransportError::LimitReached)?;
             memory.resize(length, 0);
         }
         Ok(Borrowed { memory, length })
