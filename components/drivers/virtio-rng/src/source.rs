@@ -28,6 +28,11 @@ impl<L: Link> Source<L> {
         Source { link, queue, event, memory }
     }
 
+    /// The device.
+    pub fn link(&self) -> &L {
+        &self.link
+    }
+
     /// Fills `into`, a piece at a time: the device may write less than it was asked for (Virtio 5.4.6.1), but not nothing.
     pub fn fill(&mut self, into: &mut [u8]) -> Result<(), Failure> {
         let mut rest = into;

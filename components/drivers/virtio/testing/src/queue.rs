@@ -65,29 +65,23 @@ impl Device {
     /// The bytes that a chain has for the device.
     pub fn read(&self, chain: &Chain) -> Vec<u8> {
         let mut all = Vec::new();
-        for (address, length) in &chain.readable {
-            // A part may cross pages whose memory the test exposed one by one.
-            for at in 0..u64::from(*length) {
-                let mut byte = [0];
-                self.with(|state| state.read_bytes(address + at, &mut byte));
-                all.extend(byte);
-            }
+        for (address, length) in pieces(&chain.readable) {
+            let mut bytes = vec![0; length];
+            self.with(|state| state.read_bytes(address, &mut bytes));
+            all.extend(bytes);
         }
         all
     }
 
     /// Writes bytes into a chain, as far as it has room; answers how many.
     pub fn write(&self, chain: &Chain, bytes: &[u8]) -> u32 {
-        let mut rest = bytes.iter();
-        let mut written = 0;
-        for (address, length) in &chain.writable {
-            for at in 0..u64::from(*length) {
-                let Some(byte) = rest.next() else { return written };
-                self.with(|state| state.write_bytes(address + at, &[*byte]));
-                written += 1;
-            }
+        let mut rest = bytes;
+        for (address, length) in pieces(&chain.writable) {
+            let (now, later) = rest.split_at(length.min(rest.len()));
+            self.with(|state| now.is_empty() || state.write_bytes(address, now));
+            rest = later;
         }
-        written
+        (bytes.len() - rest.len()) as u32
     }
 
     /// Gives a chain back; answers whether the driver wants an interrupt.
@@ -133,4 +127,18 @@ impl Device {
             state.write_bytes(this.used + 4 + u64::from(this.size) * 8, &index.to_le_bytes())
         });
     }
+}
+
+/// The parts of a chain cut at pages, whose memory the test exposed one by one.
+fn pieces(parts: &[(u64, u32)]) -> Vec<(u64, usize)> {
+    let mut all = Vec::new();
+    for (address, length) in parts {
+        let (mut at, end) = (*address, address + u64::from(*length));
+        while at < end {
+            let next = (at / 4096 + 1) * 4096;
+            all.push((at, (next.min(end) - at) as usize));
+            at = next;
+        }
+    }
+    all
 }
