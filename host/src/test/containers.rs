@@ -22,6 +22,7 @@ const PROBE: &str = "tests/root/image.toml";
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("a-container-finds-its-files-and-what-to-run", handed_over),
+        Case::new("a-container-runs-its-program-and-ends-with-its-code", runs),
         Case::new("a-container-that-was-run-before-is-not-made-again", kept),
     ]
 }
@@ -56,10 +57,45 @@ fn write_root(path: &Path) -> io::Result<(u64, u64, u64)> {
     Ok((files, bytes, sum))
 }
 
+/// A static program for Linux, written by hand: it writes `text` to its standard output and exits with `code`.
+fn program(text: &str, code: u8) -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: usize = 64 + 56;
+    let length = (text.len() as u32).to_le_bytes();
+    let instructions = [
+        // write(1, text, length): rax, rdi, rsi (relative to the next instruction), rdx
+        [0xb8, 1, 0, 0, 0].as_slice(),
+        &[0xbf, 1, 0, 0, 0],
+        &[0x48, 0x8d, 0x35, 19, 0, 0, 0],
+        &[0xba, length[0], length[1], length[2], length[3]],
+        &[0x0f, 0x05],
+        // exit(code)
+        &[0xb8, 60, 0, 0, 0],
+        &[0xbf, code, 0, 0, 0],
+        &[0x0f, 0x05],
+    ]
+    .concat();
+    let size = (HEADERS + instructions.len() + text.len()) as u64;
+    let mut file = vec![0; HEADERS];
+    let mut put = |offset: usize, bytes: &[u8]| file[offset..offset + bytes.len()].copy_from_slice(bytes);
+    // The file's header: 64 bits, little endian, executable, x86-64, the entry, one segment.
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &[2, 0, 62, 0, 1, 0, 0, 0]);
+    put(24, &(BASE + HEADERS as u64).to_le_bytes());
+    put(32, &64u64.to_le_bytes());
+    put(52, &[64, 0, 56, 0, 1, 0]);
+    // The segment: loaded, readable and executable, all of the file.
+    put(64, &[1, 0, 0, 0, 5, 0, 0, 0]);
+    for (offset, value) in [(80, BASE), (88, BASE), (96, size), (104, size), (112, 4096)] {
+        put(offset, &value.to_le_bytes());
+    }
+    [file, instructions, text.as_bytes().to_vec()].concat()
+}
+
 /// Boots the container that `overrides` make of the tar file at `path`, and answers its console.
-fn boot(path: &Path, overrides: &Overrides, machine: MachineKind) -> Result<(Ending, String)> {
+fn boot(path: &Path, overrides: &Overrides, system: &str, machine: MachineKind) -> Result<(Ending, String)> {
     let source = Source::of(&path.display().to_string())?;
-    let container = container::prepare(&source, overrides, &workspace::root().join(PROBE), None)?;
+    let container = container::prepare(&source, overrides, &workspace::root().join(system), None)?;
     let boot = Boot {
         image: container.image,
         machine,
@@ -105,7 +141,7 @@ fn handed_over(step: &mut Step) -> Result<Outcome> {
     ];
     for machine in [MachineKind::Q35, MachineKind::Microvm] {
         step.note("booting");
-        let (ending, console) = boot(&path, &overrides, machine)?;
+        let (ending, console) = boot(&path, &overrides, PROBE, machine)?;
         let mut lines = console.lines();
         if let Some(missing) = expected.iter().find(|part| !lines.any(|line| line.contains(part.as_str()))) {
             return Ok(Outcome::failed(format!("it did not print `{missing}` where that was expected"), console));
@@ -115,6 +151,23 @@ fn handed_over(step: &mut Step) -> Result<Outcome> {
         }
     }
     Ok(Outcome::passed(1))
+}
+
+/// On the system that containers run on: a program that needs nothing else.
+fn runs(step: &mut Step) -> Result<Outcome> {
+    const TEXT: &str = "written by a program of Linux\n";
+    let folder = tempfile::tempdir().into_diagnostic()?;
+    let path = folder.path().join("by-hand");
+    fs::write(&path, program(TEXT, 7)).into_diagnostic()?;
+    step.note("booting");
+    let (ending, console) = boot(&path, &Overrides::default(), container::DESCRIPTION, MachineKind::Q35)?;
+    Ok(if ending != Ending::Guest(7) {
+        Outcome::failed(format!("it ended with {ending}, not with the program's exit code 7"), console)
+    } else if !console.lines().any(|line| line == TEXT.trim_end()) {
+        Outcome::failed("what the program wrote is not on the console", console)
+    } else {
+        Outcome::passed(1)
+    })
 }
 
 /// The second time nothing is unpacked, built or written: the files stay as they are, to the time.
