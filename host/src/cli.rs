@@ -65,7 +65,7 @@ Any machine monitor with the PVH boot protocol takes the file: QEMU (-kernel), F
 
 Example:
   ./tessera build images/hello.toml -o hello.elf && ./tessera run hello.elf")]
-    Build(Build),
+    Build(Box<Build>),
     /// Run the tests that a change must pass, or a part of them
     #[command(after_help = "\
 `./tessera test --list` names the suites. WHAT is a suite, or a part of the names of its cases:
@@ -250,12 +250,14 @@ pub struct Build {
     /// The image.toml, or anything that `run` takes for a container
     #[arg(value_name = "WHAT")]
     pub image: String,
-    /// The description of the system that a container runs on [default: images/container.toml]
-    #[arg(long, value_name = "FILE", hide_short_help = true)]
-    pub system: Option<PathBuf>,
+    #[command(flatten)]
+    pub container: ContainerOptions,
     /// Where the ELF file goes [default: under target/tessera/images]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// A container's command, in place of its image's
+    #[arg(last = true)]
+    pub words: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -100,7 +100,7 @@ fn is_description(path: &Path) -> bool {
 /// Builds an image and says where it is.
 pub fn build(build: &Build) -> Result<u8> {
     if !is_tessera(&build.image) {
-        return launch::build(&Source::of(&build.image)?, build.system.as_ref(), build.output.as_ref());
+        return launch::build(build, &Source::of(&build.image)?);
     }
     let description = Description::read(Path::new(&build.image))?;
     let image = image::build(&description)?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::asker::{Answer, Asker};
 use super::{Container, DESCRIPTION, Overrides, PortMapping, Source, prepare};
 use crate::accelerator;
-use crate::cli::{ContainerOptions, Machine, Run};
+use crate::cli::{Build, ContainerOptions, Machine, Run};
 use crate::devices::{self, Device, Forwarding};
 use crate::guests::Registered;
 use crate::image::{Description, MachineKind, Processors};
@@ -214,11 +214,12 @@ impl Write for Watched {
     }
 }
 
-/// Writes the file to boot to `output`, or says where it is.
-pub fn build(source: &Source, system: Option<&PathBuf>, output: Option<&PathBuf>) -> Result<u8> {
-    let container = prepare(source, &Overrides::default(), &self::system(system), None)?;
+/// Writes the file to boot to where it is wanted, or says where it is.
+pub fn build(build: &Build, source: &Source) -> Result<u8> {
+    let overrides = Overrides::of(&build.container, &build.words);
+    let container = prepare(source, &overrides, &system(build.container.system.as_ref()), None)?;
     let file = std::fs::read(&container.image).into_diagnostic()?;
-    let path = match output {
+    let path = match &build.output {
         Some(path) => {
             crate::image::write(path, &file)?;
             path.clone()

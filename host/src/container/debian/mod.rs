@@ -70,7 +70,7 @@ pub fn stamp() -> Result<Option<String>> {
 /// Puts the root file system together.
 pub fn unpack(names: &[String], step: &mut Step, renew: bool) -> Result<Unpacked> {
     let apt = Apt::new()?;
-    let packages = apt.fetch(names, step, renew)?;
+    let packages = apt.fetch(&with_shell(names), step, renew)?;
     let mut building = Building::new()?;
     for (path, permissions) in DIRECTORIES {
         building.put(path, permissions, Content::Directory(Default::default()))?;
@@ -108,9 +108,30 @@ pub fn unpack(names: &[String], step: &mut Step, renew: bool) -> Result<Unpacked
     Ok(Unpacked { building, settings })
 }
 
+/// A shell comes along, unless one is named: packages may use the system's without saying so (Debian Policy, 3.8), and C
+/// programs do through `system` and `popen`. Other essential packages are as large as most programs: whoever needs them
+/// names them.
+fn with_shell(names: &[String]) -> Vec<String> {
+    const SHELL: &str = "dash";
+    let is_shell = |name: &String| {
+        let name = name.split('=').next().unwrap_or_default();
+        matches!(name, SHELL | "busybox" | "busybox-static")
+    };
+    let shell = (!names.iter().any(is_shell)).then(|| SHELL.to_owned());
+    names.iter().cloned().chain(shell).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_comes_along_unless_one_is_named() {
+        let names = |text: &str| with_shell(&names(text).unwrap()).join(" ");
+        assert_eq!(names("nginx-light"), "nginx-light dash");
+        assert_eq!(names("busybox-static"), "busybox-static");
+        assert_eq!(names("curl,dash=0.5"), "curl dash=0.5");
+    }
 
     #[test]
     fn names_of_packages_are_checked_before_apt_sees_them() {
