@@ -270,13 +270,17 @@ impl Stack {
                     return Ok(0);
                 }
                 let socket = connection.socket();
+                // The peer is told of a wider window when it has at least doubled.
+                let narrow = socket.recv_queue() >= socket.recv_capacity() / 2;
                 let received = if keep { socket.peek_slice(into) } else { socket.recv_slice(into) };
                 match received {
                     Ok(0) => Err(NetworkError::WouldBlock),
                     Ok(length) => {
                         connection.told = connection.look().recv_queue();
-                        // There may be a wider window to tell the peer of.
-                        self.schedule(id);
+                        let ended = !connection.mapped;
+                        if narrow || ended {
+                            self.schedule(id);
+                        }
                         self.publish(id, false);
                         Ok(length as u64)
                     }
