@@ -14,12 +14,17 @@ use crate::memory::{Mm, PAGE, Protection};
 use crate::task::process::{Life, UNLIMITED};
 use crate::task::{Process, System, Task};
 
+/// What a file shows of a process, or of one of its threads.
+pub type Content = fn(&System, &Arc<Process>, Option<i32>) -> Result<Vec<u8>>;
+/// What writing to it changes.
+pub type Change = fn(&System, &Arc<Process>, Option<i32>, &[u8]) -> Result<()>;
+
 /// A file of a process.
 pub struct File {
     pub name: &'static str,
     pub permissions: u32,
-    pub content: fn(&System, &Arc<Process>, Option<i32>) -> Result<Vec<u8>>,
-    pub write: Option<fn(&System, &Arc<Process>, Option<i32>, &[u8]) -> Result<()>>,
+    pub content: Content,
+    pub write: Option<Change>,
 }
 
 /// A link to a place.
@@ -165,10 +170,10 @@ fn status(system: &System, process: &Arc<Process>, thread: Option<i32>) -> Resul
     let _ = write!(text, "Name:\t{}\nUmask:\t", String::from_utf8_lossy(&name));
     let umask = process.resources.lock().fs.clone().map_or(0o22, |fs| fs.mask());
     let _ =
-        write!(text, "{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{number}\n", process.number);
-    let _ = write!(text, "PPid:\t{}\nTracerPid:\t0\n", process.parent_number());
-    let _ = write!(text, "Uid:\t{}\t{}\t{}\t{}\n", who.user, who.effective_user, who.saved_user, who.file_user);
-    let _ = write!(text, "Gid:\t{}\t{}\t{}\t{}\n", who.group, who.effective_group, who.saved_group, who.file_group);
+        writeln!(text, "{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{number}", process.number);
+    let _ = writeln!(text, "PPid:\t{}\nTracerPid:\t0", process.parent_number());
+    let _ = writeln!(text, "Uid:\t{}\t{}\t{}\t{}", who.user, who.effective_user, who.saved_user, who.file_user);
+    let _ = writeln!(text, "Gid:\t{}\t{}\t{}\t{}", who.group, who.effective_group, who.saved_group, who.file_group);
     let _ = write!(text, "FDSize:\t{slots}\nGroups:\t");
     for group in &who.groups {
         let _ = write!(text, "{group} ");
@@ -195,15 +200,15 @@ fn status(system: &System, process: &Arc<Process>, thread: Option<i32>) -> Resul
         "Threads:\t{threads}\nSigQ:\t0/{}\n",
         process.limit(crate::task::process::limit::PENDING_SIGNALS).0
     );
-    let _ = write!(text, "SigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\nSigBlk:\t{mask:016x}\n");
-    let _ = write!(text, "SigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n");
+    let _ = writeln!(text, "SigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\nSigBlk:\t{mask:016x}");
+    let _ = writeln!(text, "SigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}");
     let _ = write!(
         text,
         "CapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}\n",
         who.inheritable, who.permitted, who.effective
     );
-    let _ = write!(text, "CapBnd:\t{:016x}\nCapAmb:\t{:016x}\n", who.bounding, who.ambient);
-    let _ = write!(text, "NoNewPrivs:\t{}\nSeccomp:\t0\n", u32::from(who.no_new_privileges));
+    let _ = writeln!(text, "CapBnd:\t{:016x}\nCapAmb:\t{:016x}", who.bounding, who.ambient);
+    let _ = writeln!(text, "NoNewPrivs:\t{}\nSeccomp:\t0", u32::from(who.no_new_privileges));
     let all = (1_u64 << tessera_runtime::object::processors().min(63)) - 1;
     let last = tessera_runtime::object::processors().saturating_sub(1);
     let _ = write!(
