@@ -56,7 +56,7 @@ impl Peer {
         const SECOND: u64 = 1_000_000_000;
         let mut frame = [0; 2048];
         let broken = |_| String::from("the driver broke the rules");
-        while !self.client.send(&request(mac), Offload::default()).map_err(broken)? {
+        if !self.client.send(&request(mac), Offload::default()).map_err(broken)? {
             return Err(String::from("no room"));
         }
         if self.client.publish() {
