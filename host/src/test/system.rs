@@ -31,6 +31,8 @@ struct Expected {
     engine: Engine,
     /// Appended to the first process's arguments.
     words: &'static [&'static str],
+    /// QEMU's arguments for devices that no image asks for.
+    devices: &'static [&'static str],
     seconds: u64,
     ending: Ending,
     /// Each is part of a line, in this order.
@@ -48,6 +50,7 @@ const HELLO: Expected = Expected {
     memory: "64M",
     engine: Engine::Tcg,
     words: &[],
+    devices: &[],
     seconds: 30,
     ending: Ending::Guest(0),
     lines: &[GREETING],
@@ -57,6 +60,9 @@ const HELLO: Expected = Expected {
 /// All tests that run inside the machine.
 const TESTS: Expected =
     Expected { image: "images/test.toml", memory: "256M", seconds: 150, lines: &[], runs_tests: true, ..HELLO };
+
+/// The same with a device that moves memory and sends messages.
+const WITH_EDU: Expected = Expected { words: &["edu=1"], devices: &["-device", "edu"], ..TESTS };
 
 /// The smallest image of components.
 const COMPONENTS: &str = "images/echo.toml";
@@ -124,8 +130,8 @@ fn boots() -> Vec<Expected> {
             lines: &[GREETING, "argument: first", "argument: second=2"],
             ..HELLO
         },
-        Expected { name: "tests-on-1-processor", ..TESTS },
-        Expected { name: "tests-on-4-processors", processors: 4, ..TESTS },
+        Expected { name: "tests-on-1-processor", ..WITH_EDU },
+        Expected { name: "tests-on-4-processors", processors: 4, ..WITH_EDU },
         Expected { name: "tests-on-2-processors-of-microvm", processors: 2, machine: Microvm, ..TESTS },
         Expected {
             name: "one-component-calls-another-in-its-own-domain",
@@ -243,6 +249,8 @@ fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> 
         }
     };
     step.note("booting");
+    let mut devices = devices::arguments(expected.machine, description.name(), &description.devices()?, &[])?;
+    devices.extend(expected.devices.iter().map(|argument| (*argument).to_owned()));
     let boot = Boot {
         image,
         machine: expected.machine,
@@ -251,7 +259,7 @@ fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> 
         engine: expected.engine,
         limit: Some(Duration::from_secs(expected.seconds)),
         words: expected.words.iter().map(|word| (*word).to_owned()).collect(),
-        devices: devices::arguments(expected.machine, description.name(), &description.devices()?, &[])?,
+        devices,
         keys_go_to_the_guest: false,
     };
     let mut console = Vec::new();

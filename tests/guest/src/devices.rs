@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use tessera_runtime::abi::PAGE;
-use tessera_runtime::object::{Access, Dma, Endpoint, Event, Interrupt, MessageInterrupt, Mmio, Progress, Vmo};
+use tessera_runtime::object::{Access, Dma, Endpoint, Event, Interrupt, IoPort, MessageInterrupt, Mmio, Progress, Vmo};
 use tessera_runtime::{Error, Mapping, Object, Program, Rights, Start, own};
 
 use crate::context::{Context, event, pool, within};
@@ -25,16 +25,19 @@ pub struct Devices {
     interrupts: Interrupt,
     devices: Mmio,
     dma: Dma,
+    ports: IoPort,
 }
 
 impl Devices {
     pub fn take(start: &mut Start) -> Result<Devices, Error> {
-        Ok(Devices { interrupts: start.take("interrupts")?, devices: start.take("devices")?, dma: start.take("dma")? })
+        let (interrupts, devices) = (start.take("interrupts")?, start.take("devices")?);
+        Ok(Devices { interrupts, devices, dma: start.take("dma")?, ports: start.take("ports")? })
     }
 
     pub fn lend<'a>(&self, program: Program<'a>) -> Result<Program<'a>, Error> {
-        let (interrupts, devices) = (self.interrupts.try_clone()?, self.devices.try_clone()?);
-        Ok(program.handle("interrupts", interrupts).handle("devices", devices).handle("dma", self.dma.try_clone()?))
+        let program = program.handle("interrupts", self.interrupts.try_clone()?);
+        let program = program.handle("devices", self.devices.try_clone()?);
+        Ok(program.handle("dma", self.dma.try_clone()?).handle("ports", self.ports.try_clone()?))
     }
 }
 

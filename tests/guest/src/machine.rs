@@ -72,6 +72,12 @@ pub fn write(address: u64, value: u8) {
     unsafe { (address as *mut u8).write_volatile(value) };
 }
 
+/// Reads a device's register.
+pub fn read_32(address: u64) -> u32 {
+    // SAFETY: the test mapped a device there.
+    unsafe { (address as *const u32).read_volatile() }
+}
+
 /// Writes a device's register.
 pub fn write_32(address: u64, value: u32) {
     // SAFETY: the test mapped a device there.

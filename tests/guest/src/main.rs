@@ -14,6 +14,7 @@ mod calls;
 mod context;
 mod deaths;
 mod devices;
+mod edu;
 mod events;
 mod faults;
 mod garbage;
@@ -63,6 +64,7 @@ const TESTS: &[&[Test]] = &[
     budgets::TESTS,
     seals::TESTS,
     devices::TESTS,
+    edu::TESTS,
     heap::TESTS,
     processes::TESTS,
     interfaces::TESTS,
@@ -80,6 +82,7 @@ const ROLES: &[&[Role]] = &[
     faults::ROLES,
     deaths::ROLES,
     devices::ROLES,
+    edu::ROLES,
     interfaces::ROLES,
     soak::ROLES,
 ];

@@ -11,6 +11,7 @@ use tessera_runtime::{Object, Program, Start, log, log_part, own};
 
 use crate::context::{now, sleep, within};
 use crate::devices::{self, Devices};
+use crate::edu;
 use crate::{TESTS, Test};
 
 /// Pages of a test's pool.
@@ -44,7 +45,10 @@ pub fn run(mut start: Start) -> i32 {
         filters.peek().is_none() || filters.any(|filter| name.contains(filter))
     };
     let (mut passed, mut failed) = (0, 0);
-    for test in TESTS.iter().copied().flatten().filter(|(name, _)| chosen(name)) {
+    // The device of these tests is not in every machine.
+    let has_edu = start.argument("edu").is_some();
+    let possible = |name: &str| has_edu || edu::TESTS.iter().all(|(test, _)| *test != name);
+    for test in TESTS.iter().copied().flatten().filter(|(name, _)| chosen(name) && possible(name)) {
         log_part!("test {} ...", test.0);
         match one(test, file, &authority) {
             Ok(milliseconds) => {
@@ -94,7 +98,7 @@ fn watch(test: &Test, file: &[u8], authority: &Authority, pool: &Pool) -> Result
     let program = Program::new("tests", file, pool, &budget).standard().map_err(said("cannot lend the log"))?;
     let archive = authority.archive.try_clone().map_err(said("cannot lend the archive"))?;
     let mut program = program.handle("archive", archive);
-    if devices::TESTS.iter().any(|(name, _)| *name == test.0) {
+    if devices::TESTS.iter().chain(edu::TESTS).any(|(name, _)| *name == test.0) {
         program = authority.devices.lend(program).map_err(said("cannot lend the devices"))?;
     }
     let child = program.argument(&format!("test={}", test.0)).start().map_err(said("cannot start it"))?;

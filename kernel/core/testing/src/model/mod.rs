@@ -131,6 +131,9 @@ struct Model {
     next_message: u64,
     /// Something was told to a thread that ended before it could be seen: from here on nothing can be known.
     lost: bool,
+    /// Endpoints that ended, and those of sessions that were closed, since the last look.
+    ended: BTreeSet<Place>,
+    closed: BTreeSet<Place>,
 }
 
 impl Model {
@@ -296,6 +299,11 @@ impl Model {
         while let Some(place) = self.things.keys().copied().find(|place| self.is_over(*place)) {
             self.end(place);
         }
+        // The handles of a process are closed in an order that is nobody's business: whether a receiver hears of a session first,
+        // or of the end of the endpoint.
+        self.lost |= self.ended.intersection(&self.closed).next().is_some();
+        self.ended.clear();
+        self.closed.clear();
     }
 
     fn is_over(&self, place: Place) -> bool {
@@ -322,6 +330,7 @@ impl Model {
             Body::Thread(thread) if !thread.ended => return self.end_thread(place),
             Body::Endpoint { callers, receivers, closed, event, .. } => {
                 let (callers, receivers, closed) = (callers.clone(), receivers.clone(), std::mem::take(closed));
+                self.ended.insert(place);
                 if let Some((event, _)) = *event {
                     self.unbind(event);
                 }

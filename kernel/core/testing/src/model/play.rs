@@ -161,6 +161,9 @@ impl Game {
             }
         }
         self.model.collect();
+        if self.model.lost {
+            return;
+        }
         self.system.settle();
         self.system.machine.bury_all();
         self.system.settle();

@@ -286,6 +286,7 @@ impl Model {
         };
         *told = true;
         let endpoint = *endpoint;
+        self.closed.insert(endpoint);
         let Some(Thing { body: Body::Endpoint { closed, .. }, .. }) = self.things.get_mut(&endpoint) else {
             return false;
         };
@@ -397,10 +398,22 @@ impl Model {
         }
     }
 
-    /// The handles of an answer that cannot be taken go; what that ends, ends before anything else is received.
+    /// The handles of an answer that cannot be taken go. A session is closed before anything else is received; how far the end of
+    /// larger things has come by then, nobody can know.
     fn discard(&mut self, caps: Vec<Cap>) {
+        let large = |model: &Model| {
+            let is_large = |thing: &&Thing| match &thing.body {
+                Body::Process { ended, .. } => !ended,
+                Body::Thread(thread) => !thread.ended,
+                Body::Session { .. } => false,
+                _ => true,
+            };
+            model.things.values().filter(is_large).count()
+        };
+        let before = large(self);
         caps.into_iter().for_each(|cap| self.remove(cap));
         self.collect();
+        self.lost |= large(self) != before;
     }
 
     /// Answers the held call.
