@@ -3,7 +3,7 @@
 //!
 //! Each either does all of what `call.rs` would do, or finds out before it has changed anything that it cannot and answers
 //! nothing; else it answers what the processor goes on with.
-//! `tests/fast.rs` holds both against each other.
+//! `tests/calls.rs` holds both against each other.
 
 use crate::{
     Activation, Entered, Hardware, Machine,
