@@ -8,7 +8,7 @@ use tessera_runtime::object::Event;
 use tessera_runtime::sync::Mutex;
 use tessera_runtime::{log, own};
 use tessera_virtio::device_type::BLOCK;
-use tessera_virtio_driver::{AttachError, Attached, Link};
+use tessera_virtio_driver::{AttachError, Attached, Link, end_with_bus};
 
 use crate::engine::INTERRUPT;
 use crate::request::SECTOR;
@@ -42,6 +42,7 @@ fn open(device: &Cap<dyn Device>) -> Result<Engine<Attached>, AttachError> {
 impl VirtioBlk {
     /// Starts the device.
     pub fn new(_context: Context, uses: Uses) -> Result<Arc<VirtioBlk>, StartError> {
+        end_with_bus(&uses.device)?;
         Ok(Arc::new(VirtioBlk::open(uses.device.cap)?))
     }
 

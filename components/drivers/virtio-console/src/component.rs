@@ -10,7 +10,7 @@ use tessera_runtime::sync::Mutex;
 use tessera_runtime::{log, own, thread};
 use tessera_virtio::Misbehaved;
 use tessera_virtio::device_type::CONSOLE;
-use tessera_virtio_driver::{AttachError, Attached, Link};
+use tessera_virtio_driver::{AttachError, Attached, Link, end_with_bus};
 
 use crate::{FEATURES, Port};
 
@@ -65,6 +65,7 @@ impl State {
 impl VirtioConsole {
     /// Starts the device.
     pub fn new(_context: Context, uses: Uses) -> Result<Arc<VirtioConsole>, StartError> {
+        end_with_bus(&uses.device)?;
         Ok(Arc::new(VirtioConsole::open(&uses.device.cap)?))
     }
 

@@ -14,9 +14,9 @@ use core::fmt;
 
 use tessera_interfaces::{Cap, Device, DeviceError, Width};
 use tessera_runtime::abi::PAGE;
-use tessera_runtime::component::StartError as ComponentError;
+use tessera_runtime::component::{Route, StartError as ComponentError};
 use tessera_runtime::object::{Access, Dma, Event, Interrupt, Vmo};
-use tessera_runtime::{Mapping, Registers, Window, own};
+use tessera_runtime::{Mapping, Registers, Window, exit, log, own, thread};
 use tessera_virtio::{
     Configuration, Configured, DmaMemory, Layout, Mmio, Pci, Place, StartError, Transport, parse, pci_device_type,
     start,
@@ -85,6 +85,21 @@ pub struct Attached {
     interrupt: Interrupt,
     /// Whether the interrupt is a line, which is masked until it is acknowledged.
     is_line: bool,
+}
+
+/// Ends this process when the bus was started anew: it has then stopped the device, and only a driver that begins anew with it
+/// is of use. The manager starts that. Does nothing where the bus is in the same domain, or never restarts.
+pub fn end_with_bus(device: &Route<dyn Device>) -> Result<(), AttachError> {
+    let restarted = device.restarted.clone();
+    if restarted.event_and_bit().is_some() {
+        thread::spawn(move || {
+            if restarted.wait(None).is_ok() {
+                log!("the bus was started anew, and so must this driver be");
+                exit(1);
+            }
+        })?;
+    }
+    Ok(())
 }
 
 /// A device's configuration space, through its bus. What cannot be read reads as all ones.

@@ -10,7 +10,7 @@ use tessera_runtime::sync::Mutex;
 use tessera_runtime::thread::JoinHandle;
 use tessera_runtime::{Mapping, log, own, thread};
 use tessera_virtio::device_type::NETWORK;
-use tessera_virtio_driver::{AttachError, Attached, Link};
+use tessera_virtio_driver::{AttachError, Attached, Link, end_with_bus};
 
 use crate::{Card, FEATURES, Pump};
 
@@ -43,6 +43,7 @@ struct Attachment {
 impl VirtioNet {
     /// Looks at the card. It is started when somebody attaches.
     pub fn new(_context: Context, uses: Uses) -> Result<Arc<VirtioNet>, StartError> {
+        end_with_bus(&uses.device)?;
         Ok(Arc::new(VirtioNet::open(uses.device.cap)?))
     }
 

@@ -19,7 +19,7 @@ use tessera_runtime::sync::Mutex;
 use tessera_runtime::{log, own};
 use tessera_virtio::device_type::ENTROPY;
 use tessera_virtio::{PAGE, feature};
-use tessera_virtio_driver::{AttachError, Attached};
+use tessera_virtio_driver::{AttachError, Attached, end_with_bus};
 
 pub use source::{Failure, INTERRUPT, Source};
 
@@ -51,6 +51,7 @@ fn open(device: &Cap<dyn Device>) -> Result<Source<Attached>, AttachError> {
 impl VirtioRng {
     /// Starts the device.
     pub fn new(_context: Context, uses: Uses) -> Result<Arc<VirtioRng>, StartError> {
+        end_with_bus(&uses.device)?;
         Ok(Arc::new(VirtioRng::open(uses.device.cap)?))
     }
 

@@ -1,4 +1,4 @@
-//! Tests a disk from inside an image: threads write and read back what they wrote, while the driver is killed again and again.
+//! Tests a disk from inside an image: threads write and read back what they wrote, while the driver is killed again and again, and then the bus.
 //!
 //! Its last line is `N passed, N failed`, and its exit code says the same.
 #![no_std]
@@ -142,6 +142,23 @@ fn work(block: &dyn Block, number: u64, stop: &AtomicBool, done: &AtomicU64) -> 
     Ok(())
 }
 
+/// Kills the bus: it stops the disk, whose driver then begins anew too.
+fn kill_the_bus(uses: &Uses, done: &AtomicU64) -> Result<(), String> {
+    for _ in 0..5 {
+        let starts = report(uses, DRIVER)?.starts;
+        uses.supervisor.cap.kill(BUS).map_err(|error| format!("cannot kill the bus: {error:?}"))?;
+        wait_for_start(uses, starts + 1)?;
+        let (before, end) = (done.load(Ordering::Relaxed), now() + PATIENCE);
+        while done.load(Ordering::Relaxed) < before + 10 {
+            if now() > end {
+                return Err(String::from("nothing is done after the bus was killed"));
+            }
+            pause(100_000);
+        }
+    }
+    Ok(())
+}
+
 fn run(uses: &Uses, kills: u32) -> Result<u64, String> {
     let block = Arc::new(Retried::new(uses.block.cap.clone()));
     let geometry = block.geometry().map_err(|error| format!("no geometry: {error:?}"))?;
@@ -174,6 +191,7 @@ fn run(uses: &Uses, kills: u32) -> Result<u64, String> {
         }
         Ok(())
     });
+    let outcome = outcome.and_then(|()| kill_the_bus(uses, &done));
     stop.store(true, Ordering::Relaxed);
     for worker in workers {
         worker.map_err(|error| format!("{error}"))?.join()?;
