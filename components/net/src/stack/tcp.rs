@@ -352,22 +352,28 @@ impl Stack {
     fn end_listener(&mut self, id: Id) {
         let Some(entry) = self.sockets.get_mut(id) else { return };
         let Kind::Listener(listener) = core::mem::replace(&mut entry.kind, Kind::Idle) else { return };
-        let own = |(id_, entry): (Id, &mut Entry)| match &mut entry.kind {
-            Kind::Connection(connection) if connection.listener == Some(id) => Some(id_),
-            _ => None,
-        };
         let mut ends: alloc::vec::Vec<Id> = listener.ready.into();
         if listener.begun > 0 {
-            ends = self.sockets.iter_mut().filter_map(own).collect();
+            let begun = self.sockets.iter_mut().filter_map(|(begun, entry)| match &entry.kind {
+                Kind::Connection(connection) if connection.listener == Some(id) && !connection.established => {
+                    Some(begun)
+                }
+                _ => None,
+            });
+            ends.extend(begun);
         }
         for id in ends {
-            if let Some(entry) = self.sockets.get_mut(id)
-                && let Kind::Connection(connection) = &mut entry.kind
-            {
-                entry.orphan = true;
-                connection.listener = None;
-                connection.socket().abort();
-                self.schedule(id);
+            match self.sockets.get_mut(id) {
+                Some(entry) if matches!(entry.kind, Kind::Connection(_)) => {
+                    entry.orphan = true;
+                    if let Kind::Connection(connection) = &mut entry.kind {
+                        connection.listener = None;
+                        connection.socket().abort();
+                    }
+                    self.schedule(id);
+                }
+                // It was over before anybody accepted it.
+                _ => self.free(id),
             }
         }
     }

@@ -10,7 +10,7 @@ use super::*;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec;
-use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::phy::{Checksum, ChecksumCapabilities};
 use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 use std::sync::Mutex;
 
@@ -34,6 +34,18 @@ struct Plug {
     outgoing: Arc<Mutex<Direction>>,
     faults: Faults,
     seed: u64,
+    /// It fills in checksums that it is left.
+    computes: bool,
+}
+
+/// The Internet checksum, RFC 1071.
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u64 =
+        bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u64::from(*low))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
 }
 
 impl Plug {
@@ -55,8 +67,13 @@ impl Port for Plug {
     }
 
     fn send(&mut self, frame: &[u8], offload: Offload) -> bool {
-        assert_eq!(offload, Offload::default());
         let mut frame = frame.to_vec();
+        assert_eq!(offload.checksum.is_some(), self.computes && frame[12..14] == [8, 0] && frame[23] != 1);
+        if let Some((start, place)) = offload.checksum {
+            let (start, place) = (usize::from(start), usize::from(place));
+            let sum = checksum(&frame[start..]);
+            frame[start + place..start + place + 2].copy_from_slice(&sum.to_be_bytes());
+        }
         if self.chance(self.faults.lost) {
             return true;
         }
@@ -116,11 +133,11 @@ pub fn given(end: u8) -> Source {
 
 impl World {
     pub fn new(faults: Faults, seed: u64) -> World {
-        World::with(faults, seed, [given(1), given(2)])
+        World::with(faults, seed, [given(1), given(2)], Checksum::Both)
     }
 
-    /// With addresses from elsewhere.
-    pub fn with(faults: Faults, seed: u64, sources: [Source; 2]) -> World {
+    /// With addresses from elsewhere, and devices that leave so much of checksums to the stack.
+    pub fn with(faults: Faults, seed: u64, sources: [Source; 2], offload: Checksum) -> World {
         let ways: [Arc<Mutex<Direction>>; 2] = [Arc::default(), Arc::default()];
         let mut stacks = [Stack::new(seed.wrapping_mul(77) | 1, 1_000_000), Stack::new(seed | 2, 1_000_000)];
         for (end, stack) in stacks.iter_mut().enumerate() {
@@ -129,9 +146,12 @@ impl World {
                 outgoing: ways[end].clone(),
                 faults,
                 seed: seed.wrapping_add(end as u64),
+                computes: !offload.tx(),
             };
-            let number = end as u8 + 1;
-            stack.attach(Box::new(plug), &device(number), sources[end]);
+            let mut device = device(end as u8 + 1);
+            device.checksums.tcp = offload;
+            device.checksums.udp = offload;
+            stack.attach(Box::new(plug), &device, sources[end]);
         }
         let clients = [stacks[0].add_client(LIMITS), stacks[1].add_client(LIMITS)];
         World { stacks, clients, ways, now: 1_000_000 }
