@@ -86,11 +86,11 @@ fn make_devices(root: &Arc<dyn Inode>, mounts: &Mounts, time: i64) -> Result<()>
 }
 
 impl Setup {
-    /// What `tessera run` put into the boot archive.
+    /// What `tessera run` put into the boot archive, without a network and in 1970.
     ///
     /// # Errors
     /// What is missing or damaged, in words for people.
-    pub fn of(archive: &Vmo, network: Option<Cap<dyn Network>>) -> core::result::Result<Setup, StartError> {
+    pub fn of(archive: &Vmo) -> core::result::Result<Setup, StartError> {
         let archive = Archive::new(archive).map_err(|error| StartError::new(format!("no boot archive: {error}")))?;
         // Kept for as long as the machine runs: files are read from it.
         let archive: &'static Archive = Box::leak(Box::new(archive));
@@ -101,7 +101,7 @@ impl Setup {
         let (root, note) = (member(ROOT_MEMBER)?, member(NOTE_MEMBER)?);
         let root =
             Image::new(root).map_err(|error| StartError::new(format!("the root file system is damaged: {error}")))?;
-        Ok(Setup { network, root, note: Container::new(note), wall: 0 })
+        Ok(Setup { network: None, root, note: Container::new(note), wall: 0 })
     }
 }
 

@@ -12,10 +12,10 @@ extern crate alloc;
 
 use alloc::sync::Arc;
 
-use tessera_interfaces::Network;
+use tessera_interfaces::{Network, WallClock};
 use tessera_runtime::component::{self, Route, StartError};
 use tessera_runtime::object::Vmo;
-use tessera_runtime::{exit, thread};
+use tessera_runtime::{exit, own, thread};
 
 use crate::container::Setup;
 
@@ -35,6 +35,8 @@ pub mod time;
 pub struct Uses {
     /// The network that the container's programs reach, and no other.
     pub network: Route<dyn Network>,
+    /// The time of day.
+    pub clock: Route<dyn WallClock>,
 }
 
 /// The component: one container.
@@ -50,7 +52,11 @@ impl Linux {
     /// # Errors
     /// The archive holds no container, or there is no memory for it.
     pub fn new(context: component::Context, uses: Uses) -> Result<Arc<Linux>, StartError> {
-        let setup = Setup::of(&context.take::<Vmo>("archive")?, Some(uses.network.cap))?;
+        // Without a date the container starts in 1970, as a machine without a clock does.
+        let date = uses.clock.cap.now().unwrap_or(0);
+        let boot = date.saturating_sub(own::clock().now().unwrap_or(0));
+        let network = Some(uses.network.cap);
+        let setup = Setup { network, wall: boot as i64, ..Setup::of(&context.take::<Vmo>("archive")?)? };
         // The thread that loads the first program is given a guest, which is more than the thread that serves is to have.
         thread::spawn(move || {
             if container::start(setup).is_err() {

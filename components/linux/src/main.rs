@@ -14,7 +14,7 @@ program!(main);
 const NOT_STARTED: i32 = 126;
 
 fn main(mut start: Start) -> i32 {
-    let setup = start.take::<Vmo>("archive").map_err(Into::into).and_then(|archive| Setup::of(&archive, None));
+    let setup = start.take::<Vmo>("archive").map_err(Into::into).and_then(|archive| Setup::of(&archive));
     let outcome = setup.and_then(|setup| container::start(setup).map_err(|error| StartError::new(error.name())));
     match outcome {
         Ok(()) => container::rest(),
