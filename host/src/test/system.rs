@@ -155,6 +155,12 @@ fn boots() -> Vec<Expected> {
         },
         Expected { name: "a-disk-goes-on-while-its-driver-is-killed", ..DISK },
         Expected {
+            name: "a-disk-on-mmio-goes-on-while-its-driver-is-killed",
+            image: "images/disk-microvm.toml",
+            machine: Microvm,
+            ..DISK
+        },
+        Expected {
             name: "a-panic-of-the-kernel-is-reported",
             words: &["crash=panic"],
             ending: Ending::Crash,

@@ -31,9 +31,8 @@ pub struct Uses {
 #[derive(Debug)]
 pub struct DiskTester;
 
-/// The driver's domain, and its bus's.
+/// The driver's domain.
 const DRIVER: &str = "virtio-blk";
-const BUS: &str = "pci";
 /// How long something may take, in nanoseconds.
 const PATIENCE: u64 = 30_000_000_000;
 /// Threads, each with blocks of its own.
@@ -45,8 +44,9 @@ impl DiskTester {
     /// Constructs it; the tests run in a thread.
     pub fn new(context: Context, uses: Uses) -> Result<Arc<DiskTester>, StartError> {
         let kills = context.parsed("kills", 100)?;
+        let bus = String::from(context.argument("bus").unwrap_or("pci"));
         thread::spawn(move || {
-            let outcome = run(&uses, kills);
+            let outcome = run(&uses, &bus, kills);
             match &outcome {
                 Ok(done) => {
                     log!("test the-disk-goes-on-while-its-driver-is-killed ... ok");
@@ -143,10 +143,10 @@ fn work(block: &dyn Block, number: u64, stop: &AtomicBool, done: &AtomicU64) -> 
 }
 
 /// Kills the bus: it stops the disk, whose driver then begins anew too.
-fn kill_the_bus(uses: &Uses, done: &AtomicU64) -> Result<(), String> {
+fn kill_the_bus(uses: &Uses, bus: &str, done: &AtomicU64) -> Result<(), String> {
     for _ in 0..5 {
         let starts = report(uses, DRIVER)?.starts;
-        uses.supervisor.cap.kill(BUS).map_err(|error| format!("cannot kill the bus: {error:?}"))?;
+        uses.supervisor.cap.kill(bus).map_err(|error| format!("cannot kill the bus: {error:?}"))?;
         wait_for_start(uses, starts + 1)?;
         let (before, end) = (done.load(Ordering::Relaxed), now() + PATIENCE);
         while done.load(Ordering::Relaxed) < before + 10 {
@@ -159,7 +159,7 @@ fn kill_the_bus(uses: &Uses, done: &AtomicU64) -> Result<(), String> {
     Ok(())
 }
 
-fn run(uses: &Uses, kills: u32) -> Result<u64, String> {
+fn run(uses: &Uses, bus: &str, kills: u32) -> Result<u64, String> {
     let block = Arc::new(Retried::new(uses.block.cap.clone()));
     let geometry = block.geometry().map_err(|error| format!("no geometry: {error:?}"))?;
     if !uses.block.cap.is_remote() || geometry.blocks < THREADS * BLOCKS {
@@ -176,7 +176,7 @@ fn run(uses: &Uses, kills: u32) -> Result<u64, String> {
     while done.load(Ordering::Relaxed) < 20 {
         pause(1_000_000);
     }
-    let (driver, bus) = (report(uses, DRIVER)?, report(uses, BUS)?);
+    let (driver, before) = (report(uses, DRIVER)?, report(uses, bus)?);
     let outcome = (0..kills).try_for_each(|kill| {
         let before = done.load(Ordering::Relaxed);
         uses.supervisor.cap.kill(DRIVER).map_err(|error| format!("cannot kill: {error:?}"))?;
@@ -191,13 +191,13 @@ fn run(uses: &Uses, kills: u32) -> Result<u64, String> {
         }
         Ok(())
     });
-    let outcome = outcome.and_then(|()| kill_the_bus(uses, &done));
+    let outcome = outcome.and_then(|()| kill_the_bus(uses, bus, &done));
     stop.store(true, Ordering::Relaxed);
     for worker in workers {
         worker.map_err(|error| format!("{error}"))?.join()?;
     }
     outcome?;
     settles(uses, DRIVER, driver)?;
-    settles(uses, BUS, bus)?;
+    settles(uses, bus, before)?;
     Ok(done.load(Ordering::Relaxed))
 }
