@@ -40,6 +40,8 @@ pub struct Setup {
     pub note: Container<'static>,
     /// Nanoseconds from 1970 to boot.
     pub wall: i64,
+    /// Bytes that nobody can foretell, where there is a source of them.
+    pub seed: Option<[u8; 32]>,
 }
 
 /// The files behind device nodes.
@@ -101,7 +103,7 @@ impl Setup {
         let (root, note) = (member(ROOT_MEMBER)?, member(NOTE_MEMBER)?);
         let root =
             Image::new(root).map_err(|error| StartError::new(format!("the root file system is damaged: {error}")))?;
-        Ok(Setup { network: None, root, note: Container::new(note), wall: 0 })
+        Ok(Setup { network: None, root, note: Container::new(note), wall: 0, seed: None })
     }
 }
 
@@ -110,7 +112,7 @@ impl Setup {
 /// # Errors
 /// Why it could not be started; what it was is in the log.
 pub fn start(setup: Setup) -> Result<()> {
-    let Setup { network, root, note, wall } = setup;
+    let Setup { network, root, note, wall, seed } = setup;
     let inet = network.map(Inet::new).transpose()?;
     let root: Arc<dyn Inode> = Ram::root(1, Some(root), open_device)?;
     let mounts = Arc::new(Mounts::default());
@@ -118,7 +120,7 @@ pub fn start(setup: Setup) -> Result<()> {
     let place = Place::root(root);
     let fs = Arc::new(FsContext::new(place.clone(), mounts.clone()));
     let host_name = if note.host_name().is_empty() { b"tessera".to_vec() } else { note.host_name().to_vec() };
-    let system = System::new(host_name, mounts.clone(), inet, wall);
+    let system = System::new(host_name, mounts.clone(), inet, wall, seed);
     devices::mount(&system, &place.inode, &mounts)?;
     let credentials = Arc::new(Credentials::new(note.user(), note.group(), note.more_groups().collect()));
     let number = system.number();

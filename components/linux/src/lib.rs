@@ -12,10 +12,10 @@ extern crate alloc;
 
 use alloc::sync::Arc;
 
-use tessera_interfaces::{Network, WallClock};
+use tessera_interfaces::{Entropy, Network, WallClock};
 use tessera_runtime::component::{self, Route, StartError};
 use tessera_runtime::object::Vmo;
-use tessera_runtime::{exit, own, thread};
+use tessera_runtime::{exit, log, own, thread};
 
 use crate::container::Setup;
 
@@ -37,6 +37,8 @@ pub struct Uses {
     pub network: Route<dyn Network>,
     /// The time of day.
     pub clock: Route<dyn WallClock>,
+    /// The seed of its random numbers.
+    pub entropy: Route<dyn Entropy>,
 }
 
 /// The component: one container.
@@ -56,7 +58,12 @@ impl Linux {
         let date = uses.clock.cap.now().unwrap_or(0);
         let boot = date.saturating_sub(own::clock().now().unwrap_or(0));
         let network = Some(uses.network.cap);
-        let setup = Setup { network, wall: boot as i64, ..Setup::of(&context.take::<Vmo>("archive")?)? };
+        let mut setup = Setup { network, wall: boot as i64, ..Setup::of(&context.take::<Vmo>("archive")?)? };
+        let mut seed = [0; 32];
+        match uses.entropy.cap.fill(&mut seed) {
+            Ok(()) => setup.seed = Some(seed),
+            Err(_) => log!("linux: the entropy source gives nothing: random numbers can be guessed"),
+        }
         // The thread that loads the first program is given a guest, which is more than the thread that serves is to have.
         thread::spawn(move || {
             if container::start(setup).is_err() {

@@ -285,8 +285,13 @@ impl Mm {
     pub fn resolve(&self, address: u64, access: Protection) -> bool {
         let mut layout = self.layout.lock();
         let Some((at, area)) = layout.find_mut(address) else { return false };
-        if !area.protection.contains(access) || area.entered.contains(access) {
+        if !area.protection.contains(access) {
             return false;
+        }
+        if area.entered.contains(access) {
+            // Another thread changed it over since the fault; unless nothing is there, the instruction will work now.
+            let end = area.memory.vmo().size().unwrap_or(0);
+            return area.offset.saturating_add(address - at) < end;
         }
         let wanted = entered(area.protection, access);
         self.change(at, area, wanted).is_ok()

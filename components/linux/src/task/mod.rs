@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod exec;
 pub mod exit;
 pub mod process;
+pub mod random;
 pub mod run;
 pub mod system;
 pub mod wait;

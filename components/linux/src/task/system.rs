@@ -3,12 +3,13 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI64, Ordering};
 
 use tessera_runtime::object::ticks;
 use tessera_runtime::own;
 use tessera_runtime::sync::Mutex;
 
+use super::random::Random;
 use super::{Process, Task};
 use crate::fs::path::Mounts;
 use crate::futex::Futexes;
@@ -31,8 +32,7 @@ pub struct System {
     frequency: u64,
     first_tick: u64,
     unknown: Mutex<Vec<u64>>,
-    /// Random numbers without a device: see `random`.
-    seed: AtomicU64,
+    random: Random,
     /// The time that all processors worked for guests, for /proc/stat.
     pub started: u64,
 }
@@ -51,6 +51,7 @@ impl System {
         mounts: Arc<Mounts>,
         inet: Option<Arc<crate::file::inet::Inet>>,
         wall: i64,
+        seed: Option<[u8; 32]>,
     ) -> Arc<System> {
         let clock = own::clock();
         Arc::new(System {
@@ -64,7 +65,7 @@ impl System {
             frequency: clock.ticks_a_second().unwrap_or(1_000_000_000).max(1),
             first_tick: clock.ticks_at_boot().unwrap_or(0),
             unknown: Mutex::new(Vec::new()),
-            seed: AtomicU64::new(ticks()),
+            random: Random::new(seed),
             started: ticks(),
         })
     }
@@ -158,17 +159,8 @@ impl System {
         new
     }
 
-    /// Fills with numbers that are hard to guess from outside: the time stamp counter, mixed (splitmix64). Not for keys that must
-    /// stand against someone who can run code on this processor, until a source of entropy is routed here.
+    /// Fills with random bytes.
     pub fn random(&self, into: &mut [u8]) {
-        for chunk in into.chunks_mut(8) {
-            let step = ticks().rotate_left(32) | 1;
-            let mut word = self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) ^ step;
-            word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            word ^= word >> 31;
-            let bytes = word.to_le_bytes();
-            chunk.copy_from_slice(bytes.get(..chunk.len()).unwrap_or_default());
-        }
+        self.random.fill(into);
     }
 }
