@@ -27,12 +27,13 @@ mod slab;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
+use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
@@ -50,6 +51,7 @@ use setup::Setup;
 pub use setup::{Device, Source, Static};
 use slab::Slab;
 use tessera_interfaces::{Address, Family, NetworkError, readiness};
+use turn::Turn;
 
 /// A socket's place in the stack.
 pub type Id = u32;
@@ -418,75 +420,6 @@ impl Stack {
         }
     }
 
-    /// Sends what a set has to send over one link, at most `TURN` frames; answers when it wants to be called again.
-    fn send_set(&mut self, id: Id, which: Which, set: &mut SocketSet<'static>) -> Turn {
-        let now = self.now;
-        let room;
-        let sent;
-        let mut turns = 0;
-        let next;
-        match which {
-            Which::Loopback => {
-                let Some(link) = &mut self.loopback else { return Turn::Never };
-                let (interface, mut device) = link.open(None);
-                while turns < TURN && interface.poll_egress(now, &mut device, set) != PollResult::None {
-                    turns += 1;
-                }
-                room = device.transmit.has_room();
-                sent = device.sent;
-                next = interface.poll_at(now, set);
-            }
-            Which::Wire => {
-                let Some(link) = &mut self.wire else { return Turn::Never };
-                let (interface, mut device) = link.open(None);
-                while turns < TURN && interface.poll_egress(now, &mut device, set) != PollResult::None {
-                    turns += 1;
-                }
-                room = device.transmit.has_room();
-                sent = device.sent;
-                next = interface.poll_at(now, set);
-            }
-        }
-        if turns == TURN {
-            self.schedule(id);
-        }
-        match next {
-            None => Turn::Never,
-            Some(_) if turns == TURN => Turn::Never,
-            Some(time) if time <= now && !room => {
-                self.await_room.push(id);
-                Turn::Never
-            }
-            // It has something to send, there is room, and yet nothing went: not now.
-            Some(time) if time <= now => Turn::At(now + smoltcp::time::Duration::from_millis(10)),
-            Some(time) => {
-                if which == Which::Wire && sent == 0 {
-                    self.note_neighbour(id);
-                }
-                Turn::At(time)
-            }
-        }
-    }
-
-    fn note_neighbour(&mut self, id: Id) {
-        if let Some(entry) = self.sockets.get_mut(id)
-            && !core::mem::replace(&mut entry.awaits_neighbour, true)
-        {
-            self.await_neighbour.push(id);
-        }
-    }
-
-    fn set_timer(&mut self, id: Id, time: Instant) {
-        if let Some(entry) = self.sockets.get_mut(id) {
-            let time = time.total_micros();
-            let first = entry.timer.map_or(time, |other| other.min(time));
-            if let Some(old) = entry.timer.replace(first) {
-                self.timers.remove(&(old, id));
-            }
-            self.timers.insert((first, id));
-        }
-    }
-
     /// Tells a socket's client what is ready. `event`: something new, even if the bits are the same.
     fn publish(&mut self, id: Id, event: bool) {
         let bits = self.bits(id);
@@ -560,12 +493,6 @@ impl Stack {
         self.random ^= self.random << 17;
         self.random
     }
-}
-
-/// When a socket is to be looked at again.
-enum Turn {
-    Never,
-    At(Instant),
 }
 
 impl Entry {

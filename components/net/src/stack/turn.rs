@@ -1,0 +1,83 @@
+//! One socket's turn to send, and when it wants the next.
+
+use smoltcp::iface::{PollResult, SocketSet};
+use smoltcp::time::Instant;
+
+use super::{Id, Stack, TURN, Which};
+
+/// When a socket is to be looked at again.
+pub(super) enum Turn {
+    Never,
+    At(Instant),
+}
+
+impl Stack {
+    /// Sends what a set has to send over one link, at most `TURN` frames; answers when it wants to be called again.
+    pub(super) fn send_set(&mut self, id: Id, which: Which, set: &mut SocketSet<'static>) -> Turn {
+        let now = self.now;
+        let room;
+        let sent;
+        let mut turns = 0;
+        let next;
+        match which {
+            Which::Loopback => {
+                let Some(link) = &mut self.loopback else { return Turn::Never };
+                let (interface, mut device) = link.open(None);
+                while turns < TURN && interface.poll_egress(now, &mut device, set) != PollResult::None {
+                    turns += 1;
+                }
+                room = device.transmit.has_room();
+                sent = device.sent;
+                next = interface.poll_at(now, set);
+            }
+            Which::Wire => {
+                let Some(link) = &mut self.wire else { return Turn::Never };
+                let (interface, mut device) = link.open(None);
+                while turns < TURN && interface.poll_egress(now, &mut device, set) != PollResult::None {
+                    turns += 1;
+                }
+                room = device.transmit.has_room();
+                sent = device.sent;
+                next = interface.poll_at(now, set);
+            }
+        }
+        if turns == TURN {
+            self.schedule(id);
+        }
+        match next {
+            None => Turn::Never,
+            Some(_) if turns == TURN => Turn::Never,
+            Some(time) if time <= now && !room => {
+                self.await_room.push(id);
+                Turn::Never
+            }
+            // It has something to send, there is room, and yet nothing went: not now.
+            Some(time) if time <= now => Turn::At(now + smoltcp::time::Duration::from_millis(10)),
+            Some(time) => {
+                if which == Which::Wire && sent == 0 {
+                    self.note_neighbour(id);
+                }
+                Turn::At(time)
+            }
+        }
+    }
+
+    fn note_neighbour(&mut self, id: Id) {
+        if let Some(entry) = self.sockets.get_mut(id)
+            && !core::mem::replace(&mut entry.awaits_neighbour, true)
+        {
+            self.await_neighbour.push(id);
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, id: Id, time: Instant) {
+        if let Some(entry) = self.sockets.get_mut(id) {
+            let time = time.total_micros();
+            let first = entry.timer.map_or(time, |other| other.min(time));
+            if let Some(old) = entry.timer.replace(first) {
+                self.timers.remove(&(old, id));
+            }
+            self.timers.insert((first, id));
+        }
+    }
+}
