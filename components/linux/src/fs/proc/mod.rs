@@ -286,7 +286,11 @@ impl Inode for ProcInode {
     fn entries(&self, from: u64, each: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<()> {
         let (mut position, mut goes_on) = (0, true);
         self.each(&mut |name, node| {
-            position += 1;
+            // Descriptors keep their places when others are closed between two readings of the directory.
+            position = match node {
+                Node::Descriptor(_, descriptor) | Node::DescriptorInformation(_, descriptor) => descriptor as u64 + 1,
+                _ => position + 1,
+            };
             if position > from && goes_on {
                 let inode = ProcInode { system: self.system.clone(), node };
                 goes_on = each(Entry { name, number: inode.number(), kind: inode.kind(), next: position });
