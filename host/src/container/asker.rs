@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,11 @@ use tessera_rootfs::container::Protocol;
 
 use super::PortMapping;
 
-/// How often is asked. QEMU takes the connection long before anybody in the guest listens, and drops it then.
-const PAUSE: Duration = Duration::from_millis(2);
-const ANSWER: Duration = Duration::from_secs(5);
+/// How often a question is put. One that was put before the guest's network was there is lost, which is found out late, so
+/// the next does not wait for it; nor is it given up, as a server should not begin with connections that were dropped.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long an answer to one is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of an answer.
 const LONGEST: u64 = 1 << 20;
 
@@ -26,10 +28,29 @@ pub struct Answer {
     pub text: Vec<u8>,
 }
 
-/// Asks in HTTP, in a thread of its own. Something that speaks another protocol may never be found to answer.
-pub struct Asker {
-    over: Arc<AtomicBool>,
-    thread: thread::JoinHandle<Option<Answer>>,
+/// Asks in HTTP, in threads of its own. Something that speaks another protocol may never be found to answer.
+pub struct Asker(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    over: AtomicBool,
+    answer: Mutex<Option<Answer>>,
+}
+
+impl Shared {
+    fn ask(&self, address: SocketAddr, answered: fn()) {
+        let Ok(found) = ask(address) else { return };
+        self.over.store(true, Ordering::Relaxed);
+        let mut answer = self.answer();
+        if answer.is_none() {
+            *answer = Some(found);
+            answered();
+        }
+    }
+
+    fn answer(&self) -> MutexGuard<'_, Option<Answer>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Asker {
@@ -37,31 +58,29 @@ impl Asker {
     pub fn start(ports: &[PortMapping], answered: fn()) -> Option<Self> {
         let mapping = ports.iter().find(|mapping| mapping.protocol == Protocol::Tcp)?;
         let address = SocketAddr::new(mapping.address, mapping.host);
-        let over = Arc::new(AtomicBool::new(false));
-        let watched = Arc::clone(&over);
-        let thread = thread::spawn(move || {
-            while !watched.load(Ordering::Relaxed) {
-                if let Ok(answer) = ask(address) {
-                    answered();
-                    return Some(answer);
-                }
+        let shared = Arc::new(Shared::default());
+        let asking = Arc::clone(&shared);
+        thread::spawn(move || {
+            while !asking.over.load(Ordering::Relaxed) {
+                let asking = Arc::clone(&asking);
+                // Not waited for: at the end some may be in the midst of a question.
+                thread::spawn(move || asking.ask(address, answered));
                 thread::sleep(PAUSE);
             }
-            None
         });
-        Some(Self { over, thread })
+        Some(Self(shared))
     }
 
-    /// The answer, if there was one.
+    /// The answer, if there was one so far.
     pub fn finish(self) -> Option<Answer> {
-        self.over.store(true, Ordering::Relaxed);
-        self.thread.join().ok().flatten()
+        self.0.over.store(true, Ordering::Relaxed);
+        self.0.answer().take()
     }
 }
 
 fn ask(address: SocketAddr) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
-    stream.set_read_timeout(Some(ANSWER))?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut text = vec![0];
     stream.read_exact(&mut text)?;
@@ -75,27 +94,34 @@ fn ask(address: SocketAddr) -> io::Result<Answer> {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
-    fn a_port_that_drops_connections_first_is_asked_until_it_answers() {
+    fn a_port_that_drops_or_forgets_connections_is_asked_until_it_answers() {
+        static ANSWERED: AtomicUsize = AtomicUsize::new(0);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = thread::spawn(move || {
+        thread::spawn(move || {
             for _ in 0..3 {
                 drop(listener.accept().unwrap());
             }
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut question = [0; 4];
-            stream.read_exact(&mut question).unwrap();
-            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nhello").unwrap();
-            question
+            // These are never answered.
+            let _forgotten = [listener.accept().unwrap(), listener.accept().unwrap()];
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 1024]).and_then(|_| stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nhello"));
+            }
         });
-        let asker = Asker::start(&[format!("{port}:80").parse().unwrap()], || ()).unwrap();
-        assert_eq!(&server.join().unwrap(), b"GET ");
-        while !asker.thread.is_finished() {
+        let count = || {
+            ANSWERED.fetch_add(1, Ordering::SeqCst);
+        };
+        let asker = Asker::start(&[format!("{port}:80").parse().unwrap()], count).unwrap();
+        let begun = Instant::now();
+        while ANSWERED.load(Ordering::SeqCst) == 0 && begun.elapsed() < Duration::from_secs(20) {
             thread::sleep(PAUSE);
         }
         assert!(asker.finish().unwrap().text.ends_with(b"hello"));
+        assert_eq!(ANSWERED.load(Ordering::SeqCst), 1);
         assert!(Asker::start(&["53:53/udp".parse().unwrap()], || ()).is_none());
     }
 
@@ -105,7 +131,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let asker = Asker::start(&[format!("{port}:80").parse().unwrap()], || panic!("nobody answered")).unwrap();
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(3 * PAUSE);
         assert_eq!(asker.finish(), None);
     }
 }

@@ -3,13 +3,14 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use miette::{IntoDiagnostic, Result};
 use tar::{Builder, EntryType, Header};
 
-use super::Case;
 use super::outcome::Outcome;
+use super::{Case, command};
 use crate::container::{self, Overrides, Source};
 use crate::image::{MachineKind, Processors};
 use crate::progress::Step;
@@ -23,6 +24,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("a-container-finds-its-files-and-what-to-run", handed_over),
         Case::new("a-container-runs-its-program-and-ends-with-its-code", runs),
+        Case::new("nginx-of-debian-answers-with-its-page", demo),
         Case::new("a-container-that-was-run-before-is-not-made-again", kept),
     ]
 }
@@ -168,6 +170,21 @@ fn runs(step: &mut Step) -> Result<Outcome> {
     } else {
         Outcome::passed(1)
     })
+}
+
+/// What `./tessera demo` shows: a server that was built for Linux and knows of nothing else.
+fn demo(step: &mut Step) -> Result<Outcome> {
+    let finished = command::run(Command::new("/proc/self/exe").args(["demo", "--timeout", "180"]), step)?;
+    // Told by the reasons that the command gives before anything boots.
+    let unreachable = ["apt, which this machine does not have", "packages cannot be fetched"];
+    if !finished.succeeded && unreachable.iter().any(|reason| finished.output.contains(reason)) {
+        return Ok(Outcome::skipped("Debian's packages cannot be had here"));
+    }
+    let said = |what: &str| finished.output.contains(what);
+    if !(said("HTTP/1.1 200 OK") && said("Welcome to nginx!") && said("first byte of an answer")) {
+        return Ok(Outcome::failed("nginx did not answer with its page", finished.output));
+    }
+    Ok(finished.outcome())
 }
 
 /// The second time nothing is unpacked, built or written: the files stay as they are, to the time.
