@@ -9,7 +9,8 @@ use miette::{IntoDiagnostic, Result};
 use super::Case;
 use super::outcome::{Outcome, count};
 use crate::container::{self, Overrides, Source};
-use crate::image::{MachineKind, Processors};
+use crate::devices;
+use crate::image::{Description, MachineKind, Processors};
 use crate::progress::Step;
 use crate::qemu::{Boot, Ending, Engine};
 use crate::workspace;
@@ -86,6 +87,7 @@ pub fn cases() -> Vec<Case> {
 fn boot(source: &Source, words: &[&str], processors: i64, step: &mut Step) -> Result<(Ending, String)> {
     let overrides = Overrides { words: words.iter().map(|word| (*word).to_owned()).collect(), ..Overrides::default() };
     let container = container::prepare(source, &overrides, &workspace::root().join(SYSTEM), None)?;
+    let description = Description::read(&workspace::root().join(SYSTEM))?;
     step.note("booting");
     let boot = Boot {
         image: container.image,
@@ -95,7 +97,7 @@ fn boot(source: &Source, words: &[&str], processors: i64, step: &mut Step) -> Re
         engine: Engine::Tcg,
         limit: Some(Duration::from_secs(120)),
         words: Vec::new(),
-        devices: Vec::new(),
+        devices: devices::arguments(MachineKind::Q35, description.name(), &description.devices()?, &[])?,
         keys_go_to_the_guest: false,
     };
     let mut console = Vec::new();
