@@ -389,8 +389,10 @@ impl Socket for InetSocket {
         }
         let accepted = self.socket.accept().map_err(refused)?;
         let accepted = self.inet.adopt(accepted, self.family, self.kind, self.protocol)?;
-        // The other side may be gone already: it is accepted all the same, and reading tells.
-        let name = accepted.socket.peer().map(|peer| self.bytes_of(&peer)).unwrap_or_default();
+        // The other side may be gone already: it is accepted all the same, and reading tells. Its address is lost then,
+        // but programs rely on one of the family: nginx falls over one of no length.
+        let peer = accepted.socket.peer().unwrap_or(self.any());
+        let name = self.bytes_of(&peer);
         Ok((accepted, name))
     }
 
