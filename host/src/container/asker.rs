@@ -13,7 +13,7 @@ use super::PortMapping;
 
 /// How often a question is put. One that was put before the guest's network was there is lost, which is found out late, so
 /// the next does not wait for it; nor is it given up, as a server should not begin with connections that were dropped.
-const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(25);
 /// How long an answer to one is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of an answer.
