@@ -187,7 +187,7 @@ fn milliseconds(from: Instant, to: Instant) -> f64 {
 }
 
 /// The machine's devices: those that the system's description names, and a network if ports are to lead into it.
-fn devices(machine: MachineKind, system: &Description, ports: &[PortMapping]) -> Result<Vec<String>> {
+pub fn devices(machine: MachineKind, system: &Description, ports: &[PortMapping]) -> Result<Vec<String>> {
     let mut devices = system.devices()?;
     if !ports.is_empty() && !devices.contains(&Device::Network) {
         devices.push(Device::Network);

@@ -11,8 +11,8 @@ use tar::{Builder, EntryType, Header};
 
 use super::outcome::Outcome;
 use super::{Case, command};
-use crate::container::{self, Overrides, Source};
-use crate::image::{MachineKind, Processors};
+use crate::container::{self, Overrides, Source, launch};
+use crate::image::{Description, MachineKind, Processors};
 use crate::progress::Step;
 use crate::qemu::{Boot, Ending, Engine};
 use crate::workspace;
@@ -96,8 +96,8 @@ fn program(text: &str, code: u8) -> Vec<u8> {
 
 /// Boots the container that `overrides` make of the tar file at `path`, and answers its console.
 fn boot(path: &Path, overrides: &Overrides, system: &str, machine: MachineKind) -> Result<(Ending, String)> {
-    let source = Source::of(&path.display().to_string())?;
-    let container = container::prepare(&source, overrides, &workspace::root().join(system), None)?;
+    let (source, system) = (Source::of(&path.display().to_string())?, workspace::root().join(system));
+    let container = container::prepare(&source, overrides, &system, None)?;
     let boot = Boot {
         image: container.image,
         machine,
@@ -106,7 +106,7 @@ fn boot(path: &Path, overrides: &Overrides, system: &str, machine: MachineKind) 
         engine: Engine::Tcg,
         limit: Some(Duration::from_secs(60)),
         words: Vec::new(),
-        devices: Vec::new(),
+        devices: launch::devices(machine, &Description::read(&system)?, &[])?,
         keys_go_to_the_guest: false,
     };
     let mut console = Vec::new();
