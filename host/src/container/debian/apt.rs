@@ -79,19 +79,19 @@ impl Apt {
     fn update(&self, step: &mut Step) -> Result<()> {
         step.note("fetching the lists of packages");
         fs::write(self.sources(), sources()).into_diagnostic()?;
-        self.run(&["update", "-qq"], step).map(|_| ()).wrap_err("the lists of Debian's packages cannot be fetched")
+        self.run(&["update", "-qq"]).map(|_| ()).wrap_err("the lists of Debian's packages cannot be fetched")
     }
 
     fn try_fetch(&self, names: &[String], step: &mut Step) -> Result<Vec<Package>> {
         step.note("finding out what the packages need");
         let mut arguments = vec!["install", "-qq", "--yes", "--simulate", "--"];
         arguments.extend(names.iter().map(String::as_str));
-        let listed = self.run(&arguments, step).wrap_err("apt cannot put these packages together")?;
+        let listed = self.run(&arguments).wrap_err("apt cannot put these packages together")?;
         step.note("fetching packages");
         if let Some(simulate) = arguments.iter_mut().find(|argument| **argument == "--simulate") {
             *simulate = "--download-only";
         }
-        self.run(&arguments, step).wrap_err("the packages cannot be fetched")?;
+        self.run(&arguments).wrap_err("the packages cannot be fetched")?;
         let packages = listed.lines().filter_map(|line| simulated(line, &self.folder.join("archives")));
         let packages: Vec<Package> = packages.collect();
         match packages.iter().find(|package| !package.file.exists()) {
@@ -104,7 +104,7 @@ impl Apt {
         self.folder.join("etc/sources.list")
     }
 
-    fn run(&self, arguments: &[&str], step: &mut Step) -> Result<String> {
+    fn run(&self, arguments: &[&str]) -> Result<String> {
         let folder = self.folder.display();
         let mut command = Command::new("/usr/bin/apt-get");
         for option in [
@@ -141,7 +141,6 @@ impl Apt {
         let output = running.child().stdout.take().map(std::io::read_to_string).transpose().into_diagnostic()?;
         let errors = errors.and_then(|thread| thread.join().ok()).and_then(Result::ok).unwrap_or_default();
         let (status, _) = running.wait().into_diagnostic()?;
-        step.note("done");
         if !status.success() {
             let said: Vec<&str> = errors.lines().filter(|line| line.starts_with("E:")).collect();
             let mend =
