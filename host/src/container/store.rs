@@ -76,8 +76,10 @@ fn find(folder: &Path, key: &str) -> Option<Kept> {
 /// Tells sources apart: equal keys, equal root images. `None` if it cannot be told yet.
 fn key(source: &Source, volumes: &[Volume]) -> Result<Option<String>> {
     let mut hash = Hasher::new();
-    // Another version of this command may make other images.
-    add_file(&mut hash, Path::new("/proc/self/exe"))?;
+    // Another version of this command may make other images. Its file may have been replaced while it runs: the link leads to
+    // it all the same, and its name does not.
+    let command = Path::new("/proc/self/exe");
+    add(&mut hash, command, &fs::metadata(command).into_diagnostic().wrap_err("cannot read the tessera command")?);
     match source {
         Source::Debian(names) => {
             let Some(stamp) = debian::stamp()? else { return Ok(None) };
