@@ -400,7 +400,10 @@ impl<H: Hardware> Machine<H> {
         let Some(entry) = self.processors.get(processor) else { return };
         let mut at = self.alarms.soonest();
         if let Some(thread) = self.threads.get(entry.current) {
-            if entry.ready != 0 {
+            // The end of a turn is of interest to those of the same priority alone. With only lower ones ready nothing would
+            // happen then, and a timer set to a moment that is over fires again at once, for ever.
+            let priority = self.budgets.get(thread.budget).map_or(0, |budget| budget.priority);
+            if entry.ready >> priority & 1 == 1 {
                 at = at.min(entry.slice_end);
             }
             at = at.min(now.saturating_add(self.runway(thread.budget)));

@@ -341,6 +341,21 @@ fn higher_priorities_run_first_and_amounts_are_kept() {
 }
 
 #[test]
+fn a_turn_that_no_equal_waits_for_has_no_end_to_wait_for() {
+    let Bench { mut system, pool, process, budget, first, .. } = bench();
+    let low = system.call(Syscall::BudgetCreate, &[pool, budget, 5, 0, 0, 0]).value();
+    system.thread(pool, process, low, 0x1000);
+    for _ in 0..3 {
+        system.machine.hardware.timers.clear();
+        system.advance(20_000_000);
+        assert_eq!(system.who(), first);
+        let now = system.machine.hardware.time;
+        let at = system.machine.hardware.timers.get(&0).copied();
+        assert!(at.is_none_or(|at| at > now), "a timer set to {at:?} fires again at once: it is {now}");
+    }
+}
+
+#[test]
 fn a_device_that_interrupts_an_idle_processor_lets_it_idle_on() {
     let Bench { mut system, pool, .. } = bench();
     let lines = system.first("interrupts");
