@@ -55,7 +55,7 @@ const PROGRAMS: &[Program] = &[
     },
     Program {
         name: "python-has-threads-and-children",
-        packages: "debian:python3,dash",
+        packages: "debian:python3,dash,coreutils",
         words: &[
             "python3",
             "-c",
