@@ -36,7 +36,11 @@ fn serve(network: &dyn Network, port: u16) -> Result<(), NetworkError> {
     listener.listen(1024)?;
     loop {
         while let Some(socket) = ready(listener.accept())? {
-            visitors.insert(socket.number()?, (socket, Vec::new()));
+            let (number, mut asked) = (socket.number()?, Vec::new());
+            // What came before it was accepted may have been told already, when nobody knew whose it was.
+            if matches!(answer(&*socket, &mut asked), Ok(true)) {
+                visitors.insert(number, (socket, asked));
+            }
         }
         for number in table.changed() {
             if visitors.get_mut(&number).is_some_and(|(socket, asked)| !matches!(answer(&**socket, asked), Ok(true))) {
