@@ -66,7 +66,9 @@ const ASKED: &str = "TESSERA_WEB_UNDER_FIRE";
 
 fn run(step: &mut Step) -> Result<Outcome> {
     if std::env::var_os(ASKED).is_none() {
-        return Ok(Outcome::skipped(format!("a connection hangs in about half of the runs (caveats): {ASKED}=1 runs it")));
+        return Ok(Outcome::skipped(format!(
+            "a connection hangs in about half of the runs (caveats): {ASKED}=1 runs it"
+        )));
     }
     let console = workspace::target().join("tessera/web-under-fire.log");
     let outcome = load(&console, step);
