@@ -152,13 +152,12 @@ impl Spare {
             self.bytes = self.bytes.saturating_sub(sizes.total());
             // Out of its set and in again: what the set knew of the last connection's neighbour is gone.
             let handle = connection.handle;
-            let smoltcp::socket::Socket::Tcp(mut socket) = connection.set.remove(handle) else {
-                unreachable!("a connection's set holds a TCP socket")
-            };
-            socket.set_congestion_control(congestion_control(which));
-            connection.handle = connection.set.add(socket);
-            Connection::renew(&mut connection, which, local, remote);
-            return connection;
+            if let smoltcp::socket::Socket::Tcp(mut socket) = connection.set.remove(handle) {
+                socket.set_congestion_control(congestion_control(which));
+                connection.handle = connection.set.add(socket);
+                Connection::renew(&mut connection, which, local, remote);
+                return connection;
+            }
         }
         let buffer = |size| tcp::SocketBuffer::new(vec![0; size]);
         let mut socket = tcp::Socket::new(buffer(sizes.receive), buffer(sizes.send));
