@@ -144,8 +144,9 @@ impl<T: Plain, const N: usize> Plain for [T; N] {
 
     #[inline]
     fn get(from: &mut impl FnMut() -> Option<u64>) -> Option<[T; N]> {
+        const { assert!(N > 0, "an array of no items says nothing") };
         let mut all = 0;
-        let items: [Option<T>; N] = core::array::from_fn(|index| {
+        let mut next = |index| {
             if T::PACKED == 1 {
                 return T::get(from);
             }
@@ -156,15 +157,13 @@ impl<T: Plain, const N: usize> Plain for [T; N] {
             let item = all & (u64::MAX >> (64 - width));
             all >>= width;
             T::get(&mut || Some(item))
-        });
-        // The rest of the last word is zero, as it was sent.
-        if all != 0 && T::PACKED > 1 || items.iter().any(Option::is_none) {
-            return None;
+        };
+        let mut items = [next(0)?; N];
+        for (index, item) in items.iter_mut().enumerate().skip(1) {
+            *item = next(index)?;
         }
-        Some(items.map(|item| match item {
-            Some(item) => item,
-            None => unreachable!("none of them is absent"),
-        }))
+        // The rest of the last word is zero, as it was sent.
+        (all == 0 || T::PACKED == 1).then_some(items)
     }
 }
 
