@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tessera_interfaces::NetDevice;
+use tessera_interfaces::{Entropy, NetDevice};
 use tessera_rings::doorbell::ENDED;
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::object::Event;
@@ -12,13 +12,15 @@ use tessera_runtime::{Cap, log, own, thread};
 
 use crate::arguments::Arguments;
 use crate::objects::Client;
-use crate::stack::{Source, Stack};
+use crate::stack::{KEY, Source, Stack};
 use crate::wire::{Shared, device};
 
 /// What the component uses.
 pub struct Uses {
     /// The network device.
     pub device: Route<dyn NetDevice>,
+    /// Where the key of the stack's secrets comes from.
+    pub entropy: Option<Route<dyn Entropy>>,
 }
 
 /// The network stack.
@@ -49,8 +51,9 @@ impl Core {
         let mut stack = self.stack.lock();
         stack.set_time(now());
         let result = act(&mut stack);
+        let next = stack.run().unwrap_or(u64::MAX);
         // Whose port broke is to be begun anew with at once.
-        let next = if stack.wire_is_broken() { 0 } else { stack.run().unwrap_or(u64::MAX) };
+        let next = if stack.wire_is_broken() || stack.must_rest_anew() { 0 } else { next };
         drop(stack);
         if next < self.sleeps_until.load(Ordering::SeqCst) {
             let _ = self.event.raise(KICK);
@@ -69,13 +72,31 @@ fn now() -> u64 {
     own::clock().now().unwrap_or(0)
 }
 
+/// How long the entropy source may take.
+const ENTROPY: u64 = 2_000_000_000;
+
+/// The key of the stack's secrets: from the entropy source if the image has one. Else it is only hard to guess from outside: time stamps, of this moment and of
+/// the next ones.
+fn key(source: Option<Cap<dyn Entropy>>) -> [u8; KEY] {
+    let mut key = (u128::from(tessera_runtime::object::ticks()) << 64 | u128::from(now())).to_le_bytes();
+    let filled = source.map(|source| match source.with_timeout(ENTROPY) {
+        Ok(source) => source.fill(&mut key),
+        Err(error) => Err(error.into()),
+    });
+    match filled {
+        Some(Ok(())) => {}
+        Some(Err(error)) => log!("net: the entropy source fails: {error:?}; sequence numbers and ports can be guessed"),
+        None => log!("net: no entropy source: sequence numbers and ports can be guessed"),
+    }
+    key
+}
+
 impl Net {
     /// Starts the stack. The device need not be there yet: until it is, the machine speaks with itself.
     pub fn new(context: Context, uses: Uses) -> Result<Arc<Net>, StartError> {
         let arguments = Arguments::read(&context)?;
         let event = Arc::new(Event::create(&own::pool())?);
-        let seed = tessera_runtime::object::ticks() ^ now().rotate_left(32);
-        let stack = Mutex::new(Stack::new(seed, now()));
+        let stack = Mutex::new(Stack::new(key(uses.entropy.map(|route| route.cap)), now()));
         let core = Arc::new(Core { stack, event: event.clone(), sleeps_until: AtomicU64::new(0) });
         let (shared, port) = Shared::new(arguments.buffers, event.clone())?;
         let Route { cap, restarted } = uses.device;

@@ -37,7 +37,7 @@ fn patiently<T>(mut act: impl FnMut() -> Result<T, NetworkError>) -> Result<T, N
 }
 
 fn started() -> Arc<Net> {
-    let uses = tessera_net::Uses { device: Route::local(Arc::new(Absent) as Arc<dyn NetDevice>) };
+    let uses = tessera_net::Uses { device: Route::local(Arc::new(Absent) as Arc<dyn NetDevice>), entropy: None };
     let net = Net::new(Context::fake("net", &[]), uses).unwrap();
     let network = Route::local(net.client("web") as Arc<dyn Network>);
     Web::new(Context::fake("web", &["port=8080"]), Uses { network }).unwrap();

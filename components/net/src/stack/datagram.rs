@@ -15,7 +15,7 @@ use smoltcp::wire::{IpAddress, IpEndpoint};
 
 use super::address;
 use super::connection::Options;
-use super::{Entry, Id, Kind, Protocol, Stack, Turn, Which};
+use super::{Entry, ForLink, Id, Kind, Protocol, Stack, Turn, Which};
 use tessera_interfaces::{Address, Datagram, NetworkError, Shutdown, readiness};
 
 /// Bytes that may wait in one socket for its client unless it asks for another size.
@@ -36,7 +36,7 @@ pub struct Datagrams {
     pub remote: Option<IpEndpoint>,
     queue: VecDeque<(IpEndpoint, Vec<u8>)>,
     queued: usize,
-    outgoing: [Option<Box<Out>>; 2],
+    outgoing: ForLink<Option<Box<Out>>>,
     read_closed: bool,
     write_closed: bool,
 }
@@ -48,13 +48,6 @@ struct Out {
     waits_since: Option<Instant>,
 }
 
-fn place(which: Which) -> usize {
-    match which {
-        Which::Loopback => 0,
-        Which::Wire => 1,
-    }
-}
-
 impl Datagrams {
     pub fn new(protocol: Protocol) -> Datagrams {
         Datagrams {
@@ -62,7 +55,7 @@ impl Datagrams {
             remote: None,
             queue: VecDeque::new(),
             queued: 0,
-            outgoing: [None, None],
+            outgoing: ForLink::default(),
             read_closed: false,
             write_closed: false,
         }
@@ -77,7 +70,7 @@ impl Datagrams {
         if self.read_closed {
             bits |= readiness::READ_CLOSED;
         }
-        if self.write_closed || self.outgoing.iter().flatten().all(|out| out.can_send(self.protocol)) {
+        if self.write_closed || self.outgoing.all().flatten().all(|out| out.can_send(self.protocol)) {
             bits |= readiness::WRITABLE;
         }
         bits
@@ -86,7 +79,7 @@ impl Datagrams {
     /// Lets options take effect.
     pub fn apply(&mut self, options: &Options) {
         let hops = options.time_to_live.filter(|hops| *hops > 0);
-        for out in self.outgoing.iter_mut().flatten() {
+        for out in self.outgoing.all_mut().flatten() {
             match self.protocol {
                 Protocol::Icmp => out.set.get_mut::<icmp::Socket<'_>>(out.handle).set_hop_limit(hops),
                 _ => out.set.get_mut::<udp::Socket<'_>>(out.handle).set_hop_limit(hops),
@@ -105,7 +98,7 @@ impl Datagrams {
             Protocol::Icmp => out.set.get::<icmp::Socket<'_>>(out.handle).send_queue(),
             _ => out.set.get::<udp::Socket<'_>>(out.handle).send_queue(),
         };
-        self.outgoing.iter().flatten().map(|out| queue(out)).sum()
+        self.outgoing.all().flatten().map(|out| queue(out)).sum()
     }
 }
 
@@ -289,7 +282,7 @@ impl Stack {
         let entry = self.sockets.get_mut(id).ok_or(NetworkError::InvalidArgument)?;
         let time_to_live = entry.options.time_to_live.filter(|hops| *hops > 0);
         let Kind::Datagrams(datagrams) = &mut entry.kind else { return Err(NetworkError::NotSupported) };
-        let Some(slot) = datagrams.outgoing.get_mut(place(which)) else { return Err(NetworkError::InvalidArgument) };
+        let slot = datagrams.outgoing.of(which);
         if slot.is_none() {
             let client = self.clients.get_mut(entry.client).ok_or(NetworkError::PermissionDenied)?;
             client.charge(SENDING as u64)?;
@@ -406,7 +399,7 @@ impl Stack {
         for which in [Which::Loopback, Which::Wire] {
             let Some(Entry { kind: Kind::Datagrams(datagrams), .. }) = self.sockets.get_mut(id) else { return };
             let protocol = datagrams.protocol;
-            let Some(mut out) = datagrams.outgoing.get_mut(place(which)).and_then(Option::take) else { continue };
+            let Some(mut out) = datagrams.outgoing.of(which).take() else { continue };
             let before = out.queued(protocol);
             let turn = self.send_set(id, which, &mut out.set);
             let after = out.queued(protocol);
@@ -427,10 +420,8 @@ impl Stack {
                     self.set_timer(id, time);
                 }
             }
-            if let Some(Entry { kind: Kind::Datagrams(datagrams), .. }) = self.sockets.get_mut(id)
-                && let Some(slot) = datagrams.outgoing.get_mut(place(which))
-            {
-                *slot = Some(out);
+            if let Some(Entry { kind: Kind::Datagrams(datagrams), .. }) = self.sockets.get_mut(id) {
+                *datagrams.outgoing.of(which) = Some(out);
             }
         }
         let Some(entry) = self.sockets.get(id) else { return };

@@ -12,8 +12,8 @@ use smoltcp::wire::{
 
 use super::connection::Connection;
 use super::frame::{Class, Segment, classify, is_intact};
-use super::link::OneFrame;
-use super::{Entry, Id, Kind, LoopbackLink, Protocol, Stack, Which, WireLink, address, ends};
+use super::link::{OneFrame, Transmit};
+use super::{Entry, Id, Kind, LoopbackLink, Protocol, Stack, Which, WireLink, address, ends, opening};
 use tessera_interfaces::NetworkError;
 
 /// Where a frame came in, and where answers go.
@@ -83,9 +83,11 @@ impl Stack {
             self.deliver(way, &frame, class);
             link.queue.give_back(frame);
         }
+        let room = link.queue.has_room();
         self.loopback = Some(link);
-        // Who waited for room on it has some now.
-        self.room_again();
+        if room {
+            self.room_again(Which::Loopback);
+        }
         more
     }
 
@@ -158,7 +160,12 @@ impl Stack {
     }
 
     fn show_request(&mut self, way: Way<'_, '_>, id: Id, mut connection: Box<Connection>) {
-        let _ = way.interface.poll_ingress_single(self.now, way.device, &mut connection.set);
+        let (local, remote) = (connection.local, connection.remote);
+        let first = self.secret.sequence(&ends(local, remote), self.now);
+        let mut on = opening::interface(way.interface, way.device, first, self.secret.number(), self.now);
+        let own = way.interface.ip_addrs().iter().find(|own| own.address() == local.addr);
+        on.update_ip_addrs(|addresses| addresses.extend(own.copied()));
+        let _ = on.poll_ingress_single(self.now, way.device, &mut connection.set);
         if connection.state() == State::SynReceived {
             self.began(id, connection);
         } else {

@@ -54,8 +54,10 @@ pub trait Port: Send {
 pub trait Transmit {
     /// Whether a frame can be sent now.
     fn has_room(&mut self) -> bool;
-    /// Sends a frame of `length` bytes that `fill` writes.
-    fn send(&mut self, length: usize, fill: &mut dyn FnMut(&mut [u8]));
+    /// The bytes of the next frame, to be written.
+    fn next(&mut self, length: usize) -> &mut [u8];
+    /// Sends what was written there.
+    fn send(&mut self);
 }
 
 /// The device of the protocol library: at most one frame in, and frames out.
@@ -111,20 +113,11 @@ pub struct Sending<'a> {
 
 impl smoltcp::phy::TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
-        let mut write = Some(write);
-        let mut result = None;
-        let mut counts = false;
-        self.transmit.send(length, &mut |buffer| {
-            if let Some(write) = write.take() {
-                result = Some(write(buffer));
-                counts = !is_neighbour_request(buffer);
-            }
-        });
-        *self.sent += usize::from(counts);
-        match result {
-            Some(result) => result,
-            None => unreachable!("every `send` calls its closure"),
-        }
+        let frame = self.transmit.next(length);
+        let result = write(frame);
+        *self.sent += usize::from(!is_neighbour_request(frame));
+        self.transmit.send();
+        result
     }
 }
 
@@ -132,6 +125,7 @@ impl smoltcp::phy::TxToken for Sending<'_> {
 #[derive(Default)]
 pub struct Loopback {
     queue: VecDeque<Vec<u8>>,
+    next: Vec<u8>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -162,12 +156,15 @@ impl Transmit for Loopback {
         self.queue.len() < LOOPBACK_FRAMES
     }
 
-    fn send(&mut self, length: usize, fill: &mut dyn FnMut(&mut [u8])) {
+    fn next(&mut self, length: usize) -> &mut [u8] {
+        self.next.resize(length, 0);
+        &mut self.next
+    }
+
+    fn send(&mut self) {
         // Answers come on top of what senders may have under way; each takes a frame out first, so this is bounded too.
-        let mut frame = self.spare.pop().unwrap_or_default();
-        frame.resize(length, 0);
-        fill(&mut frame);
-        self.queue.push_back(frame);
+        let another = self.spare.pop().unwrap_or_default();
+        self.queue.push_back(core::mem::replace(&mut self.next, another));
     }
 }
 
@@ -175,13 +172,15 @@ impl Transmit for Loopback {
 pub struct Outgoing {
     pub port: Box<dyn Port>,
     frame: Vec<u8>,
+    /// Bytes of the frame that is being written.
+    length: usize,
     checksums: ChecksumCapabilities,
 }
 
 impl Outgoing {
     /// With room for frames of up to `longest` bytes; the checksums that are not computed here are left to the device.
     pub fn new(port: Box<dyn Port>, longest: usize, checksums: ChecksumCapabilities) -> Outgoing {
-        Outgoing { port, frame: vec![0; longest], checksums }
+        Outgoing { port, frame: vec![0; longest], length: 0, checksums }
     }
 }
 
@@ -190,16 +189,19 @@ impl Transmit for Outgoing {
         self.port.has_room()
     }
 
-    fn send(&mut self, length: usize, fill: &mut dyn FnMut(&mut [u8])) {
+    fn next(&mut self, length: usize) -> &mut [u8] {
         if self.frame.len() < length {
             self.frame.resize(length, 0);
         }
-        if let Some(frame) = self.frame.get_mut(..length) {
-            fill(frame);
-            let offload = offload(frame, &self.checksums);
-            // An answer to a received frame when the device is full is lost, as on any wire. Sockets look for room first.
-            let _ = self.port.send(frame, offload);
-        }
+        self.length = length;
+        self.frame.get_mut(..length).unwrap_or_default()
+    }
+
+    fn send(&mut self) {
+        let frame = self.frame.get_mut(..self.length).unwrap_or_default();
+        let offload = offload(frame, &self.checksums);
+        // An answer to a received frame when the device is full is lost, as on any wire. Sockets look for room first.
+        let _ = self.port.send(frame, offload);
     }
 }
 

@@ -19,15 +19,18 @@ mod deliver;
 mod frame;
 mod link;
 mod names;
+mod opening;
 mod options;
 mod port;
 mod resting;
+mod secret;
 mod setup;
 mod slab;
 mod tcp;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod turns;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,11 +50,14 @@ pub use link::{Arrived, Offload, Port};
 use link::{Loopback, OneFrame, Outgoing};
 use names::Names;
 use resting::Resting;
+pub use secret::KEY;
+use secret::Secret;
 use setup::Setup;
 pub use setup::{Device, Source, Static};
 use slab::Slab;
 use tessera_interfaces::{Address, Family, NetworkError, readiness};
 use turn::Turn;
+use turns::Turns;
 
 /// A socket's place in the stack.
 pub type Id = u32;
@@ -63,6 +69,28 @@ pub type ClientId = u32;
 pub enum Which {
     Loopback,
     Wire,
+}
+
+/// Something for each of the two links.
+#[derive(Default)]
+struct ForLink<T>([T; 2]);
+
+impl<T> ForLink<T> {
+    fn of(&mut self, which: Which) -> &mut T {
+        let [loopback, wire] = &mut self.0;
+        match which {
+            Which::Loopback => loopback,
+            Which::Wire => wire,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut()
+    }
 }
 
 /// What a socket speaks.
@@ -100,7 +128,8 @@ struct Entry {
     /// Bytes charged for it.
     charged: u64,
     scheduled: bool,
-    awaits_neighbour: bool,
+    /// For each link.
+    awaits_room: ForLink<bool>,
     timer: Option<i64>,
 }
 
@@ -147,7 +176,7 @@ struct LoopbackLink {
 /// The network stack.
 pub struct Stack {
     now: Instant,
-    random: u64,
+    secret: Secret,
     loopback: Option<Box<LoopbackLink>>,
     wire: Option<Box<WireLink>>,
     /// The addresses of the wire's interface.
@@ -161,12 +190,14 @@ pub struct Stack {
     resting: Resting,
     bound: BTreeMap<(Protocol, u16), Vec<Id>>,
     /// Sockets to be looked at, in turn.
-    scheduled: VecDeque<Id>,
+    scheduled: Turns,
     /// Sockets that cannot send until a neighbour's hardware address is known.
-    await_neighbour: Vec<Id>,
-    /// Sockets that cannot send until the device has room.
-    await_room: Vec<Id>,
+    await_neighbour: BTreeSet<Id>,
+    /// Sockets that cannot send until their link has room.
+    await_room: ForLink<Turns>,
     timers: BTreeSet<(i64, Id)>,
+    /// Who drives the stack sleeps, and is to be called when the wire has room.
+    rests_for_room: bool,
     spare: Spare,
 }
 
@@ -180,8 +211,9 @@ const ROUNDS: usize = 16;
 const LOOPBACK_MTU: usize = 16 << 10;
 
 impl Stack {
-    /// A stack without a wire. `seed` should differ at each boot: sequence numbers and ports begin from it.
-    pub fn new(seed: u64, now: u64) -> Stack {
+    /// A stack without a wire. Who knows `key` can foretell sequence numbers and ports.
+    pub fn new(key: [u8; KEY], now: u64) -> Stack {
+        let mut secret = Secret::new(key);
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = LOOPBACK_MTU;
@@ -191,7 +223,7 @@ impl Stack {
         let mut queue = Loopback::default();
         let mut device = OneFrame { frame: None, transmit: &mut queue, capabilities: &capabilities, sent: 0 };
         let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
+        config.random_seed = secret.number();
         let mut interface = Interface::new(config, &mut device, now);
         interface.update_ip_addrs(|addresses| {
             let own =
@@ -200,7 +232,7 @@ impl Stack {
         });
         Stack {
             now,
-            random: seed | 1,
+            secret,
             loopback: Some(Box::new(LoopbackLink { side: Side { interface, capabilities }, queue })),
             wire: None,
             addresses: Vec::new(),
@@ -212,10 +244,11 @@ impl Stack {
             connections: BTreeMap::new(),
             resting: Resting::default(),
             bound: BTreeMap::new(),
-            scheduled: VecDeque::new(),
-            await_neighbour: Vec::new(),
-            await_room: Vec::new(),
+            scheduled: Turns::default(),
+            await_neighbour: BTreeSet::new(),
+            await_room: Default::default(),
             timers: BTreeSet::new(),
+            rests_for_room: false,
             spare: Spare::default(),
         }
     }
@@ -330,14 +363,14 @@ impl Stack {
         let mut again = true;
         for _ in 0..ROUNDS {
             again = self.receive_from_wire(BATCH);
-            if !self.await_room.is_empty() && self.wire.as_mut().is_some_and(|wire| wire.outgoing.port.has_room()) {
-                self.room_again();
+            if self.wants_room() && self.wire.as_mut().is_some_and(|wire| wire.outgoing.port.has_room()) {
+                self.room_again(Which::Wire);
             }
             again |= self.receive_from_loopback(BATCH);
             self.ring_timers();
             self.look_after_wire();
             for _ in 0..BATCH {
-                let Some(id) = self.scheduled.pop_front() else { break };
+                let Some(id) = self.scheduled.pop() else { break };
                 self.look_after(id);
             }
             again |= !self.scheduled.is_empty() || self.loopback.as_ref().is_some_and(|link| link.queue.has_frames());
@@ -382,23 +415,31 @@ impl Stack {
         if let Some(entry) = self.sockets.get_mut(id)
             && !core::mem::replace(&mut entry.scheduled, true)
         {
-            self.scheduled.push_back(id);
+            self.scheduled.push(entry.client, id);
         }
     }
 
-    /// The device has room again, or there is another one.
-    fn room_again(&mut self) {
-        for id in core::mem::take(&mut self.await_room) {
-            self.schedule(id);
+    /// A link has room again: who could not send for want of it comes first.
+    fn room_again(&mut self, which: Which) {
+        let waiting = self.await_room.of(which);
+        for id in waiting.iter() {
+            if let Some(entry) = self.sockets.get_mut(id) {
+                entry.scheduled = true;
+                *entry.awaits_room.of(which) = false;
+            }
         }
+        self.scheduled.put_first(waiting);
+    }
+
+    /// Whether a socket waits for room on the wire.
+    pub fn wants_room(&self) -> bool {
+        let ForLink([_, wire]) = &self.await_room;
+        !wire.is_empty()
     }
 
     /// A neighbour's address has become known.
     fn neighbour_known(&mut self) {
         for id in core::mem::take(&mut self.await_neighbour) {
-            if let Some(entry) = self.sockets.get_mut(id) {
-                entry.awaits_neighbour = false;
-            }
             self.schedule(id);
         }
     }
@@ -450,9 +491,15 @@ impl Stack {
 
     /// Removes a socket for good.
     fn free(&mut self, id: Id) {
-        let Some(entry) = self.sockets.remove(id) else { return };
+        let Some(mut entry) = self.sockets.remove(id) else { return };
         if let Some(time) = entry.timer {
             self.timers.remove(&(time, id));
+        }
+        self.await_neighbour.remove(&id);
+        for which in [Which::Loopback, Which::Wire] {
+            if *entry.awaits_room.of(which) {
+                self.await_room.of(which).remove(entry.client, id);
+            }
         }
         if entry.bound {
             let protocol = match &entry.kind {
@@ -485,14 +532,6 @@ impl Stack {
     fn is_tcp(&self, id: Id) -> bool {
         self.sockets.get(id).is_some_and(|entry| !matches!(entry.kind, Kind::Datagrams(_)))
     }
-
-    /// The next of a sequence of numbers that look random (xorshift).
-    fn random(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
-    }
 }
 
 impl Entry {
@@ -510,7 +549,7 @@ impl Entry {
             bits: 0,
             charged: 0,
             scheduled: false,
-            awaits_neighbour: false,
+            awaits_room: ForLink::default(),
             timer: None,
         }
     }

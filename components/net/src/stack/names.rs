@@ -11,7 +11,8 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{DnsQueryType, IpAddress};
 
 use super::address::bytes;
-use super::{ClientId, Stack, WireLink};
+use super::link::OneFrame;
+use super::{ClientId, Stack, WireLink, opening};
 use tessera_interfaces::NetworkError;
 
 /// Names that are known or asked for at once.
@@ -77,14 +78,18 @@ impl Stack {
             return Err(NetworkError::LimitReached);
         }
         let Some(wire) = &mut self.wire else { return Err(NetworkError::NetworkUnreachable) };
-        let WireLink { side, setup, .. } = &mut **wire;
+        let WireLink { side, outgoing, setup, .. } = &mut **wire;
         if setup.name_server.is_none() {
             return Err(NetworkError::NetworkUnreachable);
         }
         let socket = setup.sockets.get_mut::<dns::Socket<'_>>(setup.dns);
         let mut asked = [None, None];
         for (slot, kind) in asked.iter_mut().zip([DnsQueryType::A, DnsQueryType::Aaaa]) {
-            let handle = socket.start_query(side.interface.context(), &name, kind);
+            // Its identifier and port are what a forged answer would have to know (RFC 5452).
+            let (first, rest) = (self.secret.number() as u32, self.secret.number());
+            let mut device = OneFrame { frame: None, transmit: outgoing, capabilities: &side.capabilities, sent: 0 };
+            let mut opening = opening::interface(&side.interface, &mut device, first, rest, self.now);
+            let handle = socket.start_query(opening.context(), &name, kind);
             *slot = Some(handle.map_err(|_| NetworkError::InvalidArgument)?);
         }
         setup.due = true;

@@ -136,7 +136,7 @@ impl Stack {
         between: Option<(IpAddress, IpEndpoint)>,
     ) -> Result<u16, NetworkError> {
         let count = u32::from(EPHEMERAL.end() - EPHEMERAL.start()) + 1;
-        let first = (self.random() % u64::from(count)) as u32;
+        let first = (self.secret.number() % u64::from(count)) as u32;
         for step in 0..count {
             let port = EPHEMERAL.start() + ((first + step) % count) as u16;
             let taken = self.bound.contains_key(&(protocol, port))

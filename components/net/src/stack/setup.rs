@@ -14,7 +14,7 @@ use smoltcp::wire::{
 };
 
 use super::link::OneFrame;
-use super::{Outgoing, Port, Side, Stack, WireLink, nanoseconds};
+use super::{Outgoing, Port, Side, Stack, Which, WireLink, nanoseconds};
 use tessera_interfaces::Configuration;
 
 /// Addresses that are given.
@@ -74,7 +74,7 @@ impl Stack {
         let mut outgoing = Outgoing::new(port, longest, device.checksums.clone());
         let hardware = unicast(device.hardware);
         let mut config = Config::new(HardwareAddress::Ethernet(hardware));
-        config.random_seed = self.random();
+        config.random_seed = self.secret.number();
         config.slaac = true;
         let mut first = OneFrame { frame: None, transmit: &mut outgoing, capabilities: &capabilities, sent: 0 };
         let mut interface = Interface::new(config, &mut first, self.now);
@@ -97,8 +97,14 @@ impl Stack {
 
     /// Nobody will run the stack until the device calls or a timer rings. False when there is something to do already.
     pub fn rest(&mut self) -> bool {
-        let wants_room = !self.await_room.is_empty();
+        let wants_room = self.wants_room();
+        self.rests_for_room = wants_room;
         self.wire.as_mut().is_none_or(|wire| wire.outgoing.port.sleep(wants_room))
+    }
+
+    /// Whether it rests, and the device is not to call for what has come to be waited for since.
+    pub fn must_rest_anew(&self) -> bool {
+        self.wants_room() && !self.rests_for_room
     }
 
     /// Somebody runs it again.
@@ -118,7 +124,7 @@ impl Stack {
         if let Some(wire) = &mut self.wire {
             wire.outgoing.port.restart();
         }
-        self.room_again();
+        self.room_again(Which::Wire);
     }
 
     /// What the machine is called on the network.

@@ -3,13 +3,13 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use smoltcp::iface::SocketSet;
+use smoltcp::iface::{Interface, SocketSet};
 use smoltcp::socket::tcp::{RecvError, State};
 use smoltcp::wire::{IpAddress, IpEndpoint, Ipv4Address, Ipv6Address};
 
 use super::address;
 use super::connection::{Connection, Sizes};
-use super::{Entry, Id, Kind, Listener, Protocol, Stack, Turn, Which, ends};
+use super::{Ends, Entry, Id, Kind, Listener, Protocol, Stack, Turn, Which, ends, opening};
 use tessera_interfaces::{Address, Family, NetworkError, Shutdown, readiness};
 
 /// Bytes of a connection's buffers in each direction when nothing else was asked for.
@@ -127,8 +127,9 @@ impl Stack {
             return Err(NetworkError::AddressInUse);
         }
         let mut connection = self.make_connection(id, which, local, remote)?;
-        let begun = self.with_context(which, |context| connection.socket().connect(context, remote, local));
-        if !matches!(begun, Some(Ok(()))) {
+        let begun = self.opening(which, &ends(local, remote));
+        let begun = begun.is_some_and(|mut on| connection.socket().connect(on.context(), remote, local).is_ok());
+        if !begun {
             self.unmake_connection(id, connection);
             return Err(NetworkError::AddressNotAvailable);
         }
@@ -142,12 +143,20 @@ impl Stack {
         Err(NetworkError::InProgress)
     }
 
-    fn with_context<R>(&mut self, which: Which, act: impl FnOnce(&mut smoltcp::iface::Context) -> R) -> Option<R> {
-        let interface = match which {
-            Which::Loopback => &mut self.loopback.as_mut()?.side.interface,
-            Which::Wire => &mut self.wire.as_mut()?.side.interface,
+    /// An interface on which a connection between these ends can begin.
+    fn opening(&mut self, which: Which, ends: &Ends) -> Option<Interface> {
+        let (first, rest, now) = (self.secret.sequence(ends, self.now), self.secret.number(), self.now);
+        let made = match which {
+            Which::Loopback => {
+                let (side, mut device) = self.loopback.as_mut()?.open(None);
+                opening::interface(side, &mut device, first, rest, now)
+            }
+            Which::Wire => {
+                let (side, mut device) = self.wire.as_mut()?.open(None);
+                opening::interface(side, &mut device, first, rest, now)
+            }
         };
-        Some(act(interface.context()))
+        Some(made)
     }
 
     /// A connection with buffers as the socket `id` wants and its client may have.

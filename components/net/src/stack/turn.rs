@@ -47,26 +47,31 @@ impl Stack {
         match next {
             None => Turn::Never,
             Some(_) if turns == TURN => Turn::Never,
+            // It had something of a turn: the next is another's.
+            Some(time) if time <= now && !room && turns > 0 => {
+                self.schedule(id);
+                Turn::Never
+            }
             Some(time) if time <= now && !room => {
-                self.await_room.push(id);
+                self.note_want_of_room(id, which);
                 Turn::Never
             }
             // It has something to send, there is room, and yet nothing went: not now.
             Some(time) if time <= now => Turn::At(now + smoltcp::time::Duration::from_millis(10)),
             Some(time) => {
                 if which == Which::Wire && sent == 0 {
-                    self.note_neighbour(id);
+                    self.await_neighbour.insert(id);
                 }
                 Turn::At(time)
             }
         }
     }
 
-    fn note_neighbour(&mut self, id: Id) {
+    fn note_want_of_room(&mut self, id: Id, which: Which) {
         if let Some(entry) = self.sockets.get_mut(id)
-            && !core::mem::replace(&mut entry.awaits_neighbour, true)
+            && !core::mem::replace(entry.awaits_room.of(which), true)
         {
-            self.await_neighbour.push(id);
+            self.await_room.of(which).push(entry.client, id);
         }
     }
 

@@ -36,7 +36,7 @@ fn end(cable: &Arc<Cable>, number: usize) -> End {
     device.restarted = Notice::new(restarted.clone(), 1);
     let argument = alloc::format!("address=10.0.0.{}/24", number + 1);
     let context = Context::fake("net", &[&argument]);
-    let net = Net::new(context, Uses { device }).unwrap();
+    let net = Net::new(context, Uses { device, entropy: None }).unwrap();
     End { network: net.client("test"), driver, restarted, _net: net }
 }
 

@@ -4,6 +4,7 @@ mod datagrams;
 mod hostile;
 mod limits;
 mod setup;
+mod share;
 mod streams;
 
 use super::*;
@@ -139,7 +140,7 @@ impl World {
     /// With addresses from elsewhere, and devices that leave so much of checksums to the stack.
     pub fn with(faults: Faults, seed: u64, sources: [Source; 2], offload: Checksum) -> World {
         let ways: [Arc<Mutex<Direction>>; 2] = [Arc::default(), Arc::default()];
-        let mut stacks = [Stack::new(seed.wrapping_mul(77) | 1, 1_000_000), Stack::new(seed | 2, 1_000_000)];
+        let mut stacks = [0, 1].map(|end| Stack::new((u128::from(seed) << 64 | end).to_le_bytes(), 1_000_000));
         for (end, stack) in stacks.iter_mut().enumerate() {
             let plug = Plug {
                 incoming: ways[1 - end].clone(),
@@ -234,7 +235,7 @@ pub struct Alone {
 
 impl Alone {
     pub fn new(limits: Limits) -> Alone {
-        let mut stack = Stack::new(12345, 0);
+        let mut stack = Stack::new([5; KEY], 0);
         let client = stack.add_client(limits);
         Alone { stack, client, now: 0 }
     }

@@ -365,3 +365,32 @@ fn wrong_uses_of_a_stream_are_refused() {
     assert_eq!(alone.stack.set_option(listener, SocketOption::HopLimit, 0), Err(NetworkError::InvalidArgument));
     assert_eq!(alone.stack.set_option(listener, SocketOption::Listening, 0), Err(NetworkError::InvalidArgument));
 }
+
+#[test]
+fn connections_begin_with_the_sequence_number_of_our_choice() {
+    use crate::stack::frame::{Class, classify};
+    let mut world = World::new(Faults::default(), 9);
+    world.listener(1, 80, 8);
+    let client = world.open(0, Protocol::Tcp, Family::V4);
+    let began = world.stacks[0].now;
+    assert_eq!(world.stacks[0].connect(client, at(2, 80)), Err(NetworkError::InProgress));
+    let answer = loop {
+        let now = world.stacks[1].now;
+        world.step();
+        let way = world.ways[1].lock().unwrap();
+        let mut segments = way.frames.iter().filter_map(|frame| {
+            match classify(Medium::Ethernet, frame, &ChecksumCapabilities::default()) {
+                Class::Segment(segment) => Some(segment),
+                _ => None,
+            }
+        });
+        if let Some(segment) = segments.next_back() {
+            break (segment, now);
+        }
+        assert!(now < began + smoltcp::time::Duration::from_secs(1), "nobody answered");
+    };
+    let (segment, now) = answer;
+    assert_eq!(segment.sequence, world.stacks[1].secret.sequence(&ends(segment.from, segment.to), now));
+    let asked = world.stacks[0].secret.sequence(&ends(segment.to, segment.from), began);
+    assert_eq!(segment.acknowledges, Some(asked.wrapping_add(1)));
+}
