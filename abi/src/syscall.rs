@@ -66,8 +66,9 @@ calls! {
     SpaceMap = 16, "space_map", ["space", "vmo", "offset", "address", "length", "flags"] => ["address"];
     /// Removes all mappings in a range.
     SpaceUnmap = 17, "space_unmap", ["space", "address", "length"] => [];
-    /// Lowers or restores the protection of all mappings in a range; never beyond the rights they were made with.
-    SpaceProtect = 18, "space_protect", ["space", "address", "length", "flags"] => [];
+    /// Lowers or restores the protection of all mappings in a range; never beyond the rights they were made with. `progress` is 0: the
+    /// kernel keeps in it how far a long call came.
+    SpaceProtect = 18, "space_protect", ["space", "address", "length", "flags", "progress"] => [];
 
     /// Makes a process in a space; the name is 16 bytes of ASCII in two words.
     ProcessCreate = 19, "process_create", ["pool", "space", "name", "name"] => ["process"];

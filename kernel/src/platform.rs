@@ -138,6 +138,7 @@ impl Hardware for Platform {
         space::map(root, address, frame, protection, &mut || tables(self))
     }
 
+    #[inline(always)]
     fn unmap(&mut self, root: Frame, from: u64, to: u64, limit: usize) -> u64 {
         space::for_each(root, from, to, limit, |_| Entry::EMPTY)
     }
@@ -146,6 +147,7 @@ impl Hardware for Platform {
         space::for_each(root, from, to, limit, Entry::read_only)
     }
 
+    #[inline(always)]
     fn invalidate(&mut self, root: Frame, from: u64, to: u64) {
         flush::invalidate(root, from, to);
     }

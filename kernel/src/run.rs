@@ -26,7 +26,7 @@ pub extern "rust-preserve-none" fn system_call(own: &'static Processor, number: 
         Entered::Switched(activation) => unsafe { leave_switched(own, activation) },
         // SAFETY: as above.
         Entered::Loaded(activation) => unsafe { leave(own, activation) },
-        Entered::Slow => {}
+        Entered::Open | Entered::Mapping | Entered::Slow => {}
     }
     // SAFETY: as above: the lock is held, and core has not done the call.
     unsafe { system_call_beside(own, machine) }
@@ -48,9 +48,29 @@ unsafe extern "rust-preserve-none" fn system_call_beside(
             Entered::Same => leave_same(own),
             Entered::Switched(activation) => leave_switched(own, activation),
             Entered::Loaded(activation) => leave(own, activation),
-            Entered::Slow => {}
+            Entered::Mapping => system_call_mapping(own, machine),
+            Entered::Open | Entered::Slow => {}
         }
         system_call_slowly(own, machine)
+    }
+}
+
+/// The system calls that map and unmap.
+///
+/// # Safety
+/// This processor holds the big lock, and `machine` is what it got with it.
+#[cold]
+#[inline(never)]
+unsafe extern "rust-preserve-none" fn system_call_mapping(
+    own: &'static Processor,
+    machine: &'static mut Machine<Platform>,
+) -> ! {
+    // SAFETY: passed on; where core says so the thread that entered goes on.
+    unsafe {
+        match machine.mapping_syscall(own.number()) {
+            Entered::Same => leave_same(own),
+            _ => run(own, machine),
+        }
     }
 }
 

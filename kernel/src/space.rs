@@ -83,7 +83,23 @@ pub fn shows(loaded: Frame, root: Frame) -> bool {
     loaded == root || parts(loaded).is_some_and(|(process, guest)| process == root || guest == root)
 }
 
+/// The last table on the way to `address`, if it is there.
+#[inline(always)]
+fn last_table(root: Frame, address: u64) -> Option<Frame> {
+    let third = read(root, index(address, 3));
+    if !third.is_present() {
+        return None;
+    }
+    let second = read(third.frame(), index(address, 2));
+    if !second.is_present() {
+        return None;
+    }
+    let first = read(second.frame(), index(address, 1));
+    first.is_present().then(|| first.frame())
+}
+
 /// Enters one page; false when `tables` had no frame for a missing table.
+#[inline(always)]
 pub fn map(
     root: Frame,
     address: u64,
@@ -91,38 +107,40 @@ pub fn map(
     protection: Protection,
     tables: &mut dyn FnMut() -> Option<Frame>,
 ) -> bool {
+    let Some(table) = last_table(root, address).or_else(|| make_tables(root, address, tables)) else { return false };
+    write(table, index(address, 0), Entry::user(frame, protection));
+    true
+}
+
+/// The last table on the way to `address`, with all that are missing before it made.
+#[cold]
+#[inline(never)]
+fn make_tables(root: Frame, address: u64, tables: &mut dyn FnMut() -> Option<Frame>) -> Option<Frame> {
     let mut table = root;
     for level in [3, 2, 1] {
         let entry = read(table, index(address, level));
         table = if entry.is_present() {
             entry.frame()
         } else {
-            let Some(fresh) = tables() else { return false };
+            let fresh = tables()?;
             write(table, index(address, level), Entry::user_table(fresh));
             fresh
         };
     }
-    write(table, index(address, 0), Entry::user(frame, protection));
-    true
+    Some(table)
 }
 
 /// Applies `change` to the present pages in `from..to`, visiting at most about `limit` entries; answers where it stopped.
+#[inline(always)]
 pub fn for_each(root: Frame, from: u64, to: u64, limit: usize, change: impl Fn(Entry) -> Entry) -> u64 {
     let mut address = from;
     let mut left = limit.max(1);
-    'pages: while address < to && left > 0 {
+    while address < to && left > 0 {
         left -= 1;
-        let mut table = root;
-        for level in [3, 2, 1] {
-            let entry = read(table, index(address, level));
-            if !entry.is_present() {
-                // Nothing below: go to where the next entry of this table begins.
-                let span = 1u64 << (12 + 9 * level);
-                address = (address & !(span - 1)) + span;
-                continue 'pages;
-            }
-            table = entry.frame();
-        }
+        let Some(table) = last_table(root, address) else {
+            address = behind_hole(root, address);
+            continue;
+        };
         // The rest of this last table, without walking down again.
         loop {
             let entry = read(table, index(address, 0));
@@ -137,6 +155,23 @@ pub fn for_each(root: Frame, from: u64, to: u64, limit: usize, change: impl Fn(E
         }
     }
     address.min(to)
+}
+
+/// Where the entry ends for which no table is there on the way to `address`.
+#[cold]
+#[inline(never)]
+fn behind_hole(root: Frame, address: u64) -> u64 {
+    let mut table = root;
+    let mut span = 1 << 12;
+    for level in [3, 2, 1] {
+        span = 1u64 << (12 + 9 * level);
+        let entry = read(table, index(address, level));
+        if !entry.is_present() {
+            break;
+        }
+        table = entry.frame();
+    }
+    (address & !(span - 1)) + span
 }
 
 /// Takes up to `limit` tables below and with `root` out of use, deepest first; true when the root itself is out.
@@ -187,18 +222,6 @@ pub fn translate(root: Frame, address: u64, write: bool) -> Option<u64> {
     if address >= tessera_abi::USER_END {
         return None;
     }
-    let third = read(root, index(address, 3));
-    if !third.is_present() {
-        return None;
-    }
-    let second = read(third.frame(), index(address, 2));
-    if !second.is_present() {
-        return None;
-    }
-    let first = read(second.frame(), index(address, 1));
-    if !first.is_present() {
-        return None;
-    }
-    let page = read(first.frame(), index(address, 0));
+    let page = read(last_table(root, address)?, index(address, 0));
     page.allows_user(write).then(|| page.address() | address & (PAGE - 1))
 }

@@ -55,6 +55,7 @@ impl<H: Hardware> Machine<H> {
         self.audit_pools()?;
         self.audit_references()?;
         self.audit_frames()?;
+        self.audit_spaces()?;
         self.audit_queues()?;
         self.audit_calls()
     }
@@ -162,6 +163,22 @@ impl<H: Hardware> Machine<H> {
             None => Ok(()),
             Some(name) => Err(format!("a capability names {name:?}, which is gone")),
         }
+    }
+
+    /// Every mapping is found at its addresses, and nothing is mapped in a space's room.
+    fn audit_spaces(&self) -> Check {
+        for (id, mapping) in self.mappings.iter() {
+            for address in [mapping.start, mapping.end - 1] {
+                same(&format!("what is mapped at {address:#x}"), Some(id), self.mapping_at(mapping.space, address))?;
+            }
+        }
+        for (id, space) in self.spaces.iter() {
+            let behind = self.mapping_from(id, space.room.start).and_then(|id| self.mappings.get(id));
+            if let Some(mapping) = behind.filter(|mapping| mapping.start < space.room.end) {
+                return Err(format!("a mapping at {:#x} lies in the room of its space", mapping.start));
+            }
+        }
+        Ok(())
     }
 
     /// Every frame has as many holders as lead to it, and those that nothing leads to are free.

@@ -96,6 +96,10 @@ pub enum Entered<'a> {
     Switched(&'a mut Activation),
     /// It is done; this thread goes on, with all of its registers if it says so. No look at [`Machine::next`] is needed.
     Loaded(&'a mut Activation),
+    /// It is done; [`Machine::next`] says what goes on.
+    Open,
+    /// It is not done, and [`Machine::mapping_syscall`] does it.
+    Mapping,
     /// It is not done: [`Machine::quick_syscall`] may do it, and [`Machine::slow_syscall`] does.
     Slow,
 }

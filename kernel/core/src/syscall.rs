@@ -1,7 +1,11 @@
 //! The entry of every system call: an exhaustive match, one line a call.
 
 use crate::{
-    Caller, Entered, Flow, Hardware, Machine, PowerAction, Resource, node::Object, thread::result_to, user::UserSlice,
+    Caller, Entered, Flow, Hardware, Machine, PowerAction, Resource,
+    arena::Id,
+    node::Object,
+    thread::{Thread, result_to},
+    user::UserSlice,
     vmo::Source,
 };
 use tessera_abi::{Error, Rights, Syscall, x86_64::Registers};
@@ -16,8 +20,10 @@ impl<H: Hardware> Machine<H> {
         if !matches!(self.fast_syscall(processor, number), Entered::Slow) {
             return;
         }
-        if let Entered::Slow = self.quick_syscall(processor) {
-            self.slow_syscall(processor);
+        match self.quick_syscall(processor) {
+            Entered::Slow => self.slow_syscall(processor),
+            Entered::Mapping => drop(self.mapping_syscall(processor)),
+            _ => {}
         }
     }
 
@@ -34,14 +40,18 @@ impl<H: Hardware> Machine<H> {
             Some(call) => self.dispatch(call, &caller),
             None => Err(Error::BadSyscall),
         };
-        let Some(thread) = self.threads.get_mut(caller.thread) else { return };
+        self.finish(caller.thread, result);
+    }
+
+    /// Tells a thread what became of its call.
+    #[inline(always)]
+    pub(crate) fn finish(&mut self, thread: Id<Thread>, result: Result<Flow, Error>) {
+        let Some(thread) = self.threads.get_mut(thread) else { return };
+        let registers = &mut thread.activation.registers;
         match result {
             Ok(Flow::Blocked) => {}
-            Ok(Flow::Again) => {
-                let registers = &mut thread.activation.registers;
-                registers.rip = registers.rip.wrapping_sub(Registers::SYSCALL_LENGTH);
-            }
-            result => result_to(&mut thread.activation.registers, result),
+            Ok(Flow::Again) => registers.rip = registers.rip.wrapping_sub(Registers::SYSCALL_LENGTH),
+            result => result_to(registers, result),
         }
     }
 
@@ -76,9 +86,9 @@ impl<H: Hardware> Machine<H> {
             Syscall::VmoSnapshot => self.vmo_snapshot(caller, a, b),
             Syscall::VmoInspect => self.vmo_inspect(caller, a),
             Syscall::SpaceCreate => one(self.space_create(caller, a)),
-            Syscall::SpaceMap => one(self.space_map(caller, a, b, c, d, e, f)),
-            Syscall::SpaceUnmap => self.space_unmap(caller, a, b, c),
-            Syscall::SpaceProtect => self.space_protect(caller, a, b, c, d),
+            Syscall::SpaceMap => one(self.space_map(caller)),
+            Syscall::SpaceUnmap => self.space_unmap(caller),
+            Syscall::SpaceProtect => self.space_protect(caller),
             Syscall::ProcessCreate => one(self.process_create(caller, a, b, [c, d])),
             Syscall::ProcessGrant => one(self.process_grant(caller, a, b)),
             Syscall::ProcessKill => self.process_kill(caller, a, b),
