@@ -205,6 +205,8 @@ calls! {
     GuestResume = 80, "guest_resume", ["value", "address"] => ["argument", "argument", "argument", "argument", "argument", "argument"];
     /// Writes the registers of the calling thread's guest to a [`crate::x86_64::GuestState`].
     GuestSave = 81, "guest_save", ["address"] => [];
+    /// Makes an address space whose threads run at a [`crate::Level`] of privilege. A space made by `space_create` is of user mode, unless its maker is at level 2: then it is for guests in the kernel's mode.
+    SpaceCreatePrivileged = 82, "space_create_privileged", ["privilege", "pool", "level"] => ["space"];
 }
 
 /// Flags of `space_map` and `space_protect`.

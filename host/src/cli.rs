@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::accelerator::Accelerator;
 use crate::container::{PortMapping, Volume};
-use crate::image::{MachineKind, Memory, Processors};
+use crate::image::{MachineKind, Memory, Placement, Processors};
 
 /// Tessera, an operating system made of capabilities and components.
 ///
@@ -151,6 +151,9 @@ pub struct Run {
     pub image: String,
     #[command(flatten)]
     pub container: ContainerOptions,
+    /// Where the components are, and the program [default: as the image's description says]
+    #[arg(long, value_enum)]
+    pub placement: Option<Placement>,
     #[command(flatten)]
     pub machine: Machine,
     /// Kill the guest after this many seconds
@@ -250,6 +253,9 @@ pub struct Build {
     /// The image.toml, or anything that `run` takes for a container
     #[arg(value_name = "WHAT")]
     pub image: String,
+    /// Where the components are, and the program [default: as the image's description says]
+    #[arg(long, value_enum)]
+    pub placement: Option<Placement>,
     #[command(flatten)]
     pub container: ContainerOptions,
     /// Where the ELF file goes [default: under target/tessera/images]

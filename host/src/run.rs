@@ -43,7 +43,8 @@ pub fn run(run: &Run) -> Result<u8> {
 fn prepare(run: &Run, image: &Path) -> Result<(Boot, Symbols)> {
     let machine = &run.machine;
     let (path, symbols, defaults, wanted) = if is_description(image) {
-        let description = Description::read(image)?;
+        let mut description = Description::read(image)?;
+        description.place(run.placement);
         let (path, symbols) = image::build_to_target(&description)?;
         let defaults = (description.machine(), description.memory(), description.processors());
         (path, symbols, defaults, (description.name().to_owned(), description.devices()?))
@@ -102,11 +103,12 @@ pub fn build(build: &Build) -> Result<u8> {
     if !is_tessera(&build.image) {
         return launch::build(build, &Source::of(&build.image)?);
     }
-    let description = Description::read(Path::new(&build.image))?;
+    let mut description = Description::read(Path::new(&build.image))?;
+    description.place(build.placement);
     let image = image::build(&description)?;
     let path = match &build.output {
         Some(path) => path.clone(),
-        None => workspace::built_images().join(format!("{}.elf", description.name())),
+        None => workspace::built_images().join(format!("{}.elf", description.file_stem())),
     };
     image::write(&path, &image.file)?;
     image.symbols.remember(&image.file)?;

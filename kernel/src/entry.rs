@@ -1,12 +1,19 @@
-//! The way in from user mode and the way out, in assembly.
+//! The way in from programs and the way out, in assembly.
 //!
-//! In: interrupts are off, the user's registers go straight into the running thread's record (which the processor's
+//! In: interrupts are off, the program's registers go straight into the running thread's record (which the processor's
 //! block names), the kernel stack begins anew at its top, and Rust never returns. Out: from a record, by `sysretq` when
 //! only what a system call gives back matters, else by `iretq`. The kernel runs with its own GS base from the first
 //! instruction to the last but one; the few instructions before and after can be met by NMI, double fault and machine
 //! check alone, which have stacks of their own and look at no GS.
 //!
-//! An exception in the kernel itself keeps its registers on the stack and goes to `traps::from_kernel`.
+//! A program that runs in the kernel's mode calls `direct_call` (or jumps to `direct_jump`, with the way back in `rcx`) where
+//! another one has its `syscall` instruction, and is left to by a jump. It keeps the kernel's GS base. Up to the `cli` it is still the
+//! program that runs. Such a program has interrupts on, by which an interrupt or exception tells it from the kernel itself, whose
+//! few windows for interrupts say so in the processor's block.
+//!
+//! Every interrupt and exception has a stack that is not the program's: in the kernel's mode the processor would use that one, which
+//! may not be there or hold something below its pointer. In the kernel itself an exception keeps its registers there and goes to
+//! `traps::from_kernel`.
 
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
@@ -15,10 +22,14 @@ use tessera_abi::USER_END;
 use tessera_abi::x86_64::Registers;
 
 use crate::processor;
-use crate::segments::{USER_CODE, USER_DATA};
+use crate::segments::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
 
 /// Bytes from one interrupt stub to the next.
 const STUB: usize = 16;
+/// The flags of a program in the kernel's mode while it is left to: fixed bits, and access to pages of user mode (its guests' memory).
+const PROGRAM_FLAGS: u64 = 0x4_0002;
+/// With interrupts on.
+const PROGRAM_RUNS: u64 = PROGRAM_FLAGS | 0x200;
 
 const _: () = assert!(USER_END < 1 << 47, "behind the last instruction of user space there is a canonical address");
 
@@ -67,6 +78,40 @@ system_call_entry:
     call {system_call}
     ud2
 
+    .balign 64
+    .global direct_call
+    .global direct_jump
+direct_call:
+    pop rcx
+direct_jump:
+    cli
+    mov gs:[{scratch}], rsp
+    mov rsp, gs:[{registers}]
+    mov [rsp + {RAX}], rax
+    mov [rsp + {RDI}], rdi
+    mov [rsp + {RSI}], rsi
+    mov [rsp + {RDX}], rdx
+    mov [rsp + {R10}], r10
+    mov [rsp + {R8}], r8
+    mov [rsp + {R9}], r9
+    mov [rsp + {R12}], r12
+    mov [rsp + {R13}], r13
+    mov [rsp + {R14}], r14
+    mov [rsp + {R15}], r15
+    mov [rsp + {RBX}], rbx
+    mov [rsp + {RBP}], rbp
+    mov [rsp + {RIP}], rcx
+    mov qword ptr [rsp + {RFLAGS}], {program_runs}
+    mov rcx, gs:[{scratch}]
+    mov [rsp + {RSP}], rcx
+    mov rsp, gs:[{stack}]
+    push 2
+    popfq
+    mov r12, gs:[{this}]
+    mov r13, rax
+    call {direct_call}
+    ud2
+
     .balign 16
     .global interrupt_stubs
 interrupt_stubs:
@@ -91,6 +136,7 @@ interrupt_common:
     test byte ptr [rsp + 24], 3
     jz 2f
     swapgs
+1:
     push rbx
     mov rbx, gs:[{registers}]
     mov [rbx + {RAX}], rax
@@ -120,9 +166,14 @@ interrupt_common:
     mov rdi, gs:[{this}]
     mov rsp, gs:[{stack}]
     xor ebp, ebp
-    call {from_user}
+    call {from_program}
     ud2
 2:
+    test byte ptr [rsp + 33], 2
+    jz 3f
+    cmp byte ptr gs:[{window}], 0
+    je 1b
+3:
     push rax
     push rcx
     push rdx
@@ -166,8 +217,11 @@ interrupt_common:
     registers = const processor::REGISTERS,
     stack = const processor::STACK,
     this = const processor::THIS,
-    system_call = sym crate::run::system_call,
-    from_user = sym crate::traps::from_user,
+    window = const processor::WINDOW,
+    program_runs = const PROGRAM_RUNS,
+    system_call = sym crate::run::system_call::<false>,
+    direct_call = sym crate::run::system_call::<true>,
+    from_program = sym crate::traps::from_program,
     from_kernel = sym crate::traps::from_kernel,
 ));
 
@@ -248,6 +302,52 @@ pub unsafe fn leave_fast(registers: *const Registers) -> ! {
     }
 }
 
+/// Leaves to a program in the kernel's mode with what a system call gives back.
+///
+/// # Safety
+/// As for [`leave_fast`], and the thread runs in the kernel's mode.
+#[inline(always)]
+pub unsafe fn leave_direct(registers: *const Registers) -> ! {
+    // SAFETY: the caller vouches for the record. Interrupts are let in when nothing is left to do but the jump.
+    unsafe {
+        with_offsets!(asm!(
+            "push {flags}",
+            "popfq",
+            "mov rsp, {record}",
+            "mov rcx, [rsp + {RIP}]",
+            "mov rax, [rsp + {RAX}]",
+            "mov rdi, [rsp + {RDI}]",
+            "mov rsi, [rsp + {RSI}]",
+            "mov rdx, [rsp + {RDX}]",
+            "mov r10, [rsp + {R10}]",
+            "mov r8, [rsp + {R8}]",
+            "mov r9, [rsp + {R9}]",
+            "mov r12, [rsp + {R12}]",
+            "mov r13, [rsp + {R13}]",
+            "mov r14, [rsp + {R14}]",
+            "mov r15, [rsp + {R15}]",
+            "mov rbx, [rsp + {RBX}]",
+            "mov rbp, [rsp + {RBP}]",
+            "mov rsp, [rsp + {RSP}]",
+            "sti",
+            "jmp rcx /* {RCX} {R11} {RFLAGS} are not what a call gives back */",
+            record = in(reg) registers,
+            flags = const PROGRAM_FLAGS,
+            options(noreturn),
+        ))
+    }
+}
+
+/// Leaves to a program in the kernel's mode with all registers.
+///
+/// # Safety
+/// As for [`leave_direct`].
+#[inline(always)]
+pub unsafe fn leave_direct_full(registers: *const Registers) -> ! {
+    // SAFETY: the caller vouches for the record.
+    unsafe { asm!("jmp leave_direct_record", in("rdi") registers, options(noreturn)) }
+}
+
 /// Leaves to user mode with all registers. The record is sanitized: a canonical address, harmless flags.
 ///
 /// # Safety
@@ -260,12 +360,11 @@ pub unsafe fn leave_full(registers: *const Registers) -> ! {
 
 with_offsets!(global_asm!(
     r#"
-    .pushsection .text.entry, "ax"
-leave_full_record:
-    push {user_data}
+    .macro frame data, code
+    push \data
     push qword ptr [rdi + {RSP}]
     push qword ptr [rdi + {RFLAGS}]
-    push {user_code}
+    push \code
     push qword ptr [rdi + {RIP}]
     mov rax, [rdi + {RAX}]
     mov rsi, [rdi + {RSI}]
@@ -281,11 +380,25 @@ leave_full_record:
     mov rbp, [rdi + {RBP}]
     mov rcx, [rdi + {RCX}]
     mov r11, [rdi + {R11}]
+    .endm
+
+    .pushsection .text.entry, "ax"
+leave_full_record:
+    frame {user_data}, {user_code}
     mov rdi, [rdi + {RDI}]
     swapgs
+    iretq
+
+leave_direct_record:
+    frame {kernel_data}, {kernel_code}
+    or qword ptr [rsp + 16], {program_runs}
+    mov rdi, [rdi + {RDI}]
     iretq
     .popsection
 "#,
     user_data = const USER_DATA,
     user_code = const USER_CODE,
+    kernel_data = const KERNEL_DATA,
+    kernel_code = const KERNEL_CODE,
+    program_runs = const PROGRAM_RUNS,
 ));

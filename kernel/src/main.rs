@@ -165,6 +165,7 @@ fn start_init(machine: &mut Machine<Platform>, boot: &'static Boot, interrupt_li
     let program = FirstProgram {
         segments: &init.segments[..init.segment_count],
         entry: init.entry,
+        level: init.level,
         archive: (Frame(boot.archive.start / PAGE), boot.archive.length),
         arguments: &init.arguments[..init.argument_count],
         interrupt_lines,

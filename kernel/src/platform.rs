@@ -123,8 +123,8 @@ impl Hardware for Platform {
         space::write(frame, index, Entry(value));
     }
 
-    fn space_create(&mut self, root: Frame) {
-        space::create(root, self.kernel);
+    fn space_create(&mut self, root: Frame, kernel: bool) {
+        space::create(root, self.kernel, kernel);
     }
 
     fn map(

@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use tessera_abi::x86_64::Registers;
 
@@ -42,12 +42,15 @@ pub struct Processor {
     pub deadline: AtomicU64,
     /// The number of this processor's local APIC.
     pub apic: AtomicU32,
+    /// The kernel itself has let interrupts in.
+    pub window: AtomicBool,
 }
 
 pub const STACK: usize = offset_of!(Processor, stack);
 pub const REGISTERS: usize = offset_of!(Processor, registers);
 pub const SCRATCH: usize = offset_of!(Processor, scratch);
 pub const THIS: usize = offset_of!(Processor, this);
+pub const WINDOW: usize = offset_of!(Processor, window);
 
 /// The blocks of all processors.
 static PROCESSORS: [Processor; MAX] = [const { Processor::new() }; MAX];
@@ -68,6 +71,7 @@ impl Processor {
             gs_base: AtomicU64::new(0),
             deadline: AtomicU64::new(u64::MAX),
             apic: AtomicU32::new(0),
+            window: AtomicBool::new(false),
         }
     }
 
@@ -80,6 +84,13 @@ impl Processor {
             asm!("mov {}, gs:[{offset}]", out(reg) this, offset = const THIS, options(pure, readonly, nostack, preserves_flags));
             &*this
         }
+    }
+
+    /// Lets interrupts into the kernel itself while `wait` runs, which opens them. No lock is held.
+    pub fn open_window(&self, wait: fn()) {
+        self.window.store(true, Ordering::Relaxed);
+        wait();
+        self.window.store(false, Ordering::Relaxed);
     }
 
     /// This processor's number.

@@ -13,14 +13,15 @@ use crate::processor::{NO_VECTOR, Processor};
 use crate::{cpu, entry, flush, lock, vector};
 
 /// A system call: the assembly saved the caller's registers and jumps here, never to return: no register needs to be kept, which
-/// this calling convention says (its arguments are in `r12` and `r13`). `number` is what the caller has in `rax`.
-pub extern "rust-preserve-none" fn system_call(own: &'static Processor, number: u64) -> ! {
-    // SAFETY: an entry from user mode, where this processor cannot hold the lock; interrupts are off.
+/// this calling convention says (its arguments are in `r12` and `r13`). `number` is what the caller has in `rax`; with `DIRECT` it is
+/// a program that runs in the kernel's mode.
+pub extern "rust-preserve-none" fn system_call<const DIRECT: bool>(own: &'static Processor, number: u64) -> ! {
+    // SAFETY: an entry from a program, where this processor cannot hold the lock; interrupts are off.
     let machine = unsafe { lock::acquire() };
     match machine.fast_syscall(own.number(), number) {
         Entered::Same => {
             // SAFETY: the lock is held, and the thread that entered goes on.
-            unsafe { leave_same(own) }
+            unsafe { leave_same::<DIRECT>(own) }
         }
         // SAFETY: the lock is held, and the activation is what core wants to run here.
         Entered::Switched(activation) => unsafe { leave_switched(own, activation) },
@@ -29,7 +30,7 @@ pub extern "rust-preserve-none" fn system_call(own: &'static Processor, number: 
         Entered::Slow => {}
     }
     // SAFETY: as above: the lock is held, and core has not done the call.
-    unsafe { system_call_beside(own, machine) }
+    unsafe { system_call_beside::<DIRECT>(own, machine) }
 }
 
 /// The second look at a system call, out of the way of the first.
@@ -38,14 +39,14 @@ pub extern "rust-preserve-none" fn system_call(own: &'static Processor, number: 
 /// This processor holds the big lock, and `machine` is what it got with it.
 #[cold]
 #[inline(never)]
-unsafe extern "rust-preserve-none" fn system_call_beside(
+unsafe extern "rust-preserve-none" fn system_call_beside<const DIRECT: bool>(
     own: &'static Processor,
     machine: &'static mut Machine<Platform>,
 ) -> ! {
     // SAFETY: as in `system_call`.
     unsafe {
         match machine.quick_syscall(own.number()) {
-            Entered::Same => leave_same(own),
+            Entered::Same => leave_same::<DIRECT>(own),
             Entered::Switched(activation) => leave_switched(own, activation),
             Entered::Loaded(activation) => leave(own, activation),
             Entered::Slow => {}
@@ -74,16 +75,19 @@ unsafe extern "rust-preserve-none" fn system_call_slowly(
 /// # Safety
 /// This processor holds the big lock.
 #[inline(always)]
-unsafe fn leave_same(own: &'static Processor) -> ! {
+unsafe fn leave_same<const DIRECT: bool>(own: &'static Processor) -> ! {
     let registers = own.registers.load(Ordering::Relaxed);
     // SAFETY: the record stays this thread's while it runs.
     unsafe {
         lock::release();
+        if DIRECT {
+            entry::leave_direct(registers);
+        }
         entry::leave_fast(registers);
     }
 }
 
-/// Goes to user mode with a thread for which what a system call gives back is enough.
+/// Goes to a thread for which what a system call gives back is enough.
 ///
 /// # Safety
 /// This processor holds the big lock, and `activation` is that of the thread that core wants to run here.
@@ -92,9 +96,30 @@ unsafe fn leave_switched(own: &'static Processor, activation: &mut Activation) -
     // SAFETY: as in `leave`.
     unsafe {
         load(own, activation);
+        if activation.kernel {
+            leave_to_kernel_mode(activation);
+        }
         let registers = &raw const activation.registers;
         lock::release();
         entry::leave_fast(registers);
+    }
+}
+
+/// Goes to a thread that runs in the kernel's mode.
+///
+/// # Safety
+/// This processor holds the big lock, and what `activation` needs beside its registers is loaded.
+#[cold]
+unsafe fn leave_to_kernel_mode(activation: &mut Activation) -> ! {
+    let full = core::mem::take(&mut activation.full);
+    let registers = &raw const activation.registers;
+    // SAFETY: the record stays this thread's while it runs.
+    unsafe {
+        lock::release();
+        if full {
+            entry::leave_direct_full(registers);
+        }
+        entry::leave_direct(registers);
     }
 }
 
@@ -131,7 +156,7 @@ fn load_guest(own: &Processor, gs_base: u64, state: u64) {
     }
 }
 
-/// Loads what a thread needs, releases the lock, and goes to user mode.
+/// Loads what a thread needs, releases the lock, and goes to it.
 ///
 /// # Safety
 /// This processor holds the big lock, and `activation` is that of the thread that core wants to run here.
@@ -139,6 +164,10 @@ fn load_guest(own: &Processor, gs_base: u64, state: u64) {
 unsafe fn leave(own: &'static Processor, activation: &mut Activation) -> ! {
     // SAFETY: passed on.
     unsafe { load(own, activation) };
+    if activation.kernel {
+        // SAFETY: passed on; all is loaded.
+        unsafe { leave_to_kernel_mode(activation) }
+    }
     let full = core::mem::take(&mut activation.full);
     if full && activation.registers.rip >= USER_END {
         // `iretq` to an address that is not canonical would fault in the kernel: let it fault in user mode.
@@ -170,7 +199,7 @@ pub unsafe fn run(own: &'static Processor, mut machine: &'static mut Machine<Pla
             Next::Work => {
                 // SAFETY: `machine` is not used until it is taken again.
                 unsafe { lock::release() };
-                cpu::interrupt_window();
+                own.open_window(cpu::interrupt_window);
                 // SAFETY: released above; interrupts are off again.
                 machine = unsafe { lock::acquire() };
                 machine.work(own.number());
@@ -182,7 +211,7 @@ pub unsafe fn run(own: &'static Processor, mut machine: &'static mut Machine<Pla
                 }
                 // SAFETY: `machine` is not used until it is taken again.
                 unsafe { lock::release() };
-                cpu::wait_for_interrupt();
+                own.open_window(cpu::wait_for_interrupt);
                 // SAFETY: as above.
                 machine = unsafe { lock::acquire() };
             }

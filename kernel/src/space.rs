@@ -1,9 +1,9 @@
 //! User address spaces: the lower half of four-level page tables, in frames that core hands out.
 //!
 //! Every function here runs under the big lock and trusts the frames that core names. A root's upper half is the
-//! kernel's, the same in all. A joint root ("view") of a process and its guest keeps the frame numbers of the two in
-//! entries of the upper half that the kernel does not use, with the present bit clear; its lower half repeats their
-//! top-level entries. Top-level entries are only ever added until a root is released, so a view can lag but not lie:
+//! kernel's, the same in all, but for marks in entries that it does not use, with the present bit clear. A root whose pages are for the
+//! kernel's mode is marked so. A joint root ("view") of a process and its guest keeps the frame numbers of the two in
+//! such entries; its lower half repeats their top-level entries. Top-level entries are only ever added until a root is released, so a view can lag but not lie:
 //! what it lacks it takes over at the page fault (`catch_up`).
 
 use tessera_abi::PAGE;
@@ -18,6 +18,9 @@ const GUEST_SLOTS: usize = 254;
 /// Entries of a view's upper half that name its parts.
 const VIEW_PROCESS: usize = 500;
 const VIEW_GUEST: usize = 501;
+/// The entry that says that the pages are for the kernel's mode alone, and what it says then.
+const LEVEL: usize = 502;
+const KERNEL_ONLY: Entry = Entry(1 << 1);
 
 /// Reads entry `index` of a table.
 #[inline(always)]
@@ -46,8 +49,15 @@ fn parts(root: Frame) -> Option<(Frame, Frame)> {
     (process != 0).then(|| (Frame(process), Frame(read(root, VIEW_GUEST).0 >> 1)))
 }
 
-/// Enters the kernel's half (of `kernel`'s root) into a zeroed root.
-pub fn create(root: Frame, kernel: Frame) {
+/// Enters the kernel's half (of `half`'s root) into a zeroed root, and for whose mode its pages are.
+pub fn create(root: Frame, half: Frame, kernel: bool) {
+    enter_half(root, half);
+    if kernel {
+        write(root, LEVEL, KERNEL_ONLY);
+    }
+}
+
+fn enter_half(root: Frame, kernel: Frame) {
     for slot in USER_SLOTS..512 {
         let entry = read(kernel, slot);
         if entry.is_present() {
@@ -58,7 +68,7 @@ pub fn create(root: Frame, kernel: Frame) {
 
 /// Makes a zeroed frame the view of a process and a guest.
 pub fn create_view(view: Frame, process: Frame, guest: Frame, kernel: Frame) {
-    create(view, kernel);
+    enter_half(view, kernel);
     write(view, VIEW_PROCESS, Entry(process.0 << 1));
     write(view, VIEW_GUEST, Entry(guest.0 << 1));
     for slot in 0..USER_SLOTS {
@@ -102,7 +112,9 @@ pub fn map(
             fresh
         };
     }
-    write(table, index(address, 0), Entry::user(frame, protection));
+    let page = Entry::user(frame, protection);
+    let page = if read(root, LEVEL) == KERNEL_ONLY { page.kernel_only() } else { page };
+    write(table, index(address, 0), page);
     true
 }
 
@@ -181,7 +193,7 @@ fn release_below(table: Frame, level: u32, left: &mut usize, release: &mut dyn F
     true
 }
 
-/// The physical address behind a user address, if user mode could read (or write) it.
+/// The physical address behind a user address, if the program could read (or write) it.
 #[inline]
 pub fn translate(root: Frame, address: u64, write: bool) -> Option<u64> {
     if address >= tessera_abi::USER_END {
@@ -200,5 +212,5 @@ pub fn translate(root: Frame, address: u64, write: bool) -> Option<u64> {
         return None;
     }
     let page = read(first.frame(), index(address, 0));
-    page.allows_user(write).then(|| page.address() | address & (PAGE - 1))
+    page.allows(write).then(|| page.address() | address & (PAGE - 1))
 }

@@ -11,7 +11,7 @@ use tessera_plan::{Domain, Ending, Need, Plan, Server, badge};
 use tessera_runtime::abi::syscall::RESOURCE_HANDLES;
 use tessera_runtime::archive::Archive;
 use tessera_runtime::object::{
-    Budget, Dma, Endpoint, Event, Interrupt, IoPort, Limits, Mmio, Pool, Power, Progress, Session, Vmo,
+    Budget, Dma, Endpoint, Event, Interrupt, IoPort, Limits, Mmio, Pool, Power, Privilege, Progress, Session, Vmo,
 };
 use tessera_runtime::{Child, Error, Object, Owned, Program, Start, log, own};
 
@@ -49,6 +49,7 @@ struct Authority {
     archive: Vmo,
     power: Power,
     dma: Dma,
+    privilege: Privilege,
 }
 
 impl Kernel {
@@ -70,6 +71,7 @@ impl Kernel {
             archive: memory,
             power: start.take("power")?,
             dma: start.take("dma")?,
+            privilege: start.take("privilege")?,
         };
         let domains = plan.domains.iter().map(Held::new).collect::<Result<Vec<Held>, Error>>()?;
         let endpoint = Endpoint::create(&own::pool())?;
@@ -80,7 +82,8 @@ impl Kernel {
     fn try_start(&mut self, index: usize, life: u32) -> Result<(), Error> {
         let held = self.domains.get(index).ok_or(Error::NotFound)?;
         let file = self.archive.program(&held.plan.program)?;
-        let mut program = Program::new(&held.plan.name, file, &held.pool, &held.budget);
+        let mut program = Program::new(&held.plan.name, file, &held.pool, &held.budget)
+            .level(&self.authority.privilege, held.plan.level.into());
         for (name, owned) in self.handles(held)? {
             program = program.owned(&name, owned);
         }

@@ -26,6 +26,7 @@ pub fn demo(demo: &Demo) -> Result<u8> {
     let mapping: PortMapping = format!("{port}:80").parse().map_err(|error: String| miette!("{error}"))?;
     eprintln!("tessera: the same as: ./tessera run {PACKAGES} -p {port}:80 -- nginx -g 'daemon off;'");
     let request = Request {
+        placement: None,
         source: &Source::of(PACKAGES)?,
         overrides: &Overrides {
             words: COMMAND.map(str::to_owned).into(),

@@ -14,7 +14,7 @@ use crate::accelerator;
 use crate::cli::{Build, ContainerOptions, Machine, Run};
 use crate::devices::{self, Device, Forwarding};
 use crate::guests::Registered;
-use crate::image::{Description, MachineKind, Processors};
+use crate::image::{Description, MachineKind, Placement, Processors};
 use crate::qemu::{Boot, Ending};
 use crate::workspace;
 
@@ -22,9 +22,11 @@ use crate::workspace;
 /// it serves machines without any.
 const QUICK_FIRMWARE: &str = "/usr/share/qemu/qboot.rom";
 
-/// The file that describes the system for a container.
-pub fn system(given: Option<&PathBuf>) -> PathBuf {
-    given.cloned().unwrap_or_else(|| workspace::root().join(DESCRIPTION))
+/// The description of the system for a container.
+pub fn system(given: Option<&PathBuf>, placement: Option<Placement>) -> Result<Description> {
+    let mut system = Description::read(&given.cloned().unwrap_or_else(|| workspace::root().join(DESCRIPTION)))?;
+    system.place(placement);
+    Ok(system)
 }
 
 impl Overrides {
@@ -61,6 +63,7 @@ pub struct Request<'a> {
     pub overrides: &'a Overrides,
     pub machine: &'a Machine,
     pub system: Option<&'a PathBuf>,
+    pub placement: Option<Placement>,
     pub seconds: Option<u64>,
     /// If the first mapped port is to be asked until it answers: what to do then.
     pub answered: Option<fn()>,
@@ -92,6 +95,7 @@ pub fn run(run: &Run, source: &Source) -> Result<u8> {
         overrides: &Overrides::of(options, &run.words),
         machine: &run.machine,
         system: options.system.as_ref(),
+        placement: run.placement,
         seconds: run.timeout,
         answered: (options.timing || options.json).then_some(|| ()),
     })?;
@@ -112,9 +116,8 @@ pub fn run(run: &Run, source: &Source) -> Result<u8> {
 /// Makes the container ready and boots it, its console on standard output.
 pub fn boot(request: &Request) -> Result<Outcome> {
     let begun = Instant::now();
-    let system = system(request.system);
+    let system = system(request.system, request.placement)?;
     let container = prepare(request.source, request.overrides, &system, request.machine.memory)?;
-    let system = Description::read(&system)?;
     let machine = request.machine.machine.unwrap_or(system.machine());
     let default = if request.machine.icount { Processors::default() } else { system.processors() };
     let ports = &request.overrides.ports;
@@ -217,7 +220,7 @@ impl Write for Watched {
 /// Writes the file to boot to where it is wanted, or says where it is.
 pub fn build(build: &Build, source: &Source) -> Result<u8> {
     let overrides = Overrides::of(&build.container, &build.words);
-    let container = prepare(source, &overrides, &system(build.container.system.as_ref()), None)?;
+    let container = prepare(source, &overrides, &system(build.container.system.as_ref(), build.placement)?, None)?;
     let file = std::fs::read(&container.image).into_diagnostic()?;
     let path = match &build.output {
         Some(path) => {

@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use tessera_rootfs::Image;
 use tessera_rootfs::container::{NOTE_MEMBER, Note, ROOT_MEMBER};
 
-use crate::image::{self, Memory};
+use crate::image::{self, Description, Memory};
 use crate::symbols::Symbols;
 use crate::workspace;
 
@@ -101,7 +101,12 @@ struct Made {
 }
 
 /// Makes a container ready. `system` is the description of Tessera's own programs.
-pub fn prepare(source: &Source, overrides: &Overrides, system: &Path, memory: Option<Memory>) -> Result<Container> {
+pub fn prepare(
+    source: &Source,
+    overrides: &Overrides,
+    system: &Description,
+    memory: Option<Memory>,
+) -> Result<Container> {
     overrides.ports.iter().try_for_each(PortMapping::check_free)?;
     let kept = store::root(source, &overrides.volumes, overrides.renew)?;
     let system = system::base(system)?;

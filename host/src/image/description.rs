@@ -47,6 +47,8 @@ pub struct Description {
     path: PathBuf,
     file: Written,
     source: NamedSource<String>,
+    /// Whether its placement is another one than the file says.
+    placed: bool,
 }
 
 /// The file as it is written.
@@ -111,9 +113,14 @@ pub struct Program<'a> {
 }
 
 impl Program<'_> {
+    /// Whether it is the first process.
+    pub fn is_first(&self) -> bool {
+        self.name == INIT
+    }
+
     /// Its path in the archive.
     pub fn member(&self) -> String {
-        if self.name == INIT { INIT.to_owned() } else { format!("bin/{}", self.name) }
+        if self.is_first() { INIT.to_owned() } else { format!("bin/{}", self.name) }
     }
 }
 
@@ -131,7 +138,7 @@ impl Description {
     pub fn parse(path: &Path, text: String) -> Result<Self> {
         let source = NamedSource::new(workspace::shown(path), text.clone()).with_language("TOML");
         let file: Written = toml::from_str(&text).map_err(|error| unreadable(&source, &error))?;
-        let description = Self { path: path.to_owned(), file, source };
+        let description = Self { path: path.to_owned(), file, source, placed: false };
         description.check()?;
         Ok(description)
     }
@@ -218,6 +225,22 @@ impl Description {
 
     pub fn source(&self) -> &NamedSource<String> {
         &self.source
+    }
+
+    /// Chooses another placement than the file does.
+    pub fn place(&mut self, placement: Option<Placement>) {
+        if let Some(placement) = placement {
+            self.placed = self.file.placement.as_ref().is_none_or(|written| *written.get_ref() != placement);
+            self.file.placement = Some(Spanned::new(self.file.name.span(), placement));
+        }
+    }
+
+    /// The name of the file that the image is built into: another one for each placement.
+    pub fn file_stem(&self) -> String {
+        match &self.file.placement {
+            Some(placement) if self.placed => format!("{}-{}", self.name(), placement.get_ref().word()),
+            _ => self.name().to_owned(),
+        }
     }
 
     pub fn placement(&self) -> Option<&Spanned<Placement>> {

@@ -118,6 +118,11 @@ impl Size {
         if self == Self::REST { 4 << 20 } else { self.0 }
     }
 
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        if self == Self::REST || other == Self::REST { Self::REST } else { Self(self.0.saturating_add(other.0)) }
+    }
+
     pub const fn mebibytes(count: u64) -> Self {
         Self(count << 20)
     }

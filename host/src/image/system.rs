@@ -8,14 +8,15 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use miette::Result;
+use tessera_plan::Level;
 use toml::Spanned;
 
 use super::description::Description;
 use super::manifest::{FREE, Manifest, Manifests, Provision, Source};
 use super::mistake::{check_name, closest, listed};
 use super::sizes::Size;
-use super::soundness;
-use super::written::{Placement, Privilege, WrittenComponent, WrittenRestart, WrittenShare};
+use super::written::{WrittenComponent, WrittenRestart, WrittenShare};
+use super::{placement, soundness};
 
 /// The name by which routes and people call the manager.
 pub const MANAGER: &str = "manager";
@@ -23,10 +24,6 @@ pub const MANAGER: &str = "manager";
 const SUPERVISOR: &str = "Supervisor";
 /// The word by which an image allows a component to use it.
 const ALLOWS_SUPERVISOR: &str = "supervisor";
-/// What may be allowed to a component that drives no device.
-const NO_DEVICES: [&str; 3] = [ALLOWS_SUPERVISOR, "power", "archive"];
-/// The domain of all components that drive no device, if they are grouped.
-const GROUP: &str = "program";
 /// Names that reports use for something else.
 const RESERVED: [&str; 4] = [MANAGER, "init", "kernel", "route"];
 /// The kernel keeps that much of a process's name for its reports.
@@ -53,6 +50,7 @@ pub struct Domain {
 /// What a domain is given and how it is treated.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    pub level: Level,
     pub memory: Size,
     /// The priority, and where it is written if it is.
     pub priority: (u8, Option<Range<usize>>),
@@ -147,7 +145,7 @@ impl System {
         let mut placed = place(description, manifests)?;
         check_domains(description, &placed)?;
         link(description, &mut placed)?;
-        let settings = settings(description, &placed)?;
+        let settings = placement::settings(description, &placed)?;
         let order = soundness::check(description, &placed, &settings)?;
         Ok(Some(assemble(&placed, settings, &order)))
     }
@@ -157,7 +155,7 @@ impl System {
 fn check_unused(description: &Description) -> Result<()> {
     let domain = description.domains().keys().next().map(Spanned::span);
     let route = description.routes().keys().next().map(Spanned::span);
-    match domain.or(route).or(description.placement().map(Spanned::span)) {
+    match domain.or(route) {
         Some(span) => {
             let what = "this image has no [[component]] that this could be about";
             Err(description.wrong(span, what, "remove it, or add the components"))
@@ -168,11 +166,6 @@ fn check_unused(description: &Description) -> Result<()> {
 
 /// Finds each component's description and domain.
 fn place<'a>(description: &'a Description, manifests: &Manifests) -> Result<Vec<Placed<'a>>> {
-    let placement = description.placement().map_or(Placement::Isolated, |placement| *placement.get_ref());
-    if let (Placement::Monolith | Placement::Unikernel, Some(written)) = (placement, description.placement()) {
-        let mend = "use \"isolated\"; components that are to call one another directly can share a `domain`";
-        return Err(description.wrong(written.span(), "domains in the kernel cannot be built yet", mend));
-    }
     let mut placed: Vec<Placed<'a>> = Vec::new();
     for written in description.components() {
         let name = &written.name;
@@ -198,19 +191,11 @@ fn place<'a>(description: &'a Description, manifests: &Manifests) -> Result<Vec<
             ));
         };
         check_allowed(description, written, &manifest)?;
-        let domain = match (&written.domain, placement) {
-            (Some(domain), _) => domain.get_ref().clone(),
-            (None, Placement::Libos) if !drives_devices(written) => GROUP.to_owned(),
-            (None, _) => name.get_ref().clone(),
-        };
+        let domain = placement::domain(description, written, &manifest);
         let provisions = manifest.provisions();
         placed.push(Placed { written, manifest, provisions, domain, links: Vec::new() });
     }
     Ok(placed)
-}
-
-fn drives_devices(written: &WrittenComponent) -> bool {
-    written.allow.iter().any(|allowed| !NO_DEVICES.contains(&allowed.get_ref().as_str()))
 }
 
 /// What a component needs must be allowed, and what is allowed must be needed.
@@ -258,15 +243,12 @@ fn check_domains(description: &Description, placed: &[Placed]) -> Result<()> {
             return Err(description.wrong(written.span(), &what, &mend));
         }
     }
-    for (name, written) in description.domains() {
-        if !names.contains(&name.get_ref().as_str()) {
+    for name in description.domains().keys() {
+        let part = |placed: &Placed| placed.name() == name.get_ref() && placed.written.domain.is_none();
+        if !names.contains(&name.get_ref().as_str()) && !placed.iter().any(part) {
             let mend = format!("{}the domains of this image are: {}", closest(name.get_ref(), &names), listed(&names));
             let what = format!("no component is in the domain `{}`", name.get_ref());
             return Err(description.wrong(name.span(), &what, &mend));
-        }
-        if let Some(privilege) = written.privilege.as_ref().filter(|level| *level.get_ref() == Privilege::Kernel) {
-            let mend = "leave it out, or use \"user\"";
-            return Err(description.wrong(privilege.span(), "domains in the kernel cannot be built yet", mend));
         }
     }
     Ok(())
@@ -391,57 +373,6 @@ fn only(
             Err(description.wrong(placed[client].written.name.span(), &what, &mend))
         }
     }
-}
-
-/// The settings of every domain, by its name.
-fn settings(description: &Description, placed: &[Placed]) -> Result<BTreeMap<String, Settings>> {
-    let mut all = BTreeMap::new();
-    for placed in placed {
-        let mut settings = Settings {
-            memory: Size::mebibytes(4),
-            priority: (20, None),
-            share: None,
-            processors: 0,
-            threads: 2,
-            restart: WrittenRestart::Always,
-            essential: false,
-        };
-        if let Some(written) = description.domains().get(placed.domain.as_str()) {
-            let within = |value: &Spanned<i64>, range: Range<i64>, what: &str| match u8::try_from(*value.get_ref()) {
-                Ok(small) if range.contains(value.get_ref()) => Ok(small),
-                _ => {
-                    let told = format!("{} is out of range", value.get_ref());
-                    let mend = format!("{what} go from {} to {}", range.start, range.end - 1);
-                    Err(description.wrong(value.span(), &told, &mend))
-                }
-            };
-            if let Some(memory) = &written.memory {
-                settings.memory = *memory.get_ref();
-            }
-            if let Some(priority) = &written.priority {
-                settings.priority = (within(priority, 0..60, "priorities")?, Some(priority.span()));
-            }
-            if let Some(share) = &written.processor {
-                if share.get_ref().amount.0 > share.get_ref().period.0 {
-                    let mend = "give an amount of at most the period";
-                    let what = "the amount is more than the period has";
-                    return Err(description.wrong(share.span(), what, mend));
-                }
-                settings.share = Some(*share.get_ref());
-            }
-            for processor in &written.processors {
-                let count = i64::from(description.processors().count());
-                settings.processors |= 1 << within(processor, 0..count, "this image's processors")?;
-            }
-            if let Some(threads) = &written.threads {
-                settings.threads = within(threads, 1..33, "threads")?;
-            }
-            settings.restart = written.restart;
-            settings.essential = written.essential;
-        }
-        all.insert(placed.domain.clone(), settings);
-    }
-    Ok(all)
 }
 
 /// Numbers everything. `order` has the indexes of all components, servers before clients, those of a domain together.

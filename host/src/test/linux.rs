@@ -86,7 +86,7 @@ pub fn cases() -> Vec<Case> {
 /// Boots a container; answers how it ended and its console.
 fn boot(source: &Source, words: &[&str], processors: i64, step: &mut Step) -> Result<(Ending, String)> {
     let overrides = Overrides { words: words.iter().map(|word| (*word).to_owned()).collect(), ..Overrides::default() };
-    let container = container::prepare(source, &overrides, &workspace::root().join(SYSTEM), None)?;
+    let container = container::prepare(source, &overrides, &Description::read(&workspace::root().join(SYSTEM))?, None)?;
     let description = Description::read(&workspace::root().join(SYSTEM))?;
     step.note("booting");
     let boot = Boot {

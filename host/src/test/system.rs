@@ -14,7 +14,7 @@ use super::outcome::{Counts, Outcome, count};
 use super::{Case, Suite, control, copies, web};
 use crate::accelerator::{GREETING, PROBE_IMAGE};
 use crate::devices;
-use crate::image::{self, Description, MachineKind};
+use crate::image::{self, Description, MachineKind, Placement};
 use crate::progress::Step;
 use crate::qemu::{Boot, Ending, Engine};
 use crate::symbols::Symbols;
@@ -25,6 +25,8 @@ use crate::workspace;
 struct Expected {
     name: &'static str,
     image: &'static str,
+    /// Another placement than the image's own.
+    placement: Option<Placement>,
     machine: MachineKind,
     processors: u8,
     memory: &'static str,
@@ -45,6 +47,7 @@ struct Expected {
 const HELLO: Expected = Expected {
     name: "",
     image: PROBE_IMAGE,
+    placement: None,
     machine: MachineKind::Q35,
     processors: 1,
     memory: "64M",
@@ -66,6 +69,7 @@ const WITH_EDU: Expected = Expected { words: &["edu=1"], devices: &["-device", "
 
 /// The smallest image of components.
 const COMPONENTS: &str = "images/echo.toml";
+const ECHOED: &str = "the echo of `Good morning` is `Good morning`, and it was asked 1 times";
 
 /// The component system: a component that is crashed and killed a thousand times, and one that goes on using it.
 const RESTART: Expected = Expected {
@@ -112,6 +116,26 @@ const DISK: Expected = Expected {
 /// What closes a crash report.
 const END_OF_REPORT: &str = "tessera: end of report";
 
+/// Systems of components in the placements that are not their own.
+fn placements() -> Vec<Expected> {
+    use Placement::{Libos, Monolith, Unikernel};
+    const ECHO: Expected = Expected { image: COMPONENTS, lines: &[ECHOED], ..HELLO };
+    let placed = |name, placement, expected| Expected { name, placement: Some(placement), ..expected };
+    vec![
+        placed("hello-in-the-kernels-mode", Monolith, HELLO),
+        placed("components-as-libos", Libos, ECHO),
+        placed("components-as-monolith", Monolith, ECHO),
+        placed("components-as-unikernel", Unikernel, ECHO),
+        placed("the-network-stack-as-libos", Libos, NETWORK),
+        placed("the-network-stack-as-monolith", Monolith, NETWORK),
+        placed("the-network-stack-as-monolith-on-4-processors", Monolith, Expected { processors: 4, ..NETWORK }),
+        placed("the-network-stack-as-unikernel", Unikernel, NETWORK),
+        placed("drivers-in-the-kernels-mode", Monolith, DRIVERS),
+        placed("tests-in-the-kernels-mode", Monolith, WITH_EDU),
+        placed("tests-in-the-kernels-mode-on-4-processors", Monolith, Expected { processors: 4, ..WITH_EDU }),
+    ]
+}
+
 /// The cases, in the order in which they run.
 fn boots() -> Vec<Expected> {
     use MachineKind::Microvm;
@@ -137,7 +161,7 @@ fn boots() -> Vec<Expected> {
         Expected {
             name: "one-component-calls-another-in-its-own-domain",
             image: COMPONENTS,
-            lines: &["the echo of `Good morning` is `Good morning`, and it was asked 1 times"],
+            lines: &[ECHOED],
             ..HELLO
         },
         Expected { name: "the-network-stack-serves-another-domain", ..NETWORK },
@@ -228,14 +252,14 @@ fn boots() -> Vec<Expected> {
 }
 
 /// The images that were built in this run, by their description's path.
-type Built = Rc<RefCell<BTreeMap<&'static str, (PathBuf, Symbols)>>>;
+type Built = Rc<RefCell<BTreeMap<String, (PathBuf, Symbols)>>>;
 
 pub fn suite() -> Suite {
     let built = Built::default();
     let mut cases = vec![Case::new("images-are-the-same-to-the-byte", |step| {
         copies::same_to_the_byte(&[PROBE_IMAGE, COMPONENTS], step)
     })];
-    cases.extend(boots().into_iter().map(|expected| {
+    cases.extend(boots().into_iter().chain(placements()).map(|expected| {
         let built = Rc::clone(&built);
         Case::new(expected.name, move |step| boot(&expected, &built, step))
     }));
@@ -248,8 +272,9 @@ pub fn suite() -> Suite {
 }
 
 fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> {
-    let description = Description::read(&workspace::root().join(expected.image))?;
-    let (image, symbols) = match built.borrow_mut().entry(expected.image) {
+    let mut description = Description::read(&workspace::root().join(expected.image))?;
+    description.place(expected.placement);
+    let (image, symbols) = match built.borrow_mut().entry(description.file_stem()) {
         std::collections::btree_map::Entry::Occupied(entry) => entry.get().clone(),
         std::collections::btree_map::Entry::Vacant(entry) => {
             entry.insert(image::build_to_target(&description)?).clone()
@@ -307,12 +332,13 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_every_machine_is_possible() {
-        let mut names: Vec<&str> = boots().iter().map(|boot| boot.name).collect();
-        let all = names.len();
+        let all = || boots().into_iter().chain(placements());
+        let mut names: Vec<&str> = all().map(|boot| boot.name).collect();
+        let count = names.len();
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), all);
-        for boot in boots() {
+        assert_eq!(names.len(), count);
+        for boot in all() {
             assert!(boot.memory.parse::<crate::image::Memory>().is_ok(), "{}", boot.name);
             assert!((1..=8).contains(&boot.processors), "{}", boot.name);
             assert!(workspace::root().join(boot.image).exists(), "{}", boot.name);

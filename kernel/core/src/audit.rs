@@ -44,7 +44,7 @@ fn name(object: Object) -> (u64, u32) {
         Object::Dma(id) => id.index(),
         Object::Seal(id) | Object::Unseal(id) => return (Kind::Seal as u64, id.index()),
         Object::Sealed(id) => id.index(),
-        Object::Clock | Object::Log | Object::Power | Object::Nothing => 0,
+        Object::Clock | Object::Log | Object::Power | Object::Privilege | Object::Nothing => 0,
     };
     (object.kind().map_or(0, |kind| kind as u64), index)
 }
@@ -157,7 +157,7 @@ impl<H: Hardware> Machine<H> {
         objects!(pools Pool, vmos Vmo, spaces Space, processes Process, threads Thread, budgets Budget, endpoints Endpoint,
             sessions Session, replies Reply, events Event, interrupts Interrupt, ports IoPort, devices Mmio, dmas Dma, brands Seal,
             boxes Sealed);
-        let single = [Kind::Clock as u64, Kind::Log as u64, Kind::Power as u64];
+        let single = [Kind::Clock, Kind::Log, Kind::Power, Kind::Privilege].map(|kind| kind as u64);
         match held.keys().find(|(kind, _)| !single.contains(kind)) {
             None => Ok(()),
             Some(name) => Err(format!("a capability names {name:?}, which is gone")),

@@ -59,8 +59,10 @@ impl<H: Hardware> Machine<H> {
         if !thread.guest.space.is_none() {
             return Err(Error::Occupied);
         }
-        let guest_root = self.spaces.get(space).map(|space| space.root).ok_or(Error::Gone)?;
-        let own_root = self.spaces.get(caller.space).map(|space| space.root).ok_or(Error::Gone)?;
+        let (guest_root, guest_level) =
+            self.spaces.get(space).map(|space| (space.root, space.level)).ok_or(Error::Gone)?;
+        let (own_root, own_level) =
+            self.spaces.get(caller.space).map(|space| (space.root, space.level)).ok_or(Error::Gone)?;
         let vector = self.charged_frame(pool).map_err(|_| Error::NoQuota)?;
         let Ok(view) = self.charged_frame(pool) else {
             self.frames.release(vector);
@@ -71,7 +73,10 @@ impl<H: Hardware> Machine<H> {
         self.hardware.view_create(view, own_root, guest_root);
         self.reference(Object::Space(space));
         let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
-        let activation = Activation { root: guest_root, vector, full: true, ..Activation::default() };
+        // A guest cannot reach memory of the kernel's mode: it can do with the table that shows both.
+        let root = if own_level.is_kernel() { view } else { guest_root };
+        let kernel = guest_level.is_kernel();
+        let activation = Activation { root, kernel, vector, full: true, ..Activation::default() };
         thread.guest = Guest { space, view, activation, address: 0, resumed: false, pool };
         thread.activation.root = view;
         // The thread itself uses no vector registers: those of its guest stay loaded while the two take turns.

@@ -53,8 +53,8 @@ pub trait Hardware {
     /// Writes 64-bit word `index` (0..512) of a frame.
     fn store(&mut self, frame: Frame, index: usize, value: u64);
 
-    /// Makes a zeroed frame the root of an address space: enters the kernel's half.
-    fn space_create(&mut self, root: Frame);
+    /// Makes a zeroed frame the root of an address space: enters the kernel's half. With `kernel` its pages are for the kernel's mode alone.
+    fn space_create(&mut self, root: Frame, kernel: bool);
     /// Enters one page in place of what was there. `tables` yields zeroed frames for missing tables; false when it had none left.
     fn map(
         &mut self,

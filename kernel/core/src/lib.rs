@@ -36,6 +36,7 @@ mod node;
 #[cfg(feature = "audit")]
 mod observe;
 mod pool;
+mod privilege;
 mod process;
 mod queue;
 mod quick;
@@ -70,6 +71,8 @@ pub struct Activation {
     pub registers: Registers,
     /// The root of its page tables.
     pub root: Frame,
+    /// It runs in the kernel's mode.
+    pub kernel: bool,
     /// Its vector state; frame 0, which is never memory for anybody: it has none.
     pub vector: Frame,
     /// All registers count, not only those that a system call gives back. Whoever loads them all takes this off: a thread that

@@ -42,6 +42,7 @@ pub enum Object {
     Clock,
     Log,
     Power,
+    Privilege,
     Seal(Id<Brand>),
     Unseal(Id<Brand>),
     Sealed(Id<Sealed>),
@@ -69,6 +70,7 @@ impl Object {
             Object::Clock => Kind::Clock,
             Object::Log => Kind::Log,
             Object::Power => Kind::Power,
+            Object::Privilege => Kind::Privilege,
             Object::Seal(_) => Kind::Seal,
             Object::Unseal(_) => Kind::Unseal,
             Object::Sealed(_) => Kind::Sealed,
@@ -422,7 +424,7 @@ impl<H: Hardware> Machine<H> {
             Object::Seal(id) | Object::Unseal(id) => self.brands.get(id).map_or(0, |object| object.references),
             Object::Sealed(id) => self.boxes.get(id).map_or(0, |object| object.references),
             Object::Dma(id) => self.dmas.get(id).map_or(0, |object| object.references),
-            Object::Clock | Object::Log | Object::Power | Object::Nothing => 0,
+            Object::Clock | Object::Log | Object::Power | Object::Privilege | Object::Nothing => 0,
         }
     }
 
@@ -451,7 +453,7 @@ impl<H: Hardware> Machine<H> {
             Object::Seal(id) | Object::Unseal(id) => self.brands.get_mut(id).map(|object| &mut object.references),
             Object::Sealed(id) => self.boxes.get_mut(id).map(|object| &mut object.references),
             Object::Dma(id) => self.dmas.get_mut(id).map(|object| &mut object.references),
-            Object::Clock | Object::Log | Object::Power | Object::Nothing => None,
+            Object::Clock | Object::Log | Object::Power | Object::Privilege | Object::Nothing => None,
         }
     }
 
@@ -495,7 +497,7 @@ impl<H: Hardware> Machine<H> {
             }
             Object::Sealed(id) => self.bury(crate::reaper::Dead::Sealed(id)),
             Object::Dma(id) => self.bury(crate::reaper::Dead::Dma(id)),
-            Object::Clock | Object::Log | Object::Power | Object::Nothing => {}
+            Object::Clock | Object::Log | Object::Power | Object::Privilege | Object::Nothing => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     treap::Branch,
     vmo::{MAX_MAPPINGS, Miss, Page, Vmo},
 };
-use tessera_abi::{Error, Kind, NATIVE_BASE, PAGE, Rights, USER_END, syscall::map_flags};
+use tessera_abi::{Error, Kind, Level, NATIVE_BASE, PAGE, Rights, USER_END, syscall::map_flags};
 
 /// Table entries that one step removes.
 const STEP: usize = 512;
@@ -24,6 +24,8 @@ pub struct Space {
     pub(crate) pool: Id<Pool>,
     pub(crate) grave: Grave,
     pub(crate) root: Frame,
+    /// In which mode the threads in it run.
+    pub(crate) level: Level,
     /// Frames of page tables, the root included: what the pool was charged.
     pub(crate) tables: u32,
     /// The mappings, a treap by address.
@@ -108,18 +110,24 @@ impl Range {
 
 impl<H: Hardware> Machine<H> {
     /// Makes a space, already charged as an object.
-    pub(crate) fn space_make(&mut self, pool: Id<Pool>) -> Result<Id<Space>, Error> {
+    pub(crate) fn space_make(&mut self, pool: Id<Pool>, level: Level) -> Result<Id<Space>, Error> {
         let root = self.charged_frame(pool).map_err(|_| Error::NoQuota)?;
-        self.hardware.space_create(root);
-        self.spaces.insert(Space { pool, root, tables: 1, hint: NATIVE_BASE, ..Space::default() }).ok_or(Error::NoQuota)
+        self.hardware.space_create(root, level.is_kernel());
+        let space = Space { pool, root, level, tables: 1, hint: NATIVE_BASE, ..Space::default() };
+        self.spaces.insert(space).ok_or(Error::NoQuota)
     }
 
     /// `space_create`.
     pub(crate) fn space_create(&mut self, caller: &Caller, pool: u64) -> Result<u64, Error> {
+        self.space_create_at(caller, pool, self.level_of_made(caller))
+    }
+
+    /// Makes a space of a level that the caller may give.
+    pub(crate) fn space_create_at(&mut self, caller: &Caller, pool: u64, level: Level) -> Result<u64, Error> {
         let (node, pool) = self.pool(caller.process, pool, Rights::MANAGE)?;
         let handles = self.handle_pool(caller.process)?;
         self.charge_object(pool, Kind::Space, handles)?;
-        let space = self.space_make(pool).inspect_err(|_| {
+        let space = self.space_make(pool, level).inspect_err(|_| {
             self.credit(pool, Resource::of(Kind::Space), 1);
             self.credit(handles, Resource::HANDLES, 1);
         })?;

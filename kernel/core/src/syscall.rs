@@ -4,7 +4,7 @@ use crate::{
     Caller, Entered, Flow, Hardware, Machine, PowerAction, Resource, node::Object, thread::result_to, user::UserSlice,
     vmo::Source,
 };
-use tessera_abi::{Error, Rights, Syscall, x86_64::Registers};
+use tessera_abi::{Error, Rights, Syscall};
 
 /// Most bytes that one entry copies, or writes to the log.
 const COPY_STEP: u64 = 64 * 1024;
@@ -38,8 +38,9 @@ impl<H: Hardware> Machine<H> {
         match result {
             Ok(Flow::Blocked) => {}
             Ok(Flow::Again) => {
+                let length = thread.activation.call_length();
                 let registers = &mut thread.activation.registers;
-                registers.rip = registers.rip.wrapping_sub(Registers::SYSCALL_LENGTH);
+                registers.rip = registers.rip.wrapping_sub(length);
             }
             result => result_to(&mut thread.activation.registers, result),
         }
@@ -76,6 +77,7 @@ impl<H: Hardware> Machine<H> {
             Syscall::VmoSnapshot => self.vmo_snapshot(caller, a, b),
             Syscall::VmoInspect => self.vmo_inspect(caller, a),
             Syscall::SpaceCreate => one(self.space_create(caller, a)),
+            Syscall::SpaceCreatePrivileged => one(self.space_create_privileged(caller, a, b, c)),
             Syscall::SpaceMap => one(self.space_map(caller, a, b, c, d, e, f)),
             Syscall::SpaceUnmap => self.space_unmap(caller, a, b, c),
             Syscall::SpaceProtect => self.space_protect(caller, a, b, c, d),

@@ -136,8 +136,10 @@ impl<H: Hardware> Machine<H> {
     ) -> Result<Id<Thread>, Error> {
         let entry = self.processes.get(process).ok_or(Error::Gone)?;
         let (space, older) = (entry.space, entry.threads);
-        let root = self.spaces.get(space).map(|space| space.root).ok_or(Error::Gone)?;
-        let activation = Activation { registers: Registers::default().sanitized(), root, vector: Frame(0), full: true };
+        let (root, kernel) =
+            self.spaces.get(space).map(|space| (space.root, space.level.is_kernel())).ok_or(Error::Gone)?;
+        let registers = Registers::default().sanitized();
+        let activation = Activation { registers, root, kernel, vector: Frame(0), full: true };
         let thread = Thread { activation, process, budget, home: budget, pool, older, ..Thread::default() };
         let id = self.threads.insert(thread).ok_or(Error::NoQuota)?;
         if let Some(thread) = self.threads.get_mut(older) {

@@ -165,7 +165,7 @@ impl Hardware for FakeHardware {
         self.words(frame)[index] = value;
     }
 
-    fn space_create(&mut self, root: Frame) {
+    fn space_create(&mut self, root: Frame, _kernel: bool) {
         assert!(self.words(root).iter().all(|word| *word == 0), "the root is zeroed");
         assert!(self.tables.insert(root, BTreeMap::new()).is_none(), "{root:?} is a root already");
     }
