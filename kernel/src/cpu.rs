@@ -89,6 +89,7 @@ macro_rules! write_control_register {
 read_control_register!(read_cr0, "cr0");
 read_control_register!(read_cr2, "cr2");
 read_control_register!(read_cr3, "cr3");
+read_control_register!(read_cr4, "cr4");
 write_control_register!(write_cr0, "cr0");
 write_control_register!(write_cr3, "cr3");
 write_control_register!(write_cr4, "cr4");

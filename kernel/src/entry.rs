@@ -6,10 +6,9 @@
 //! instruction to the last but one; the few instructions before and after can be met by NMI, double fault and machine
 //! check alone, which have stacks of their own and look at no GS.
 //!
-//! A program that runs in the kernel's mode calls `direct_call` (or jumps to `direct_jump`, with the way back in `rcx`) where
-//! another one has its `syscall` instruction, and is left to by a jump. It keeps the kernel's GS base. Up to the `cli` it is still the
-//! program that runs. Such a program has interrupts on, by which an interrupt or exception tells it from the kernel itself, whose
-//! few windows for interrupts say so in the processor's block.
+//! A program that runs in the kernel's mode comes in by `direct.rs` and is left to by a jump. It keeps the kernel's GS base. It has
+//! interrupts on, by which an interrupt or exception tells it from the kernel itself, whose few windows for interrupts say so in the
+//! processor's block.
 //!
 //! Every interrupt and exception has a stack that is not the program's: in the kernel's mode the processor would use that one, which
 //! may not be there or hold something below its pointer. In the kernel itself an exception keeps its registers there and goes to
@@ -20,19 +19,22 @@ use core::mem::offset_of;
 
 use tessera_abi::USER_END;
 use tessera_abi::x86_64::Registers;
+use tessera_core::Door;
 
-use crate::processor;
 use crate::segments::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
+use crate::{direct, processor};
 
 /// Bytes from one interrupt stub to the next.
 const STUB: usize = 16;
 /// The flags of a program in the kernel's mode while it is left to: fixed bits, and access to pages of user mode (its guests' memory).
-const PROGRAM_FLAGS: u64 = 0x4_0002;
+pub const PROGRAM_FLAGS: u64 = 0x4_0002;
 /// With interrupts on.
-const PROGRAM_RUNS: u64 = PROGRAM_FLAGS | 0x200;
+pub const PROGRAM_RUNS: u64 = PROGRAM_FLAGS | 0x200;
 
 const _: () = assert!(USER_END < 1 << 47, "behind the last instruction of user space there is a canonical address");
 
+/// Gives assembly the offsets of all registers in their record.
+#[macro_export]
 macro_rules! with_offsets {
     ($macro:ident!($($body:tt)*)) => {
         $macro! { $($body)*
@@ -76,40 +78,6 @@ system_call_entry:
     mov r12, gs:[{this}]
     mov r13, rax
     call {system_call}
-    ud2
-
-    .balign 64
-    .global direct_call
-    .global direct_jump
-direct_call:
-    pop rcx
-direct_jump:
-    cli
-    mov gs:[{scratch}], rsp
-    mov rsp, gs:[{registers}]
-    mov [rsp + {RAX}], rax
-    mov [rsp + {RDI}], rdi
-    mov [rsp + {RSI}], rsi
-    mov [rsp + {RDX}], rdx
-    mov [rsp + {R10}], r10
-    mov [rsp + {R8}], r8
-    mov [rsp + {R9}], r9
-    mov [rsp + {R12}], r12
-    mov [rsp + {R13}], r13
-    mov [rsp + {R14}], r14
-    mov [rsp + {R15}], r15
-    mov [rsp + {RBX}], rbx
-    mov [rsp + {RBP}], rbp
-    mov [rsp + {RIP}], rcx
-    mov qword ptr [rsp + {RFLAGS}], {program_runs}
-    mov rcx, gs:[{scratch}]
-    mov [rsp + {RSP}], rcx
-    mov rsp, gs:[{stack}]
-    push 2
-    popfq
-    mov r12, gs:[{this}]
-    mov r13, rax
-    call {direct_call}
     ud2
 
     .balign 16
@@ -218,9 +186,7 @@ interrupt_common:
     stack = const processor::STACK,
     this = const processor::THIS,
     window = const processor::WINDOW,
-    program_runs = const PROGRAM_RUNS,
     system_call = sym crate::run::system_call::<false>,
-    direct_call = sym crate::run::system_call::<true>,
     from_program = sym crate::traps::from_program,
     from_kernel = sym crate::traps::from_kernel,
 ));
@@ -257,9 +223,13 @@ pub struct KernelFrame {
     pub ss: u64,
 }
 
-/// Where `syscall` lands.
-pub fn system_call_address() -> u64 {
-    system_call_entry as *const () as u64
+/// Where `syscall` lands for a thread and a guest between which there is this door.
+pub fn system_call_address(door: Door) -> u64 {
+    match door {
+        Door::Closed => system_call_entry as *const () as u64,
+        Door::User => direct::user_guest_address(),
+        Door::Kernel => direct::kernel_guest_address(),
+    }
 }
 
 /// Where interrupt `vector` lands.

@@ -14,7 +14,7 @@
 //! 6. No page is writable and executable; the kernel's text is writable through no address; under each stack is a hole.
 //! 7. The short way of a system call is short: what it need not do is done elsewhere.
 //!
-//! Where to look: `boot_entry` and `main` boot; `memory`, `paging`, `space`, `tables`, `flush` are memory; `entry`,
+//! Where to look: `boot_entry` and `main` boot; `memory`, `paging`, `space`, `tables`, `flush` are memory; `entry`, `direct`,
 //! `traps`, `run`, `lock` are the way in, through and out; `segments`, `features`, `vector`, `processor`, `smp` are the
 //! processors; `apic`, `io_apic`, `clock`, `acpi_tables`, `power`, `serial` are the machine around them; `first` is the
 //! first program, `platform` what core asks for, `crash` the report, `provoke` crashes for its tests.
@@ -30,6 +30,7 @@ mod boot_entry;
 mod clock;
 mod cpu;
 mod crash;
+mod direct;
 mod entry;
 mod features;
 mod first;

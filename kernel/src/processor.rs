@@ -5,9 +5,10 @@
 
 use core::arch::asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use tessera_abi::x86_64::Registers;
+use tessera_core::Door;
 
 /// Most processors that are started.
 pub const MAX: usize = tessera_core::MAX_PROCESSORS;
@@ -44,6 +45,10 @@ pub struct Processor {
     pub apic: AtomicU32,
     /// The kernel itself has let interrupts in.
     pub window: AtomicBool,
+    /// The thread pointer of the program in the kernel's mode that runs.
+    pub pointer: AtomicU64,
+    /// Where `syscall` lands: a [`Door`](tessera_core::Door).
+    pub door: AtomicU8,
 }
 
 pub const STACK: usize = offset_of!(Processor, stack);
@@ -51,6 +56,8 @@ pub const REGISTERS: usize = offset_of!(Processor, registers);
 pub const SCRATCH: usize = offset_of!(Processor, scratch);
 pub const THIS: usize = offset_of!(Processor, this);
 pub const WINDOW: usize = offset_of!(Processor, window);
+pub const DOOR: usize = offset_of!(Processor, door);
+pub const POINTER: usize = offset_of!(Processor, pointer);
 
 /// The blocks of all processors.
 static PROCESSORS: [Processor; MAX] = [const { Processor::new() }; MAX];
@@ -72,6 +79,8 @@ impl Processor {
             deadline: AtomicU64::new(u64::MAX),
             apic: AtomicU32::new(0),
             window: AtomicBool::new(false),
+            pointer: AtomicU64::new(0),
+            door: AtomicU8::new(Door::Closed as u8),
         }
     }
 

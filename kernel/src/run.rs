@@ -6,7 +6,7 @@
 use core::sync::atomic::Ordering;
 
 use tessera_abi::USER_END;
-use tessera_core::{Activation, Entered, Machine, Next};
+use tessera_core::{Activation, Door, Entered, Machine, Next};
 
 use crate::platform::Platform;
 use crate::processor::{NO_VECTOR, Processor};
@@ -95,10 +95,10 @@ unsafe fn leave_same<const DIRECT: bool>(own: &'static Processor) -> ! {
 unsafe fn leave_switched(own: &'static Processor, activation: &mut Activation) -> ! {
     // SAFETY: as in `leave`.
     unsafe {
-        load(own, activation);
         if activation.kernel {
-            leave_to_kernel_mode(activation);
+            leave_to_kernel_mode(own, activation);
         }
+        load(own, activation);
         let registers = &raw const activation.registers;
         lock::release();
         entry::leave_fast(registers);
@@ -108,9 +108,24 @@ unsafe fn leave_switched(own: &'static Processor, activation: &mut Activation) -
 /// Goes to a thread that runs in the kernel's mode.
 ///
 /// # Safety
-/// This processor holds the big lock, and what `activation` needs beside its registers is loaded.
+/// This processor holds the big lock, and `activation` is that of the thread that core wants to run here.
 #[cold]
-unsafe fn leave_to_kernel_mode(activation: &mut Activation) -> ! {
+unsafe fn leave_to_kernel_mode(own: &'static Processor, activation: &mut Activation) -> ! {
+    let (root, state) = (activation.root.0, activation.vector.0);
+    own.registers.store(&raw mut activation.registers, Ordering::Relaxed);
+    own.pointer.store(activation.pointer, Ordering::Relaxed);
+    if own.root.load(Ordering::Relaxed) != root {
+        // SAFETY: as in `load`.
+        unsafe { flush::load_root(own, root) };
+    }
+    // Whether it is the guest that goes on or its thread, what is loaded is the guest's.
+    let [fs_base, _] = activation.guest_bases;
+    if activation.door != Door::Closed && own.fs_base.load(Ordering::Relaxed) != fs_base {
+        load_fs_base(own, fs_base);
+    }
+    if own.vector.load(Ordering::Relaxed) | state != NO_VECTOR {
+        load_guest(own, activation);
+    }
     let full = core::mem::take(&mut activation.full);
     let registers = &raw const activation.registers;
     // SAFETY: the record stays this thread's while it runs.
@@ -140,14 +155,22 @@ unsafe fn load(own: &'static Processor, activation: &mut Activation) {
     }
     // Only a guest has vector state, or a GS base.
     if own.vector.load(Ordering::Relaxed) | state != NO_VECTOR {
-        load_guest(own, activation.registers.gs_base, state);
+        load_guest(own, activation);
     }
 }
 
 /// Loads what only guests have.
 #[cold]
 #[inline(never)]
-fn load_guest(own: &Processor, gs_base: u64, state: u64) {
+fn load_guest(own: &Processor, activation: &Activation) {
+    let (door, state) = (activation.door, activation.vector.0);
+    let gs_base = if door == Door::Closed { activation.registers.gs_base } else { activation.guest_bases[1] };
+    own.pointer.store(activation.pointer, Ordering::Relaxed);
+    if own.door.load(Ordering::Relaxed) != door as u8 {
+        own.door.store(door as u8, Ordering::Relaxed);
+        // SAFETY: an address of the kernel's text, where an entry begins.
+        unsafe { cpu::write_msr(cpu::msr::LSTAR, entry::system_call_address(door)) };
+    }
     if own.gs_base.load(Ordering::Relaxed) != gs_base {
         load_gs_base(own, gs_base);
     }
@@ -163,10 +186,11 @@ fn load_guest(own: &Processor, gs_base: u64, state: u64) {
 #[inline(always)]
 unsafe fn leave(own: &'static Processor, activation: &mut Activation) -> ! {
     // SAFETY: passed on.
-    unsafe { load(own, activation) };
-    if activation.kernel {
-        // SAFETY: passed on; all is loaded.
-        unsafe { leave_to_kernel_mode(activation) }
+    unsafe {
+        if activation.kernel {
+            leave_to_kernel_mode(own, activation)
+        }
+        load(own, activation);
     }
     let full = core::mem::take(&mut activation.full);
     if full && activation.registers.rip >= USER_END {
@@ -207,7 +231,7 @@ pub unsafe fn run(own: &'static Processor, mut machine: &'static mut Machine<Pla
             Next::Idle => {
                 if own.vector.load(Ordering::Relaxed) != NO_VECTOR {
                     // Another processor may run the thread next: its state must be in memory.
-                    vector::switch(own, NO_VECTOR);
+                    load_guest(own, &Activation::default());
                 }
                 // SAFETY: `machine` is not used until it is taken again.
                 unsafe { lock::release() };

@@ -91,7 +91,9 @@ pub fn switch(own: &Processor, wanted: u64) {
 /// Takes the state of `frame` out of this processor's registers, if it is in them.
 pub fn save_loaded(own: &Processor, frame: Frame) {
     if own.vector.load(Ordering::Relaxed) == frame.0 {
-        switch(own, NO_VECTOR);
+        save(frame.0);
+        // What is loaded is looked at again before anything runs.
+        own.vector.store(LOST_VECTOR, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@
 //! say nothing (`runtime/src/raw.rs`), so that a call through a word of memory fits in its place; the words lie in the program, and are
 //! filled in here with the addresses of the kernel's entries. In the ELF header it is noted at which level the program runs.
 
-use miette::{Result, miette};
+use miette::{IntoDiagnostic, Result, miette};
 use object::Endianness;
 use object::elf::{FileHeader64, PF_X, PT_LOAD, SHT_SYMTAB};
 use object::read::elf::{FileHeader, ProgramHeader, Sym};
@@ -21,6 +21,12 @@ const JUMP: ([u8; 6], [u8; 2]) = ([0x26, 0x26, 0x26, 0x26, 0x0f, 0x05], [0xff, 0
 /// The words in the program, and the entries of the kernel that go there, in their order.
 const WORDS: &str = "tessera_kernel_calls";
 const ENTRIES: [&str; 2] = ["direct_call", "direct_jump"];
+/// The instruction that reads the thread pointer in user mode: `mov REGISTER, fs:[0]`, with the register's bits as zeroes. In the kernel's
+/// mode it goes by GS, where the kernel keeps the pointer at an offset that it names.
+const POINTER: [u8; 5] = [0x64, 0x48, 0x8b, 0x04, 0x25];
+const REGISTER: [u8; 5] = [0, 0x04, 0, 0x38, 0];
+const GS: u8 = 0x65;
+const THREAD_POINTER: &str = "program_pointer";
 /// Where the ELF header has its flags.
 const FLAGS: usize = 48;
 
@@ -43,6 +49,7 @@ pub fn link(program: &[u8], kernel: &[u8], level: Level) -> Result<Vec<u8>> {
     for (index, entry) in ENTRIES.iter().enumerate() {
         overwrite(&mut linked, place + index * 8, &symbol(kernel, entry)?.to_le_bytes())?;
     }
+    let pointer = u32::try_from(symbol(kernel, THREAD_POINTER)?).into_diagnostic()?;
     let mut replaced = 0;
     for segment in segments.iter().filter(|segment| segment.p_type(LITTLE) == PT_LOAD) {
         if !segment.p_flags(LITTLE).contains(PF_X) {
@@ -51,6 +58,10 @@ pub fn link(program: &[u8], kernel: &[u8], level: Level) -> Result<Vec<u8>> {
         let text = segment.data(LITTLE, program).map_err(|()| miette!("the program is cut short"))?;
         let (offset, address) = (segment.p_offset(LITTLE) as usize, segment.p_vaddr(LITTLE));
         for at in 0..text.len() {
+            if is_pointer(&text[at..]) {
+                overwrite(&mut linked, offset + at, &[GS])?;
+                overwrite(&mut linked, offset + at + POINTER.len(), &pointer.to_le_bytes())?;
+            }
             for (index, (from, to)) in [CALL, JUMP].iter().enumerate() {
                 if !text[at..].starts_with(from) {
                     continue;
@@ -71,6 +82,13 @@ pub fn link(program: &[u8], kernel: &[u8], level: Level) -> Result<Vec<u8>> {
     }
     overwrite(&mut linked, FLAGS, &code.to_le_bytes())?;
     Ok(linked)
+}
+
+/// Whether `code` begins with the instruction that reads the thread pointer.
+fn is_pointer(code: &[u8]) -> bool {
+    let Some((first, rest)) = code.split_first_chunk::<5>() else { return false };
+    let same = first.iter().zip(POINTER).zip(REGISTER).all(|((byte, wanted), register)| byte & !register == wanted);
+    same && rest.starts_with(&[0; 4])
 }
 
 /// The address of a symbol.

@@ -59,6 +59,7 @@ pub use node::Object;
 #[cfg(feature = "audit")]
 pub use observe::{Doing, Seen};
 pub use pool::Resource;
+pub use privilege::{Door, door};
 pub use schedule::MAX_PROCESSORS;
 
 use alloc::vec::Vec;
@@ -73,6 +74,12 @@ pub struct Activation {
     pub root: Frame,
     /// It runs in the kernel's mode.
     pub kernel: bool,
+    /// How it and its guest, or the guest and it, take turns without core.
+    pub door: Door,
+    /// The thread pointer of a program in the kernel's mode, be it itself or the one whose guest it is.
+    pub pointer: u64,
+    /// The FS and GS bases of its guest, which stay loaded while the two take turns by the door.
+    pub guest_bases: [u64; 2],
     /// Its vector state; frame 0, which is never memory for anybody: it has none.
     pub vector: Frame,
     /// All registers count, not only those that a system call gives back. Whoever loads them all takes this off: a thread that

@@ -115,7 +115,7 @@ impl<H: Hardware> Machine<H> {
     #[inline(always)]
     fn quick_park(&mut self, processor: usize, current: Id<Thread>) -> Option<Done> {
         let thread = self.threads.get_mut(current)?;
-        if core::mem::take(&mut thread.token) {
+        if core::mem::take(&mut thread.knob.token) {
             return self.quick_return(current);
         }
         if thread.activation.registers.rdi != NEVER {
@@ -136,10 +136,10 @@ impl<H: Hardware> Machine<H> {
             let waking = self.waking(processor, current, id)?;
             return self.quick_wake(processor, current, id, waking);
         }
-        if thread.in_guest {
+        if thread.in_guest || thread.knob.door && thread.state == State::Running {
             return None;
         }
-        thread.token = true;
+        thread.knob.token = true;
         self.quick_return(current)
     }
 

@@ -169,6 +169,7 @@ impl<H: Hardware> Machine<H> {
         }
         let thread = self.threads.get_mut(caller.thread).ok_or(Error::Gone)?;
         thread.activation.registers.fs_base = address;
+        (thread.activation.pointer, thread.guest.activation.pointer) = (address, address);
         Ok(Flow::Done)
     }
 

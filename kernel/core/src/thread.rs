@@ -8,6 +8,7 @@ use crate::{
     event::Event,
     node::Object,
     pool::{Pool, Resource},
+    privilege::Knob,
     process::{self, Process},
     reaper::{Dead, Grave, Progress},
     space::Space,
@@ -106,8 +107,7 @@ pub struct Thread {
     /// The process's other threads.
     pub(crate) older: Id<Thread>,
     pub(crate) newer: Id<Thread>,
-    /// An `unpark` came before its `park`.
-    pub(crate) token: bool,
+    pub(crate) knob: Knob,
     pub(crate) suspended: bool,
     /// It ends as soon as no processor runs it.
     pub(crate) ended: bool,
@@ -139,7 +139,7 @@ impl<H: Hardware> Machine<H> {
         let (root, kernel) =
             self.spaces.get(space).map(|space| (space.root, space.level.is_kernel())).ok_or(Error::Gone)?;
         let registers = Registers::default().sanitized();
-        let activation = Activation { registers, root, kernel, vector: Frame(0), full: true };
+        let activation = Activation { registers, root, kernel, full: true, ..Activation::default() };
         let thread = Thread { activation, process, budget, home: budget, pool, older, ..Thread::default() };
         let id = self.threads.insert(thread).ok_or(Error::NoQuota)?;
         if let Some(thread) = self.threads.get_mut(older) {
@@ -349,7 +349,7 @@ impl<H: Hardware> Machine<H> {
     pub(crate) fn park(&mut self, caller: &Caller, deadline: u64) -> Result<Flow, Error> {
         let now = self.hardware.now();
         let thread = self.threads.get_mut(caller.thread).ok_or(Error::Gone)?;
-        if core::mem::take(&mut thread.token) {
+        if core::mem::take(&mut thread.knob.token) {
             return Ok(Flow::Done);
         }
         if deadline <= now {
@@ -365,13 +365,14 @@ impl<H: Hardware> Machine<H> {
         let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
         match thread.state {
             State::Parked => self.wake(id, Ok(Flow::Done)),
-            State::Running if thread.in_guest && thread.processor != caller.processor => {
-                thread.token = true;
+            // Whether it is in its guest, only its processor knows if it comes and goes by the door.
+            State::Running if (thread.in_guest || thread.knob.door) && thread.processor != caller.processor => {
+                thread.knob.token = true;
                 let processor = thread.processor;
                 self.attend(processor);
             }
             _ => {
-                thread.token = true;
+                thread.knob.token = true;
                 self.guest_interrupted(id);
             }
         }
