@@ -20,6 +20,8 @@ use crate::progress::Step;
 use crate::qemu::{self, Boot, Ending, Engine};
 use crate::workspace;
 
+#[path = "bench_placement.rs"]
+mod placement;
 #[path = "bench_wire.rs"]
 mod wire;
 
@@ -100,6 +102,7 @@ pub fn bench(arguments: &Bench) -> Result<u8> {
         Benchmark::Interface => ("images/bench-interface.toml", "bench/interface.toml"),
         Benchmark::Net => ("images/bench-net.toml", "bench/net.toml"),
         Benchmark::Block => ("images/bench-block.toml", "bench/block.toml"),
+        Benchmark::Placement => return placement::bench(arguments.json),
     };
     let devices: &[&str] = if arguments.what == Benchmark::Block { &INSTANT_DISK } else { &[] };
     let table = read_table(&workspace::root().join(table))?;

@@ -293,6 +293,8 @@ pub enum Benchmark {
     Interface,
     /// The network stack: over the loopback, and with this machine through the driver
     Net,
+    /// The same Linux program in each placement, beside a Linux guest
+    Placement,
     /// A disk: reads and writes of 4 KiB and 1 MiB through the driver's domain
     Block,
 }

@@ -223,7 +223,8 @@ fn monolith_and_unikernel_link_all_with_the_kernel_and_add_up_what_the_parts_hav
         assert_eq!((settings.priority.0, settings.essential), (31, true));
         assert_eq!(settings.restart, WrittenRestart::OnFailure, "the strictest holds");
         assert!(settings.share.is_none());
-        let direct = |used: &Bound| matches!(used.target, Some(Target::Neighbour { .. } | Target::Manager { .. }));
+        let direct =
+            |used: &Bound| matches!(used.target, None | Some(Target::Neighbour { .. } | Target::Manager { .. }));
         assert!(system.domains[0].instances.iter().flat_map(|instance| &instance.uses).all(direct));
         plan("test", &system).check().unwrap();
     }

@@ -10,7 +10,7 @@ use super::Case;
 use super::outcome::{Outcome, count};
 use crate::container::{self, Overrides, Source};
 use crate::devices;
-use crate::image::{Description, MachineKind, Processors};
+use crate::image::{Description, MachineKind, Placement, Processors};
 use crate::progress::Step;
 use crate::qemu::{Boot, Ending, Engine};
 use crate::workspace;
@@ -75,19 +75,32 @@ const PROGRAMS: &[Program] = &[
 ];
 
 pub fn cases() -> Vec<Case> {
+    use Placement::{Libos, Monolith, Unikernel};
     let mut cases = vec![
-        Case::new("linux-keeps-its-promises-to-programs", |step| calls(1, step)),
-        Case::new("linux-keeps-its-promises-on-4-processors", |step| calls(4, step)),
+        Case::new("linux-keeps-its-promises-to-programs", |step| calls(None, 1, step)),
+        Case::new("linux-keeps-its-promises-on-4-processors", |step| calls(None, 4, step)),
+        Case::new("linux-keeps-its-promises-as-libos", |step| calls(Some(Libos), 1, step)),
+        Case::new("linux-keeps-its-promises-as-monolith", |step| calls(Some(Monolith), 1, step)),
+        Case::new("linux-keeps-its-promises-as-monolith-on-4-processors", |step| calls(Some(Monolith), 4, step)),
+        Case::new("linux-keeps-its-promises-as-unikernel", |step| calls(Some(Unikernel), 1, step)),
+        Case::new("linux-keeps-its-promises-as-unikernel-on-4-processors", |step| calls(Some(Unikernel), 4, step)),
     ];
     cases.extend(PROGRAMS.iter().map(|program| Case::new(program.name, move |step| run(program, step))));
     cases
 }
 
 /// Boots a container; answers how it ended and its console.
-fn boot(source: &Source, words: &[&str], processors: i64, step: &mut Step) -> Result<(Ending, String)> {
+fn boot(
+    source: &Source,
+    words: &[&str],
+    placement: Option<Placement>,
+    processors: i64,
+    step: &mut Step,
+) -> Result<(Ending, String)> {
     let overrides = Overrides { words: words.iter().map(|word| (*word).to_owned()).collect(), ..Overrides::default() };
-    let container = container::prepare(source, &overrides, &Description::read(&workspace::root().join(SYSTEM))?, None)?;
-    let description = Description::read(&workspace::root().join(SYSTEM))?;
+    let mut description = Description::read(&workspace::root().join(SYSTEM))?;
+    description.place(placement);
+    let container = container::prepare(source, &overrides, &description, None)?;
     step.note("booting");
     let boot = Boot {
         image: container.image,
@@ -106,7 +119,7 @@ fn boot(source: &Source, words: &[&str], processors: i64, step: &mut Step) -> Re
 }
 
 /// Builds our program with the C compiler, and runs it.
-fn calls(processors: i64, step: &mut Step) -> Result<Outcome> {
+fn calls(placement: Option<Placement>, processors: i64, step: &mut Step) -> Result<Outcome> {
     let folder = tempfile::tempdir().into_diagnostic()?;
     let program = folder.path().join("calls");
     let built = Command::new("cc")
@@ -120,7 +133,7 @@ fn calls(processors: i64, step: &mut Step) -> Result<Outcome> {
         _ => return Ok(Outcome::skipped("the C compiler here makes no static programs")),
     }
     let source = Source::of(&shown(&program))?;
-    let (ending, console) = boot(&source, &[], processors, step)?;
+    let (ending, console) = boot(&source, &[], placement, processors, step)?;
     let counts = count(&console);
     if ending != Ending::Guest(0) || counts.failed > 0 || counts.passed == 0 {
         return Ok(Outcome::failed(format!("it ended with {ending}"), console));
@@ -137,7 +150,7 @@ fn run(program: &Program, step: &mut Step) -> Result<Outcome> {
         return Ok(Outcome::skipped("there is no apt-get to fetch Debian's packages with"));
     }
     let source = Source::of(program.packages)?;
-    let (ending, console) = boot(&source, program.words, 1, step)?;
+    let (ending, console) = boot(&source, program.words, None, 1, step)?;
     let mut lines = console.lines();
     if let Some(missing) = program.lines.iter().find(|part| !lines.any(|line| line.contains(**part))) {
         return Ok(Outcome::failed(format!("it did not print `{missing}` where that was expected"), console));

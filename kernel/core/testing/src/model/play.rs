@@ -66,7 +66,7 @@ impl Game {
     fn new() -> Game {
         let mut system = System::new(2048, 1);
         let mut handle = |name| system.first(name);
-        for unused in ["ports", "devices", "clock", "log", "power", "archive"].map(&mut handle) {
+        for unused in ["ports", "devices", "clock", "log", "power", "privilege", "archive"].map(&mut handle) {
             system.call(Syscall::Close, &[unused]).value();
         }
         let names = ["pool", "space", "process", "thread", "budget", "interrupts", "dma"];
