@@ -102,6 +102,9 @@ images/control.toml does.";
 pub struct Explain {
     /// The image.toml
     pub image: PathBuf,
+    /// Where the components are, and the program [default: as the image's description says]
+    #[arg(long, value_enum)]
+    pub placement: Option<Placement>,
 }
 
 /// Which guest is asked, and how it is shown.

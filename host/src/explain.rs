@@ -7,7 +7,8 @@ use crate::image::{Description, MachineKind, explained};
 
 /// Prints the domains of an image, what is in them, and what each call crosses.
 pub fn explain(arguments: &cli::Explain) -> Result<u8> {
-    let description = Description::read(&arguments.image)?;
+    let mut description = Description::read(&arguments.image)?;
+    description.place(arguments.placement);
     let machine = match description.machine() {
         MachineKind::Q35 => "q35",
         MachineKind::Microvm => "microvm",

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use tessera_plan::Level;
+
 use super::system::{Instance, System, Target};
 
 /// One paragraph for each domain.
@@ -12,8 +14,13 @@ pub fn explain(system: &System) -> String {
         let settings = &domain.settings;
         let _ = writeln!(
             text,
-            "\ndomain {}: ring 3, {}, priority {}{}",
+            "\ndomain {}: {}, {}, priority {}{}",
             domain.name,
+            match settings.level {
+                Level::User => "ring 3",
+                Level::Kernel => "ring 0",
+                Level::Guests => "ring 0, its guests too",
+            },
             settings.memory,
             settings.priority.0,
             if settings.essential { ", essential" } else { "" }
