@@ -9,6 +9,7 @@ use miette::Report;
 
 use super::super::generate;
 use super::super::plan::plan;
+use super::super::written::Placement;
 use super::*;
 
 const SERVER: &str = r#"
@@ -241,6 +242,50 @@ fn each_domain_can_be_placed_by_itself() {
     let within = image(&DEVICES.replace("[domain.driver]", "[domain.driver]\nprivilege = \"kernel\"")).unwrap();
     assert_eq!(domains(&within), ["bus", "driver", "loop"]);
     assert_eq!(levels(&within), [Level::User, Level::Kernel, Level::User]);
+}
+
+/// What each component of a plan may reach, whichever domain it is in.
+fn authority(plan: &tessera_plan::Plan) -> BTreeMap<String, String> {
+    let components = plan.domains.iter().flat_map(|domain| &domain.components);
+    let reach = |component: &tessera_plan::Component| {
+        let uses: Vec<String> = component
+            .uses
+            .iter()
+            .map(|used| format!("{} is {} of {}", used.name, used.interface, used.provider))
+            .collect();
+        format!("{uses:?} {:?} {:?}", component.needs, component.arguments)
+    };
+    components.map(|component| (component.name.clone(), reach(component))).collect()
+}
+
+/// The images in the checkout, in every placement: the manager is told to give each component the same.
+#[test]
+fn the_authority_of_a_component_is_the_same_in_every_placement() {
+    use clap::ValueEnum;
+    let folder = crate::workspace::root().join("images");
+    let mut compared = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let mut found = BTreeMap::new();
+        for placement in Placement::value_variants() {
+            let mut description = Description::read(&path).unwrap();
+            description.place(Some(*placement));
+            if let Some(system) = System::new(&description, &Manifests::find()).unwrap() {
+                let plan = plan(description.name(), &system);
+                plan.check().unwrap();
+                found.insert(placement.word(), authority(&plan));
+            }
+        }
+        let mut all = found.values();
+        if let Some(first) = all.next() {
+            assert!(all.all(|other| other == first), "{}: {found:#?}", path.display());
+            compared += 1;
+        }
+    }
+    assert!(compared > 3, "the images are where they were");
 }
 
 /// A driver and two clients of it on a bus.

@@ -265,7 +265,7 @@ pub fn suite() -> Suite {
     }));
     cases.extend(super::containers::cases());
     cases.extend(super::linux::cases());
-    cases.push(control::case());
+    cases.extend(control::cases());
     cases.push(web::case());
     cases.push(Case::new("a-component-is-written-as-the-book-says", copies::follow_the_book));
     Suite { name: "system", about: "booted images do what they should", cases }
