@@ -119,6 +119,7 @@ const END_OF_REPORT: &str = "tessera: end of report";
 /// Systems of components in the placements that are not their own.
 fn placements() -> Vec<Expected> {
     use Placement::{Libos, Monolith, Unikernel};
+    const IN_KERNEL: &str = "images/restart-kernel.toml";
     const ECHO: Expected = Expected { image: COMPONENTS, lines: &[ECHOED], ..HELLO };
     let placed = |name, placement, expected| Expected { name, placement: Some(placement), ..expected };
     vec![
@@ -131,6 +132,13 @@ fn placements() -> Vec<Expected> {
         placed("the-network-stack-as-monolith-on-4-processors", Monolith, Expected { processors: 4, ..NETWORK }),
         placed("the-network-stack-as-unikernel", Unikernel, NETWORK),
         placed("drivers-in-the-kernels-mode", Monolith, DRIVERS),
+        Expected { name: "a-component-in-the-kernels-mode-that-dies-is-started-again", image: IN_KERNEL, ..RESTART },
+        Expected {
+            name: "a-component-in-the-kernels-mode-that-dies-is-started-again-on-4-processors",
+            image: IN_KERNEL,
+            processors: 4,
+            ..RESTART
+        },
         placed("tests-in-the-kernels-mode", Monolith, WITH_EDU),
         placed("tests-in-the-kernels-mode-on-4-processors", Monolith, Expected { processors: 4, ..WITH_EDU }),
     ]
