@@ -66,7 +66,7 @@ kinds! {
     Unseal = 18;
     /// A sealed handle.
     Sealed = 19;
-    /// Holds memory still for devices that reach it by themselves.
+    /// Holds memory still for a device that reaches it by itself, and lets it reach no other.
     Dma = 20;
 }
 

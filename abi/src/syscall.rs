@@ -189,8 +189,8 @@ calls! {
     /// Which lines an interrupt object covers. Lines from `first message` on are message-signalled, those below are pins.
     InterruptInspect = 73, "interrupt_inspect", ["interrupt"] => ["first", "count", "first message"];
 
-    /// Makes an object that can hold memory for devices, from authority to do so.
-    DmaCreate = 74, "dma_create", ["dma", "pool"] => ["dma"];
+    /// Makes an object that holds memory for one device, from authority over any device or the same one. `device` is a PCI segment, bus, device and function (from bit 16, 8, 3 and 0), or [`NO_DEVICE`]. Behind an IOMMU the device reaches what its newest object holds, and nothing else.
+    DmaCreate = 74, "dma_create", ["dma", "pool", "device"] => ["dma"];
     /// Pins pages of memory, present or not, and writes the device address of each into an array of 64-bit words. They stay until the last handle of `dma` is closed. Answers how many it pinned before the first error.
     DmaPin = 75, "dma_pin", ["dma", "vmo", "offset", "length", "address"] => ["pages"];
     /// How many pages are pinned.
@@ -225,6 +225,9 @@ pub mod map_flags {
 
 /// The `resource` number of handles (and mappings) in `pool_inspect`.
 pub const RESOURCE_HANDLES: u64 = 32;
+
+/// The device of a `dma_create` for none that an IOMMU knows.
+pub const NO_DEVICE: u64 = u64::MAX;
 
 #[cfg(test)]
 mod tests {

@@ -20,6 +20,8 @@ pub enum Device {
     Disk(Disk),
     /// A source of random numbers.
     Entropy,
+    /// What keeps the others from memory that they were not given. A microvm has none.
+    Iommu,
 }
 
 /// What is on a disk.
@@ -38,6 +40,9 @@ pub struct Forwarding {
     pub rule: String,
 }
 
+/// The device that is an IOMMU, as an option of QEMU's.
+pub const IOMMU: [&str; 2] = ["-device", "intel-iommu"];
+
 /// QEMU's arguments for `devices` of the image `name`. Scratch disks are made.
 pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[Forwarding]) -> Result<Vec<String>> {
     let bus = match machine {
@@ -45,17 +50,26 @@ pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[
         MachineKind::Microvm => "device",
     };
     let mut arguments = Vec::new();
+    let others = devices.iter().any(|device| *device != Device::Iommu);
+    let iommu = machine == MachineKind::Q35 && others && devices.contains(&Device::Iommu);
+    if iommu {
+        // Before the devices that are to be behind it.
+        arguments.extend(IOMMU.map(str::to_owned));
+    }
     if machine == MachineKind::Microvm && !devices.is_empty() {
         // Not the default there, and without it the devices have the legacy interface.
         arguments.extend(["-global".to_owned(), "virtio-mmio.force-legacy=false".to_owned()]);
     }
     for (index, device) in devices.iter().enumerate() {
         let options = match machine {
+            // QEMU's virtio devices go around an IOMMU unless they are told not to.
+            MachineKind::Q35 if iommu => ",disable-legacy=on,iommu_platform=on".to_owned(),
             MachineKind::Q35 => ",disable-legacy=on".to_owned(),
             MachineKind::Microvm => format!(",bus=virtio-mmio-bus.{}", slot(index)),
         };
         let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
         match device {
+            Device::Iommu => {}
             Device::Network => {
                 let rules: String = ports.iter().map(|port| format!(",hostfwd={}", port.rule)).collect();
                 add("-netdev", format!("user,id=device{index}{rules}"));
@@ -133,6 +147,18 @@ mod tests {
             -object rng-random,id=device2,filename=/dev/urandom \
             -device virtio-rng-pci,rng=device2,disable-legacy=on";
         assert_eq!(arguments, expected);
+    }
+
+    #[test]
+    fn an_iommu_stands_before_the_devices_that_it_holds_back() {
+        let devices = [Device::Iommu, Device::Network];
+        let told = |machine, devices: &[Device]| arguments(machine, "web", devices, &[]).unwrap();
+        let pc = told(MachineKind::Q35, &devices).join(" ");
+        let expected = "-device intel-iommu -netdev user,id=device1 \
+            -device virtio-net-pci,netdev=device1,disable-legacy=on,iommu_platform=on";
+        assert_eq!(pc, expected);
+        assert!(!told(MachineKind::Microvm, &devices).join(" ").contains("iommu"));
+        assert!(told(MachineKind::Q35, &[Device::Iommu]).is_empty(), "there is nothing to hold back");
     }
 
     #[test]

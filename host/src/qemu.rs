@@ -10,6 +10,7 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 
+use crate::devices::IOMMU;
 use crate::image::{MachineKind, Memory, Processors};
 use crate::process::{self, Running};
 use crate::symbols::{Symboliser, Symbols};
@@ -114,7 +115,10 @@ impl fmt::Display for Ending {
 impl Boot {
     /// QEMU's arguments.
     pub fn arguments(&self) -> Result<Vec<OsString>> {
+        let has_iommu = self.devices.iter().any(|argument| argument == IOMMU[1]);
         let machine = match self.machine {
+            // KVM's own interrupt controllers do not know QEMU's IOMMU.
+            MachineKind::Q35 if has_iommu && self.engine == Engine::Kvm => "q35,kernel-irqchip=split",
             MachineKind::Q35 => "q35",
             MachineKind::Microvm => "microvm,isa-serial=on,rtc=off,pit=off,pic=off",
         };

@@ -13,6 +13,8 @@ pub const LINES: u32 = 0xb0;
 pub const TIMER: u64 = 0xf0;
 pub const NOTIFY: u64 = 0xf1;
 pub const FLUSH: u64 = 0xf2;
+/// What the IOMMU sends when it has refused an access.
+pub const IOMMU: u64 = 0xf3;
 pub const SPURIOUS: u64 = 0xff;
 
 const ID: u32 = 0x02;
@@ -74,8 +76,13 @@ fn write(register: u32, value: u32) {
 /// What a device writes where to fire the vector of `line` as an edge, at the processor that takes the device lines (Intel SDM
 /// volume 3, section 11.11).
 pub fn message(line: u32) -> (u64, u32) {
+    message_of(FIRST_VECTOR + u64::from(line))
+}
+
+/// The same for a vector.
+pub fn message_of(vector: u64) -> (u64, u32) {
     let target = processor::running().first().map_or(0, |first| first.apic.load(Ordering::Relaxed));
-    (0xfee0_0000 | u64::from(target & 0xff) << 12, FIRST_VECTOR as u32 + line)
+    (0xfee0_0000 | u64::from(target & 0xff) << 12, vector as u32)
 }
 
 /// Switches this processor's controller on, with the timer stopped; answers its number.

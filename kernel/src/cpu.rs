@@ -114,6 +114,12 @@ pub fn invalidate_page(address: u64) {
     unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
 }
 
+/// Writes what the processor's cache holds of the line at an address back to memory.
+pub fn write_back(address: *const u8) {
+    // SAFETY: memory holds the same before and after; the instruction is there in every x86-64 processor.
+    unsafe { asm!("clflush [{}]", in(reg) address, options(nostack, preserves_flags)) };
+}
+
 /// Tells the processor that this is a loop that waits.
 #[inline(always)]
 pub fn pause() {

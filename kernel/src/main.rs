@@ -16,7 +16,7 @@
 //!
 //! Where to look: `boot_entry` and `main` boot; `memory`, `paging`, `space`, `tables`, `flush` are memory; `entry`,
 //! `traps`, `run`, `lock` are the way in, through and out; `segments`, `features`, `vector`, `processor`, `smp` are the
-//! processors; `apic`, `io_apic`, `clock`, `acpi_tables`, `power`, `serial` are the machine around them; `first` is the
+//! processors; `apic`, `io_apic`, `iommu`, `clock`, `acpi_tables`, `power`, `serial` are the machine around them; `first` is the
 //! first program, `platform` what core asks for, `crash` the report, `provoke` crashes for its tests.
 #![feature(rust_preserve_none_cc)]
 #![no_std]
@@ -35,6 +35,7 @@ mod features;
 mod first;
 mod flush;
 mod io_apic;
+mod iommu;
 mod lock;
 mod memory;
 mod once;
@@ -61,6 +62,7 @@ use tessera_core::{Config, FirstProgram, Frame, Machine};
 
 use acpi_tables::Description;
 use first::Archive;
+use iommu::Iommu;
 use memory::Free;
 use once::Once;
 use platform::Platform;
@@ -132,6 +134,7 @@ extern "C" fn boot_on_own_stack() -> ! {
     let lines = io_apic::initialize(&description);
     let (clock, source) = clock::calibrate(boot.stamp, &description);
     let processors = smp::start(&description, boot.root, &clock);
+    let iommu = Iommu::start(&description);
     power::set_description(description);
     log!(
         "{processors} processors, {} MiB, clock by {source} at {} MHz",
@@ -139,7 +142,10 @@ extern "C" fn boot_on_own_stack() -> ! {
         clock.frequency / 1_000_000
     );
 
-    let platform = Platform { kernel: boot.root, clock };
+    if iommu.is_some() {
+        log!("an IOMMU keeps devices from memory that they were not given");
+    }
+    let platform = Platform { kernel: boot.root, clock, iommu };
     let archive = &boot.archive;
     let held = archive.start / PAGE..(archive.start + archive.length).div_ceil(PAGE);
     let needed =

@@ -160,8 +160,8 @@ pub fn release(root: Frame, limit: usize, release: &mut dyn FnMut(Frame)) -> boo
     true
 }
 
-/// Releases a table of `level` and all below it; false when `left` ran out first.
-fn release_below(table: Frame, level: u32, left: &mut usize, release: &mut dyn FnMut(Frame)) -> bool {
+/// Releases a table of `level` (0: last) and all below it; false when `left` ran out first.
+pub fn release_below(table: Frame, level: u32, left: &mut usize, release: &mut dyn FnMut(Frame)) -> bool {
     if level > 0 {
         for slot in 0..512 {
             let entry = read(table, slot);

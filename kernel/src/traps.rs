@@ -92,6 +92,12 @@ fn interrupt(own: &Processor, machine: &mut Machine<Platform>, vector: u64) {
             flush::serve();
             apic::acknowledge();
         }
+        apic::IOMMU => {
+            apic::acknowledge();
+            if let Some(iommu) = &mut machine.hardware.iommu {
+                iommu.report();
+            }
+        }
         apic::SPURIOUS => {}
         _ => {
             let line = (vector - apic::FIRST_VECTOR) as u32;

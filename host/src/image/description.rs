@@ -9,6 +9,7 @@
 //! memory = "64M"
 //! processors = 1
 //! machine = "q35"
+//! iommu = true                   # on a q35 only
 //!
 //! [init]
 //! program = "tessera-hello"      # a package of the workspace; its program becomes the first process
@@ -78,6 +79,7 @@ struct WrittenMachine {
     memory: Memory,
     processors: Processors,
     machine: MachineKind,
+    iommu: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -149,6 +151,13 @@ impl Description {
                 return Err(self.wrong(init.span(), "this image has both an [init] and a [[component]]", mend));
             }
             _ => {}
+        }
+        let machine = &self.file.machine;
+        if let Some(iommu) = machine.iommu.as_ref().filter(|iommu| *iommu.get_ref())
+            && machine.machine == MachineKind::Microvm
+        {
+            let mend = "remove it, or write `machine = \"q35\"`";
+            return Err(self.wrong(iommu.span(), "a microvm has no IOMMU", mend));
         }
         let arguments = self.init().into_iter().flat_map(|init| &init.arguments);
         let arguments = arguments.chain(self.file.components.iter().flat_map(|component| &component.arguments));
@@ -278,7 +287,9 @@ impl Description {
 
     /// The devices of the virtual machine.
     pub fn devices(&self) -> Result<Vec<Device>> {
-        self.file.devices.iter().map(|device| self.device(device)).collect()
+        let iommu = self.file.machine.iommu.as_ref().is_none_or(|iommu| *iommu.get_ref());
+        let iommu = iommu.then_some(Ok(Device::Iommu));
+        iommu.into_iter().chain(self.file.devices.iter().map(|device| self.device(device))).collect()
     }
 
     fn device(&self, written: &WrittenDevice) -> Result<Device> {

@@ -64,6 +64,19 @@ const TESTS: Expected =
 /// The same with a device that moves memory and sends messages.
 const WITH_EDU: Expected = Expected { words: &["edu=1"], devices: &["-device", "edu"], ..TESTS };
 
+/// Those of devices behind an IOMMU, which tells what it kept the device from.
+const WITH_IOMMU: Expected = Expected {
+    words: &["edu=1", "iommu=1", "device", "pinn", "message"],
+    devices: &["-device", "intel-iommu", "-device", "edu"],
+    lines: &[
+        "tessera: an IOMMU keeps devices from memory that they were not given",
+        "test a device moves pinned memory and tells by its message ... ok",
+        "device 00:01.0 was kept from memory that it was not given: a write at 0x",
+        "device 00:01.0 was kept from memory that it was not given: a read at 0x1000 ",
+    ],
+    ..TESTS
+};
+
 /// The smallest image of components.
 const COMPONENTS: &str = "images/echo.toml";
 
@@ -133,6 +146,8 @@ fn boots() -> Vec<Expected> {
         },
         Expected { name: "tests-on-1-processor", ..WITH_EDU },
         Expected { name: "tests-on-4-processors", processors: 4, ..WITH_EDU },
+        Expected { name: "tests-behind-an-iommu", ..WITH_IOMMU },
+        Expected { name: "tests-behind-an-iommu-on-2-processors", processors: 2, ..WITH_IOMMU },
         Expected { name: "tests-on-2-processors-of-microvm", processors: 2, machine: Microvm, ..TESTS },
         Expected {
             name: "one-component-calls-another-in-its-own-domain",

@@ -96,7 +96,7 @@ impl<H: Hardware> Machine<H> {
             owe(space.pool, 0, space.tables);
         }
         for (_, dma) in self.dmas.iter() {
-            owe(dma.pool, 0, dma.pinned + dma.lists());
+            owe(dma.pool, 0, dma.pinned + dma.lists() + dma.tables);
         }
         for (_, thread) in self.threads.iter().filter(|(_, thread)| !thread.guest.space.is_none()) {
             owe(thread.guest.pool, 0, 2);
@@ -192,7 +192,8 @@ impl<H: Hardware> Machine<H> {
             same(&format!("holders of {frame:?}"), self.frames.holders(*frame), *counted)?;
         }
         let lists = self.audit_pins(&mut leads)?;
-        let tables: u32 = self.spaces.iter().map(|(_, space)| space.tables).sum();
+        let tables = self.spaces.iter().map(|(_, space)| space.tables).sum::<u32>()
+            + self.dmas.iter().map(|(_, dma)| dma.tables).sum::<u32>();
         let guests = self.threads.iter().filter(|(_, thread)| !thread.guest.space.is_none()).count() as u32;
         // The boot archive's frames come on top of those that were free at the start.
         let first = self.pools.iter().find(|(_, pool)| pool.parent.is_none());

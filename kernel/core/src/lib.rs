@@ -53,7 +53,7 @@ mod vmo;
 
 pub use boot::{Config, FirstProgram, Segment};
 pub use fault::Fault;
-pub use hardware::{Frame, Hardware, PowerAction, Protection};
+pub use hardware::{DeviceId, Frame, Hardware, PowerAction, Protection};
 pub use node::Object;
 #[cfg(feature = "audit")]
 pub use observe::{Doing, Seen};

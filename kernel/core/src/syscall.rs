@@ -122,7 +122,7 @@ impl<H: Hardware> Machine<H> {
             Syscall::InterruptBind => self.interrupt_bind(caller, a, b, c),
             Syscall::InterruptAcknowledge => self.interrupt_acknowledge(caller, a),
             Syscall::InterruptCreateMessage => self.interrupt_create_message(caller, a, b),
-            Syscall::DmaCreate => one(self.dma_create(caller, a, b)),
+            Syscall::DmaCreate => one(self.dma_create(caller, a, b, c)),
             Syscall::DmaPin => self.dma_pin(caller, a, b, c, d, e),
             Syscall::DmaInspect => one(self.dma_inspect(caller, a)),
             Syscall::InterruptInspect => self.interrupt_inspect(caller, a),

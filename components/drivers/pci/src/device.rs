@@ -228,7 +228,7 @@ impl Device for PciDevice {
         if state.dma.is_some() {
             self.stop(&mut state);
         }
-        let dma = self.authority.dma.create(&own::pool()).map_err(refused)?;
+        let dma = self.authority.dma.create(&own::pool(), self.function.address.0.into()).map_err(refused)?;
         let lent = dma.duplicate(Rights::MAP.union(Rights::TRANSFER)).map_err(refused)?;
         state.dma = Some(dma);
         self.function.command(&*self.access, command::MASTER | command::MEMORY, 0);

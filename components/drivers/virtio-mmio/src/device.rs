@@ -116,7 +116,7 @@ impl Device for MmioDevice {
         let mut held = self.dma.lock();
         // A driver that begins anew must not find its predecessor's memory still within the device's reach.
         self.stop(&mut held)?;
-        let dma = self.authority.dma.create(&own::pool()).map_err(refused)?;
+        let dma = self.authority.dma.create_for_none(&own::pool()).map_err(refused)?;
         let lent = dma.duplicate(Rights::MAP | Rights::TRANSFER).map_err(refused)?;
         *held = Some(dma);
         Ok(lent)
