@@ -25,7 +25,7 @@ mod wall_clock;
 
 pub use block::{Block, BlockError, Geometry};
 pub use console::{Console, ConsoleError, ConsoleSize};
-pub use device::{Device, DeviceError, Identity, Width};
+pub use device::{AbsentDevice, Device, DeviceError, Identity, Width};
 pub use echo::{Echo, EchoError};
 pub use entropy::{Entropy, EntropyError};
 pub use files::{

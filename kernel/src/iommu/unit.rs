@@ -153,7 +153,7 @@ impl Unit {
         self.write_64(ROOT, super::tables::address(root));
         self.command(SET_ROOT, SET_ROOT);
         self.forget();
-        let (address, data) = apic::message_of(apic::IOMMU);
+        let (address, data) = apic::message_to(0, apic::IOMMU);
         self.write_32(FAULT_DATA, data);
         self.write_32(FAULT_ADDRESS, address as u32);
         self.write_32(FAULT_ADDRESS_HIGH, (address >> 32) as u32);

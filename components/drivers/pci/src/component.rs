@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use tessera_interfaces::AbsentDevice;
 use tessera_runtime::component::{Context, StartError};
 use tessera_runtime::log;
 use tessera_runtime::object::{Dma, Interrupt, IoPort, Mmio};
@@ -93,7 +94,7 @@ impl Pci {
             Some(device) => device,
             None => {
                 log!("no device on this bus for {client}");
-                Arc::new(crate::absent::Absent)
+                Arc::new(AbsentDevice)
             }
         }
     }

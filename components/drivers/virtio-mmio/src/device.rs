@@ -31,13 +31,6 @@ pub struct MmioDevice {
     dma: Mutex<Option<Dma>>,
 }
 
-fn refused(error: tessera_runtime::Error) -> DeviceError {
-    match error {
-        tessera_runtime::Error::NoQuota => DeviceError::LimitReached,
-        _ => DeviceError::Device,
-    }
-}
-
 impl MmioDevice {
     pub(crate) fn new(authority: Arc<Authority>, transport: Mmio<Window>, slot: usize, line: u64) -> Self {
         let device = MmioDevice { authority, transport, slot, line, dma: Mutex::new(None) };
@@ -101,7 +94,7 @@ impl Device for MmioDevice {
         let inside = offset % PAGE;
         let start = offset.saturating_sub(inside);
         let base = crate::BASE.saturating_add(start);
-        let pages = self.authority.registers.narrow(&own::pool(), base, PAGE).map_err(refused)?;
+        let pages = self.authority.registers.narrow(&own::pool(), base, PAGE)?;
         Ok((pages, inside, SLOT as u64))
     }
 
@@ -109,47 +102,20 @@ impl Device for MmioDevice {
         if index != 0 {
             return Err(DeviceError::NotFound);
         }
-        self.authority.interrupts.narrow(&own::pool(), self.line, 1).map_err(refused)
+        Ok(self.authority.interrupts.narrow(&own::pool(), self.line, 1)?)
     }
 
     fn dma(&self) -> Result<Dma, DeviceError> {
         let mut held = self.dma.lock();
         // A driver that begins anew must not find its predecessor's memory still within the device's reach.
         self.stop(&mut held)?;
-        let dma = self.authority.dma.create_for_none(&own::pool()).map_err(refused)?;
-        let lent = dma.duplicate(Rights::MAP | Rights::TRANSFER).map_err(refused)?;
+        let dma = self.authority.dma.create_for_none(&own::pool())?;
+        let lent = dma.duplicate(Rights::MAP | Rights::TRANSFER)?;
         *held = Some(dma);
         Ok(lent)
     }
 
     fn reset(&self) -> Result<(), DeviceError> {
         self.stop(&mut self.dma.lock())
-    }
-}
-
-/// What a client gets whose device the machine does not have: it can find that out, and report it.
-pub struct Absent;
-
-impl Device for Absent {
-    fn identity(&self) -> Result<Identity, DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn configuration_read(&self, _offset: u32, _width: Width) -> Result<u32, DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn configuration_write(&self, _offset: u32, _width: Width, _value: u32) -> Result<(), DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn registers(&self, _window: u32) -> Result<(Pages, u64, u64), DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn interrupt(&self, _index: u32) -> Result<Interrupt, DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn dma(&self) -> Result<Dma, DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn reset(&self) -> Result<(), DeviceError> {
-        Err(DeviceError::NotFound)
     }
 }

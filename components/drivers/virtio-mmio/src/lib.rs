@@ -18,7 +18,8 @@ mod device;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub use device::{Absent, Authority, MmioDevice};
+pub use device::{Authority, MmioDevice};
+use tessera_interfaces::AbsentDevice;
 use tessera_runtime::abi::PAGE;
 use tessera_runtime::component::{Context, StartError};
 use tessera_runtime::object::Access;
@@ -97,7 +98,7 @@ impl VirtioMmio {
             Some(device) => device,
             None => {
                 log!("no device on this bus for {client}");
-                Arc::new(Absent)
+                Arc::new(AbsentDevice)
             }
         }
     }
