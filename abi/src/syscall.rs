@@ -193,8 +193,8 @@ calls! {
     DmaCreate = 74, "dma_create", ["dma", "pool", "device"] => ["dma"];
     /// Pins pages of memory, present or not, and writes the device address of each into an array of 64-bit words. They stay until the last handle of `dma` is closed. Answers how many it pinned before the first error.
     DmaPin = 75, "dma_pin", ["dma", "vmo", "offset", "length", "address"] => ["pages"];
-    /// How many pages are pinned.
-    DmaInspect = 76, "dma_inspect", ["dma"] => ["pages"];
+    /// How many pages are pinned; 1 if their addresses are an IOMMU's, which the device must go through.
+    DmaInspect = 76, "dma_inspect", ["dma"] => ["pages", "translated"];
     /// Lets go of the pages in a range of memory, which reads as zeroes (or as its pager says) from then on.
     VmoDiscard = 77, "vmo_discard", ["vmo", "offset", "length"] => [];
     /// Copies the start of the vector state of the calling thread's guest, in the format of the processor's `xsave`; answers its size.

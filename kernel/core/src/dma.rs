@@ -129,9 +129,10 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// `dma_inspect`.
-    pub(crate) fn dma_inspect(&mut self, caller: &Caller, dma: u64) -> Result<u64, Error> {
+    pub(crate) fn dma_inspect(&mut self, caller: &Caller, dma: u64) -> Result<Flow, Error> {
         let (_, dma) = self.dma(caller.process, dma, Rights::NONE)?;
-        self.dmas.get(dma).map(|dma| u64::from(dma.pinned)).ok_or(Error::Gone)
+        let dma = self.dmas.get(dma).ok_or(Error::Gone)?;
+        Ok(Flow::Values([dma.pinned.into(), (dma.tables > 0).into(), 0, 0, 0, 0]))
     }
 
     /// `dma_pin`: at most [`STEP`] pages at a time; the caller learns how many.

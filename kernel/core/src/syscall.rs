@@ -124,7 +124,7 @@ impl<H: Hardware> Machine<H> {
             Syscall::InterruptCreateMessage => self.interrupt_create_message(caller, a, b),
             Syscall::DmaCreate => one(self.dma_create(caller, a, b, c)),
             Syscall::DmaPin => self.dma_pin(caller, a, b, c, d, e),
-            Syscall::DmaInspect => one(self.dma_inspect(caller, a)),
+            Syscall::DmaInspect => self.dma_inspect(caller, a),
             Syscall::InterruptInspect => self.interrupt_inspect(caller, a),
             Syscall::IoPortCreate => one(self.port_create(caller, a, b, c, d)),
             Syscall::IoPortRead => one(self.port_read(caller, a, b, c)),

@@ -268,6 +268,10 @@ fn a_device_reaches_what_was_pinned_for_it_and_nothing_else() {
     assert_eq!(hardware.device_reaches(one, reached[1]), Some(real[1]));
     assert_eq!(hardware.device_reaches(other, elsewhere[0]), Some(real[2]));
     assert_ne!(reached[0], real[0], "the machine's addresses are not told");
+    for (dma, told) in [(mine, [2, 1]), (theirs, [1, 1]), (nobodys, [3, 0])] {
+        assert_eq!(bench.system.call(Syscall::DmaInspect, &[dma]).values()[..2], told);
+    }
+    let hardware = &bench.system.machine.hardware;
     for address in real.iter().copied().chain([0, reached[1] + PAGE]) {
         assert_eq!(hardware.device_reaches(one, address), None, "{address:#x}");
     }

@@ -46,6 +46,11 @@ impl Dma {
         Ok(())
     }
 
+    /// Whether the addresses are an IOMMU's: a device that goes around it must not be given them.
+    pub fn is_translated(&self) -> Result<bool> {
+        Ok(request(Syscall::DmaInspect, [self.owned().number()])?[1] != 0)
+    }
+
     /// How many pages it holds.
     pub fn pages(&self) -> Result<u64> {
         Ok(request(Syscall::DmaInspect, [self.owned().number()])?[0])

@@ -230,6 +230,7 @@ fn forged(context: &mut Context) {
     let root: Dma = context.start.take("dma").unwrap();
     let edu = Edu::find(context);
     let dma = root.create(&own::pool(), device(edu.slot)).unwrap();
+    assert_eq!(dma.is_translated(), Ok(has_iommu));
     let (_mine, mine_at) = page(&dma, 1);
     let (copied, copied_at) = page(&dma, 0);
     edu.copy(mine_at, copied_at);
