@@ -160,6 +160,18 @@ fn boots() -> Vec<Expected> {
         Expected { name: "a-component-that-dies-is-started-again", ..RESTART },
         Expected { name: "a-component-that-dies-is-started-again-on-4-processors", processors: 4, ..RESTART },
         Expected { name: "drivers-on-pci", ..DRIVERS },
+        Expected {
+            name: "a-device-that-goes-around-the-iommu-is-refused",
+            words: &["around", "entropy"],
+            devices: &[
+                "-object",
+                "rng-random,id=around,filename=/dev/urandom",
+                "-device",
+                "virtio-rng-pci,rng=around,disable-legacy=on",
+            ],
+            lines: &["refused: the device goes around the machine's IOMMU", "20000 random bytes"],
+            ..DRIVERS
+        },
         Expected { name: "drivers-on-pci-and-2-processors", processors: 2, ..DRIVERS },
         Expected {
             name: "drivers-on-mmio",

@@ -1,6 +1,6 @@
 //! Drives virtio devices from the first process: the drivers are linked into it and get their devices from a bus in the same process.
 //!
-//! The arguments say what is tried: `block`, `network`, `entropy`, `console`, `clock`; `mmio` that the devices are not on PCI.
+//! The arguments say what is tried: `block`, `network`, `entropy`, `console`, `clock`, `around` (a second entropy source, which goes around the IOMMU); `mmio` that the devices are not on PCI.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -71,6 +71,7 @@ fn run(start: &mut Start) -> Result<(), String> {
             "block" => block::run(bus.device("virtio-blk"))?,
             "network" => network::run(bus.device("virtio-net"))?,
             "entropy" => others::entropy(bus.device("virtio-rng"))?,
+            "around" => others::around(bus.device("virtio-rng-2"))?,
             "console" => others::console(bus.device("virtio-console"))?,
             "clock" => others::clock(&ports)?,
             _ => {}
