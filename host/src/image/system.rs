@@ -396,17 +396,18 @@ fn only(
 /// The settings of every domain, by its name.
 fn settings(description: &Description, placed: &[Placed]) -> Result<BTreeMap<String, Settings>> {
     let mut all = BTreeMap::new();
-    for placed in placed {
+    for domain in placed.iter().map(|placed| &placed.domain) {
+        let in_order = placed.iter().find(|placed| placed.domain == *domain && placed.manifest.is_in_order());
         let mut settings = Settings {
             memory: Size::mebibytes(4),
             priority: (20, None),
             share: None,
             processors: 0,
-            threads: 2,
+            threads: if in_order.is_some() { 1 } else { 2 },
             restart: WrittenRestart::Always,
             essential: false,
         };
-        if let Some(written) = description.domains().get(placed.domain.as_str()) {
+        if let Some(written) = description.domains().get(domain.as_str()) {
             let within = |value: &Spanned<i64>, range: Range<i64>, what: &str| match u8::try_from(*value.get_ref()) {
                 Ok(small) if range.contains(value.get_ref()) => Ok(small),
                 _ => {
@@ -435,11 +436,15 @@ fn settings(description: &Description, placed: &[Placed]) -> Result<BTreeMap<Str
             }
             if let Some(threads) = &written.threads {
                 settings.threads = within(threads, 1..33, "threads")?;
+                if let Some(placed) = in_order.filter(|_| settings.threads > 1) {
+                    let told = format!("`{}` serves its calls in order, and so with one thread", placed.name());
+                    return Err(description.wrong(threads.span(), &told, "leave `threads` out"));
+                }
             }
             settings.restart = written.restart;
             settings.essential = written.essential;
         }
-        all.insert(placed.domain.clone(), settings);
+        all.insert(domain.clone(), settings);
     }
     Ok(all)
 }

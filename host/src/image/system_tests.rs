@@ -34,6 +34,7 @@ const BUS: &str = r#"
 name = "bus"
 package = "tessera-bus"
 constructor = "Bus::new"
+in-order = true
 [provides]
 devices = { interface = "Device", for_each = "device_for" }
 first = { interface = "Echo", from = "first" }
@@ -117,7 +118,7 @@ fn mistake(name: &str, text: &str) {
 fn every_mistake_is_told_with_its_line_and_its_mend() {
     let pair = [component("server"), component("client")].concat();
     let bus = "[[component]]\nname = \"bus\"\nallow = [\"ports\", \"memory\", \"dma\"]\n";
-    let cases: [(&str, String); 28] = [
+    let cases: [(&str, String); 29] = [
         ("unknown-key", format!("{pair}[domain.server]\nmemroy = \"8M\"\n")),
         ("unknown-component", component("sever")),
         ("unknown-placement", format!("placement = \"isolate\"\n{pair}")),
@@ -154,6 +155,7 @@ fn every_mistake_is_told_with_its_line_and_its_mend() {
         ("priority-out-of-range", format!("{pair}[domain.server]\npriority = 60\n")),
         ("amount-longer-than-period", format!("{pair}[domain.server]\nprocessor = {{ amount = \"2s\", period = \"1s\" }}\n")),
         ("processor-that-is-not-there", format!("{pair}[domain.server]\nprocessors = [1]\n")),
+        ("threads-of-one-in-order", format!("{bus}[domain.bus]\nthreads = 2\n")),
         ("init-beside-components", format!("{pair}[init]\nprogram = \"tessera-hello\"\n")),
     ];
     for (name, text) in cases {
