@@ -17,6 +17,9 @@ use tessera_runtime::{Child, Error, Object, Owned, Program, Start, log, own};
 
 /// The bit of the news event that says only: look.
 pub const LOOK: u64 = 1 << 63;
+/// The manager's objects: that of the interface `Supervisor`, and that of `Keeper`.
+pub const SUPERVISOR: u16 = 0;
+pub const KEEPER: u16 = 1;
 /// Most domains: each has a bit of the news event.
 const DOMAINS: usize = 63;
 /// The exit code of a domain that the manager ends.
@@ -115,7 +118,10 @@ impl Kernel {
             for used in &component.uses {
                 let (endpoint, badge) = match used.server {
                     Server::Neighbour => continue,
-                    Server::Manager { route } => (&self.endpoint, badge(0, route)),
+                    Server::Manager { route } => {
+                        let object = if used.interface == "Keeper" { KEEPER } else { SUPERVISOR };
+                        (&self.endpoint, badge(object, route))
+                    }
                     Server::Domain { domain, object, route, .. } => {
                         let server = self.domains.get(usize::from(domain)).ok_or(Error::NotFound)?;
                         (&server.endpoint, badge(object, route))

@@ -21,6 +21,7 @@ use super::written::{Placement, Privilege, WrittenComponent, WrittenRestart, Wri
 pub const MANAGER: &str = "manager";
 /// What the manager provides.
 const SUPERVISOR: &str = "Supervisor";
+const KEEPER: &str = "Keeper";
 /// The word by which an image allows a component to use it.
 const ALLOWS_SUPERVISOR: &str = "supervisor";
 /// What may be allowed to a component that drives no device.
@@ -222,6 +223,10 @@ fn check_allowed(description: &Description, written: &WrittenComponent, manifest
         // Whoever has it can end every domain.
         needs.push(ALLOWS_SUPERVISOR);
     }
+    if manifest.uses().iter().any(|used| used.interface == KEEPER) && !needs.contains(&"dma") {
+        // Whoever has it can let go of what a device still reaches.
+        needs.push("dma");
+    }
     if let Some(missing) = needs.iter().find(|by| !written.allow.iter().any(|allowed| allowed.get_ref() == *by)) {
         let mend = format!("if it may have them, add `allow = [{}]` to this component", quoted(&needs));
         let what = format!("`{}` needs `{missing}`, which this image does not offer", written.name.get_ref());
@@ -312,13 +317,18 @@ fn check_routes(description: &Description, placed: &[Placed]) -> Result<()> {
     Ok(())
 }
 
+/// Whether an interface is one of the manager's.
+fn is_managers(interface: &str) -> bool {
+    interface == SUPERVISOR || interface == KEEPER
+}
+
 /// What an explicit route names.
 fn chosen(description: &Description, placed: &[Placed], route: &Spanned<String>, interface: &str) -> Result<Link> {
     let (name, provision) = match route.get_ref().split_once('.') {
         Some((name, provision)) => (name, Some(provision)),
         None => (route.get_ref().as_str(), None),
     };
-    if name == MANAGER && interface == SUPERVISOR {
+    if name == MANAGER && is_managers(interface) {
         return Ok(Link::Manager);
     }
     let Some(instance) = placed.iter().position(|placed| placed.name() == name) else {
@@ -356,7 +366,7 @@ fn only(
     client: usize,
     used: &super::manifest::Use,
 ) -> Result<Option<Link>> {
-    if used.interface == SUPERVISOR {
+    if is_managers(&used.interface) {
         return Ok(Some(Link::Manager));
     }
     let mut found = Vec::new();

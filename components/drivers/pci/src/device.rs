@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use tessera_interfaces::{Device, DeviceError, Identity, Width};
+use tessera_interfaces::{Cap, Device, DeviceError, Identity, Keeper, Width};
 use tessera_runtime::abi::PAGE;
 use tessera_runtime::object::{Access as MapAccess, Dma, Interrupt, Mmio};
 use tessera_runtime::sync::Mutex;
@@ -20,6 +20,8 @@ pub struct Authority {
     pub interrupts: Interrupt,
     /// Memory that devices reach by themselves.
     pub dma: Dma,
+    /// Who holds that memory too, until the device was reset: this process and the driver's may end at the same moment.
+    pub keeper: Cap<dyn Keeper>,
 }
 
 /// A function, handed to one driver at a time.
@@ -128,6 +130,13 @@ impl PciDevice {
             // The old driver's handles go too, then the last: its memory is free.
             let _ = dma.revoke();
         }
+        // Also what an instance of the bus before this one had it keep. If it cannot be told it keeps on: better lost than somebody else's.
+        let _ = self.authority.keeper.release(self.keeping());
+    }
+
+    /// The keeper's number for the function.
+    fn keeping(&self) -> u64 {
+        self.function.address.0.into()
     }
 
     /// Brings the function to its initial state, where it can do that (PCI Express 4.0, section 6.6.2). Windows keep their place.
@@ -230,6 +239,8 @@ impl Device for PciDevice {
         }
         let dma = self.authority.dma.create(&own::pool()).map_err(refused)?;
         let lent = dma.duplicate(Rights::MAP.union(Rights::TRANSFER)).map_err(refused)?;
+        let held = dma.duplicate(Rights::TRANSFER).map_err(refused)?;
+        self.authority.keeper.keep(self.keeping(), held).map_err(|_| DeviceError::Device)?;
         state.dma = Some(dma);
         self.function.command(&*self.access, command::MASTER | command::MEMORY, 0);
         Ok(lent)

@@ -25,7 +25,7 @@ mod scan;
 mod window;
 
 pub use access::{Access, Address, Ports};
-pub use component::{Pci, wanted};
+pub use component::{Pci, Uses, wanted};
 pub use device::{Authority, PciDevice};
 pub use function::{Function, capability};
 pub use message::MessageTable;

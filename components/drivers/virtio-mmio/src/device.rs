@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use tessera_interfaces::{Device, DeviceError, Identity, Width};
+use tessera_interfaces::{Cap, Device, DeviceError, Identity, Keeper, Width};
 use tessera_runtime::abi::PAGE;
 use tessera_runtime::object::{Dma, Interrupt, Mmio as Pages};
 use tessera_runtime::sync::Mutex;
@@ -19,6 +19,8 @@ pub struct Authority {
     pub interrupts: Interrupt,
     /// Memory that devices reach by themselves.
     pub dma: Dma,
+    /// Who holds that memory too, until the device was reset: this process and the driver's may end at the same moment.
+    pub keeper: Cap<dyn Keeper>,
 }
 
 /// A device in a slot.
@@ -67,7 +69,14 @@ impl MmioDevice {
         if let Some(dma) = dma.take() {
             let _ = dma.revoke();
         }
+        // Also what an instance of the bus before this one had it keep. If it cannot be told it keeps on.
+        let _ = self.authority.keeper.release(self.keeping());
         Ok(())
+    }
+
+    /// The keeper's number for the device: where its registers are.
+    fn keeping(&self) -> u64 {
+        crate::BASE.saturating_add(self.slot.saturating_mul(SLOT) as u64)
     }
 }
 
@@ -118,6 +127,8 @@ impl Device for MmioDevice {
         self.stop(&mut held)?;
         let dma = self.authority.dma.create(&own::pool()).map_err(refused)?;
         let lent = dma.duplicate(Rights::MAP | Rights::TRANSFER).map_err(refused)?;
+        let kept = dma.duplicate(Rights::TRANSFER).map_err(refused)?;
+        self.authority.keeper.keep(self.keeping(), kept).map_err(|_| DeviceError::Device)?;
         *held = Some(dma);
         Ok(lent)
     }
