@@ -24,6 +24,7 @@ pub mod errno;
 pub mod file;
 pub mod fs;
 pub mod futex;
+pub mod ipc;
 pub mod memory;
 pub mod program;
 pub mod signal;

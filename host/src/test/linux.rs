@@ -1,5 +1,6 @@
 //! The Linux personality, seen by unmodified programs: a static one of ours that asks what Linux promises, and Debian's.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use crate::workspace;
 
 /// The system that runs containers.
 const SYSTEM: &str = "images/container.toml";
-/// The program of our own.
-const CALLS: &str = "tests/linux/calls.c";
+/// The folder of the program of our own.
+const CALLS: &str = "tests/linux";
 
 /// A program of Debian's: the packages, what is run, what it prints (each is part of a line, in this order), its exit code.
 struct Program {
@@ -109,12 +110,11 @@ fn boot(source: &Source, words: &[&str], processors: i64, step: &mut Step) -> Re
 fn calls(processors: i64, step: &mut Step) -> Result<Outcome> {
     let folder = tempfile::tempdir().into_diagnostic()?;
     let program = folder.path().join("calls");
-    let built = Command::new("cc")
-        .args(["-O1", "-static", "-pthread", "-o"])
-        .arg(&program)
-        .arg(workspace::root().join(CALLS))
-        .arg("-lrt")
-        .output();
+    let sources = fs::read_dir(workspace::root().join(CALLS)).into_diagnostic()?;
+    let sources =
+        sources.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|it| it == "c"));
+    let built =
+        Command::new("cc").args(["-O1", "-static", "-pthread", "-o"]).arg(&program).args(sources).arg("-lrt").output();
     match built {
         Ok(output) if output.status.success() => {}
         _ => return Ok(Outcome::skipped("the C compiler here makes no static programs")),

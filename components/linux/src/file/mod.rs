@@ -8,7 +8,9 @@ pub mod console;
 pub mod epoll;
 pub mod event;
 pub mod inet;
+pub mod inotify;
 pub mod lock;
+pub mod pidfd;
 pub mod pipe;
 pub mod regular;
 pub mod signal;
@@ -190,6 +192,12 @@ impl Description {
 
 impl Drop for Description {
     fn drop(&mut self) {
+        if inotify::is_any()
+            && let Some(place) = self.place.as_ref().filter(|_| !self.is_path_only())
+        {
+            let event = if self.is_writable() { inotify::event::CLOSE_WRITTEN } else { inotify::event::CLOSE };
+            inotify::tell(place, event);
+        }
         if lock::is_any()
             && let Ok(attributes) = self.file.attributes()
         {

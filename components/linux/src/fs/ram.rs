@@ -13,8 +13,8 @@ use tessera_runtime::sync::Mutex;
 
 use super::{Attributes, Change, Creation, Entry, Inode, Kind, Owner, Rename, Statistics, Time, concrete};
 use crate::errno::{Errno, Result};
-use crate::file::OpenFile;
 use crate::file::transfer::{Sink, Source, copy_out};
+use crate::file::{OpenFile, inotify};
 use crate::memory::{Memory, PAGE};
 use crate::task::Context;
 
@@ -348,6 +348,14 @@ impl Node {
             _ => return Err(Errno::EINVAL),
         }
         Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.state.get_mut().links == 0 {
+            inotify::gone(self.system.device, self.number, inotify::event::DELETE_SELF);
+        }
     }
 }
 

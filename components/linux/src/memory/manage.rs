@@ -14,6 +14,8 @@ use tessera_runtime::{Error, own};
 use super::layout::Mapped;
 use super::{LOWEST, Layout, Memory, PAGE, Protection, TOP, Vma, access, round_up};
 use crate::errno::{Errno, Result};
+use crate::ipc::Segment;
+use crate::ipc::shared::Attachment;
 
 /// Below the stack: where the search for room starts, downward.
 const MAP_BASE: u64 = TOP - (1 << 30);
@@ -47,6 +49,8 @@ pub struct MapRequest {
     pub memory: Option<(Arc<Memory>, u64)>,
     pub file: Option<Mapped>,
     pub name: &'static str,
+    /// The segment of shared memory that it shows.
+    pub attached: Option<Attachment>,
 }
 
 /// A process's memory.
@@ -201,6 +205,7 @@ impl Mm {
             file: request.file,
             name: request.name,
             stays: false,
+            attached: request.attached,
         };
         let there = area.memory.vmo().size()?.saturating_sub(offset).min(length);
         if there > 0 {
@@ -222,6 +227,30 @@ impl Mm {
     pub fn unmap(&self, start: u64, length: u64) -> Result<()> {
         let (start, end) = range(start, length)?;
         self.remove(&mut self.layout.lock(), start, end)
+    }
+
+    /// `shmdt`: takes out the mappings that one attachment at `address` made; answers what they showed.
+    pub fn detach(&self, address: u64) -> Result<Arc<Segment>> {
+        let mut layout = self.layout.lock();
+        let of = |area: &Vma| area.attached.as_ref().map(|attached| attached.segment().clone());
+        let found = layout.iter().find_map(|(start, area)| {
+            let segment = of(area).filter(|_| start.checked_sub(area.offset) == Some(address))?;
+            Some(segment)
+        });
+        let segment = found.ok_or(Errno::EINVAL)?;
+        let end = address.saturating_add(segment.size);
+        let parts: Vec<(u64, u64)> = layout
+            .iter()
+            .filter(|(start, area)| {
+                let is_it = of(area).is_some_and(|other| Arc::ptr_eq(&other, &segment));
+                is_it && *start < end && start.checked_sub(area.offset) == Some(address)
+            })
+            .map(|(start, area)| (start, area.end))
+            .collect();
+        for (start, end) in parts {
+            self.remove(&mut layout, start, end)?;
+        }
+        Ok(segment)
     }
 
     /// `mprotect`.
@@ -456,6 +485,7 @@ impl Mm {
                         file: None,
                         name: "[heap]",
                         stays: false,
+                        attached: None,
                     },
                 ),
             }

@@ -155,6 +155,7 @@ pub fn load(
         memory: None,
         file: None,
         name: "[stack]",
+        attached: None,
     })?;
     if mm.write_from_outside(built.pointer, &built.bytes) != built.bytes.len() {
         return Err(Errno::ENOMEM);
@@ -293,6 +294,7 @@ impl Program {
                 memory: Some((memory.clone(), offset)),
                 file: Some(Mapped { place: place.clone(), offset, writable: false }),
                 name: "",
+                attached: None,
             })?;
             mapped = round_up(start + length).ok_or(Errno::ENOEXEC)?;
             let file_end = address + segment.in_file;
@@ -310,5 +312,14 @@ impl Program {
 }
 
 fn reserve(target: Target, length: u64) -> MapRequest {
-    MapRequest { target, length, protection: Protection::NONE, shared: false, memory: None, file: None, name: "" }
+    MapRequest {
+        target,
+        length,
+        protection: Protection::NONE,
+        shared: false,
+        memory: None,
+        file: None,
+        name: "",
+        attached: None,
+    }
 }

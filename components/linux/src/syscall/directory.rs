@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::file::new_owner;
 use super::stat::{at, inode_at, place_at};
 use crate::errno::{Errno, Result};
+use crate::file::inotify::{self, event};
 use crate::fs::path::{Walk, Walked, access, check, permitted, walk};
 use crate::fs::{Attributes, Change, Creation, Inode, Kind, Place, Rename};
 use crate::task::credentials::capability;
@@ -50,6 +51,7 @@ pub fn mkdirat(context: &mut Context, directory: i32, path: u64, mode: u32) -> R
     let mut creation = creation(context, &parent, Kind::Directory, mode & 0o1777)?;
     creation.permissions |= parent.inode.attributes()?.permissions & 0o2000;
     parent.inode.create(&name, &creation)?;
+    inotify::tell_name(&parent, &name, Kind::Directory, event::CREATE);
     Ok(0)
 }
 
@@ -74,6 +76,7 @@ pub fn mknodat(context: &mut Context, directory: i32, path: u64, mode: u32, devi
     may_change(context, &parent)?;
     let creation = Creation { names_device: device, ..creation(context, &parent, kind, mode)? };
     parent.inode.create(&name, &creation)?;
+    inotify::tell_name(&parent, &name, kind, event::CREATE);
     Ok(0)
 }
 
@@ -95,6 +98,7 @@ pub fn symlinkat(context: &mut Context, target: u64, directory: i32, path: u64) 
     may_change(context, &parent)?;
     let creation = creation(context, &parent, Kind::Link, 0o777)?;
     parent.inode.symlink(&name, &target, &creation)?;
+    inotify::tell_name(&parent, &name, Kind::Link, event::CREATE);
     Ok(0)
 }
 
@@ -116,6 +120,8 @@ pub fn linkat(context: &mut Context, from: i32, old: u64, to: i32, new: u64, fla
     let (parent, name) = walked.free()?;
     may_change(context, &parent)?;
     parent.inode.link(&name, &inode, context.system.wall_now())?;
+    inotify::tell_inode(&inode, event::ATTRIBUTES);
+    inotify::tell_name(&parent, &name, Kind::Regular, event::CREATE);
     Ok(0)
 }
 
@@ -148,6 +154,11 @@ pub fn unlinkat(context: &mut Context, directory: i32, path: u64, flags: u32) ->
     }
     may_remove(context, &walked.parent, &place)?;
     walked.parent.inode.unlink(&walked.name, removes_directory, context.system.wall_now())?;
+    if !removes_directory {
+        inotify::tell_inode(&place.inode, event::ATTRIBUTES);
+    }
+    let kind = if removes_directory { Kind::Directory } else { Kind::Regular };
+    inotify::tell_name(&walked.parent, &walked.name, kind, event::DELETE);
     Ok(0)
 }
 
@@ -187,6 +198,14 @@ pub fn renameat2(context: &mut Context, from: i32, old: u64, to: i32, new: u64, 
     }
     let now = context.system.wall_now();
     source.parent.inode.rename(&source.name, &target.parent.inode, &target.name, how, now)?;
+    let (from, to) = ((&*source.parent, source.name.as_slice()), (&*target.parent, target.name.as_slice()));
+    inotify::tell_moved(from, to, &place.inode);
+    if let Some(there) = &target.place {
+        match how {
+            Rename::Exchange => inotify::tell_moved(to, from, &there.inode),
+            _ => inotify::tell_inode(&there.inode, event::ATTRIBUTES),
+        }
+    }
     Ok(0)
 }
 

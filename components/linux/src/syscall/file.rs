@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use super::lock;
 use crate::errno::{Errno, Result};
+use crate::file::inotify::{self, event};
 use crate::file::pipe::End;
 use crate::file::regular::InodeFile;
 use crate::file::{Description, OpenFile, open};
@@ -59,6 +60,7 @@ pub fn open_path(
                 time: context.system.wall_now(),
             };
             let inode = walked.parent.inode.create(&walked.name, &creation)?;
+            inotify::tell_name(&walked.parent, &walked.name, Kind::Regular, event::CREATE);
             (Arc::new(Place { inode, parent: Some(walked.parent), name: walked.name }), true)
         }
     };
@@ -97,12 +99,14 @@ pub fn open_path(
         let now = context.system.wall_now();
         let change = Change { size: Some(0), modified: Some(now), changed: Some(now), ..Change::default() };
         place.inode.change(&change)?;
+        inotify::tell(&place, event::MODIFY);
     }
     let file: Arc<dyn OpenFile> = match place.inode.clone().open(context, flags)? {
         Some(file) => file,
         None => Arc::new(InodeFile(place.inode.clone())),
     };
-    let description = Description::new(file, Some(place), flags);
+    let description = Description::new(file, Some(place.clone()), flags);
+    inotify::tell(&place, event::OPEN);
     devices::await_other_end(context, &description)?;
     Ok(description)
 }
@@ -134,6 +138,13 @@ fn open_unnamed(
     let name = alloc::format!("#{} (deleted)", inode.attributes()?.number).into_bytes();
     let file = Arc::new(InodeFile(inode.clone()));
     Ok(Description::new(file, Some(Arc::new(Place { inode, parent: Some(place), name })), flags))
+}
+
+/// Tells those who watch the file of a description.
+pub fn tell_of(description: &Description, event: u32) {
+    if let Some(place) = &description.place {
+        inotify::tell(place, event);
+    }
 }
 
 /// Gives the process a descriptor for a description.
@@ -291,7 +302,9 @@ pub fn truncate(context: &mut Context, path: u64, size: i64) -> Result<u64> {
         _ => return Err(Errno::EINVAL),
     }
     permitted(&attributes, &context.credentials(), access::WRITE)?;
-    change_size(context, &place.inode, size)
+    change_size(context, &place.inode, size)?;
+    inotify::tell(&place, event::MODIFY);
+    Ok(0)
 }
 
 pub fn ftruncate(context: &mut Context, descriptor: i32, size: i64) -> Result<u64> {
@@ -300,7 +313,9 @@ pub fn ftruncate(context: &mut Context, descriptor: i32, size: i64) -> Result<u6
         return Err(Errno::EINVAL);
     }
     let inode = description.file.inode().ok_or(Errno::EINVAL)?;
-    change_size(context, &inode, size)
+    change_size(context, &inode, size)?;
+    tell_of(&description, event::MODIFY);
+    Ok(0)
 }
 
 /// `fallocate`: memory is always there when it is written; only the size matters.
@@ -321,6 +336,7 @@ pub fn fallocate(context: &mut Context, descriptor: i32, mode: u32, offset: i64,
     if mode & KEEP_SIZE == 0 && end as u64 > inode.attributes()?.size {
         change_size(context, &inode, end)?;
     }
+    tell_of(&description, event::MODIFY);
     Ok(0)
 }
 

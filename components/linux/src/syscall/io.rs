@@ -4,7 +4,9 @@
 
 use alloc::sync::Arc;
 
+use super::file::tell_of;
 use crate::errno::{Errno, Result};
+use crate::file::inotify::event;
 use crate::file::transfer::{GuestSlice, Pieces};
 use crate::file::{Description, Source, open};
 use crate::fs::Kind;
@@ -44,7 +46,7 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], at
     let file = &description.file;
     if file.is_seekable() {
         let mut to = Pieces::new(&context.memory, pieces);
-        return Ok(match at {
+        let read = match at {
             Some(at) => file.read(at, &mut to)?,
             None => {
                 let mut position = description.position.lock();
@@ -52,7 +54,11 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], at
                 *position = position.saturating_add(read as u64);
                 read
             }
-        } as u64);
+        };
+        if read > 0 {
+            tell_of(&description, event::ACCESS);
+        }
+        return Ok(read as u64);
     }
     if at.is_some() {
         return Err(Errno::ESPIPE);
@@ -132,6 +138,9 @@ fn write_at(context: &mut Context, description: &Description, pieces: &[GuestSli
     };
     if let Some(position) = &mut position {
         **position = start.saturating_add(written as u64);
+    }
+    if written > 0 {
+        tell_of(description, event::MODIFY);
     }
     if written > 0
         && let Some(inode) = file.inode()

@@ -44,7 +44,7 @@ pub fn mmap(
     }
     let protection = Protection::from_bits(bits);
     let name = if flags & STACK != 0 { "stack" } else { "" };
-    let mut request = MapRequest { target, length, protection, shared, memory: None, file: None, name };
+    let mut request = MapRequest { target, length, protection, shared, memory: None, file: None, name, attached: None };
     if flags & ANONYMOUS == 0 {
         let description = context.description(descriptor)?;
         if description.is_path_only() {

@@ -5,18 +5,28 @@ mod directory;
 mod file;
 mod futex;
 mod identity;
+mod inotify;
 mod io;
+mod ipc_control;
 mod lock;
 mod memory;
+mod message;
+mod mqueue;
+mod pidfd;
 mod pipe;
 mod poll;
 mod process;
+mod semaphore;
+mod shared_memory;
 mod signal;
 mod socket;
 mod stat;
 mod system;
 pub mod table;
 mod time;
+
+pub use file::install;
+pub use pidfd::describe;
 
 use crate::errno::Errno;
 use crate::task::Context;

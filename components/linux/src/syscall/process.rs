@@ -39,8 +39,10 @@ pub fn clone(
         parent_number_at: parent,
         child_number_at: child,
         thread_pointer,
+        descriptor_at: parent,
     };
-    if flags & flags::PIDFD != 0 {
+    // The old call has one address for two things.
+    if flags & flags::PIDFD != 0 && flags & (flags::PARENT_SET_NUMBER | flags::DETACHED) != 0 {
         return Err(Errno::EINVAL);
     }
     clone::clone(context, &request)
@@ -53,7 +55,7 @@ pub fn clone3(context: &mut Context, arguments: u64, size: u64) -> Result<u64> {
     if size > 4096 {
         return Err(Errno::E2BIG);
     }
-    let [flags, _pidfd, child, parent, exit_signal, stack, stack_size, thread_pointer] =
+    let [flags, descriptor_at, child, parent, exit_signal, stack, stack_size, thread_pointer] =
         context.read_words(arguments)?;
     if exit_signal > 64 || flags & 0xff != 0 || (stack == 0) != (stack_size == 0) {
         return Err(Errno::EINVAL);
@@ -65,9 +67,6 @@ pub fn clone3(context: &mut Context, arguments: u64, size: u64) -> Result<u64> {
             return Err(Errno::EPERM);
         }
     }
-    if flags & flags::PIDFD != 0 {
-        return Err(Errno::EINVAL);
-    }
     let request = Request {
         flags,
         exit_signal: exit_signal as i32,
@@ -75,6 +74,7 @@ pub fn clone3(context: &mut Context, arguments: u64, size: u64) -> Result<u64> {
         parent_number_at: parent,
         child_number_at: child,
         thread_pointer,
+        descriptor_at,
     };
     clone::clone(context, &request)
 }
@@ -295,9 +295,23 @@ pub fn waitid(context: &mut Context, kind: u32, number: i32, info: u64, options:
         1 if number > 0 => Which::Process(number),
         2 if number == 0 => Which::Group(context.process.group()),
         2 if number > 0 => Which::Group(number),
+        3 => {
+            let (process, description) = super::pidfd::process(context, number)?;
+            let options = if description.is_blocking() { options } else { options | NO_HANG };
+            let found = wait_for(context, Which::Process(process.number), options)?;
+            if found.is_none() && !description.is_blocking() {
+                return Err(Errno::EAGAIN);
+            }
+            return tell_found(context, found, info, usage);
+        }
         _ => return Err(Errno::EINVAL),
     };
     let found = wait_for(context, which, options)?;
+    tell_found(context, found, info, usage)
+}
+
+/// What `waitid` answers.
+fn tell_found(context: &Context, found: Option<Found>, info: u64, usage: u64) -> Result<u64> {
     if info != 0 {
         let bytes = match &found {
             Some(found) => exit::child_info(&found.child, crate::signal::SIGCHLD, found.code, found.value).to_bytes(),

@@ -1,8 +1,8 @@
 //! The table of system calls by number (x86-64). One line a call: number, name, function, how many arguments it takes.
 
 use super::{
-    attribute, directory, file, futex, identity, io, lock, memory, pipe, poll, process, signal, socket, stat, system,
-    time,
+    attribute, directory, file, futex, identity, inotify, io, lock, memory, message, mqueue, pidfd, pipe, poll,
+    process, semaphore, shared_memory, signal, socket, stat, system, time,
 };
 use crate::errno::Result;
 use crate::task::Context;
@@ -125,6 +125,9 @@ table! {
     26 "msync" = memory::msync, 3;
     27 "mincore" = memory::mincore, 3;
     28 "madvise" = memory::madvise, 3;
+    29 "shmget" = shared_memory::shmget, 3;
+    30 "shmat" = shared_memory::shmat, 3;
+    31 "shmctl" = shared_memory::shmctl, 3;
     32 "dup" = file::dup, 1;
     33 "dup2" = file::dup2, 2;
     34 "pause" = signal::pause, 0;
@@ -157,6 +160,14 @@ table! {
     61 "wait4" = process::wait4, 4;
     62 "kill" = signal::kill, 2;
     63 "uname" = system::uname, 1;
+    64 "semget" = semaphore::semget, 3;
+    65 "semop" = semaphore::semop, 3;
+    66 "semctl" = semaphore::semctl, 4;
+    67 "shmdt" = shared_memory::shmdt, 1;
+    68 "msgget" = message::msgget, 2;
+    69 "msgsnd" = message::msgsnd, 4;
+    70 "msgrcv" = message::msgrcv, 5;
+    71 "msgctl" = message::msgctl, 3;
     72 "fcntl" = file::fcntl, 3;
     73 "flock" = lock::flock, 2;
     74 "fsync" = file::fsync, 1;
@@ -260,6 +271,7 @@ table! {
     213 "epoll_create" = poll::epoll_create, 1;
     217 "getdents64" = directory::getdents64, 3;
     218 "set_tid_address" = process::set_tid_address, 1;
+    220 "semtimedop" = semaphore::semtimedop, 4;
     221 "fadvise64" = file::fadvise, 4;
     222 "timer_create" = time::timer_create, 3;
     223 "timer_settime" = time::timer_settime, 4;
@@ -275,7 +287,16 @@ table! {
     233 "epoll_ctl" = poll::epoll_ctl, 4;
     234 "tgkill" = signal::tgkill, 3;
     235 "utimes" = directory::utimes, 2;
+    240 "mq_open" = mqueue::mq_open, 4;
+    241 "mq_unlink" = mqueue::mq_unlink, 1;
+    242 "mq_timedsend" = mqueue::mq_timedsend, 5;
+    243 "mq_timedreceive" = mqueue::mq_timedreceive, 5;
+    244 "mq_notify" = mqueue::mq_notify, 2;
+    245 "mq_getsetattr" = mqueue::mq_getsetattr, 3;
     247 "waitid" = process::waitid, 5;
+    253 "inotify_init" = inotify::inotify_init, 0;
+    254 "inotify_add_watch" = inotify::inotify_add_watch, 3;
+    255 "inotify_rm_watch" = inotify::inotify_rm_watch, 2;
     257 "openat" = file::openat, 4;
     258 "mkdirat" = directory::mkdirat, 3;
     259 "mknodat" = directory::mknodat, 4;
@@ -308,6 +329,7 @@ table! {
     291 "epoll_create1" = poll::epoll_create1, 1;
     292 "dup3" = file::dup3, 3;
     293 "pipe2" = pipe::pipe2, 2;
+    294 "inotify_init1" = inotify::inotify_init1, 1;
     295 "preadv" = io::preadv, 4;
     296 "pwritev" = io::pwritev, 4;
     297 "rt_tgsigqueueinfo" = signal::rt_tgsigqueueinfo, 4;
@@ -326,9 +348,12 @@ table! {
     327 "preadv2" = io::preadv2, 6;
     328 "pwritev2" = io::pwritev2, 6;
     332 "statx" = stat::statx, 5;
+    424 "pidfd_send_signal" = pidfd::pidfd_send_signal, 4;
+    434 "pidfd_open" = pidfd::pidfd_open, 2;
     435 "clone3" = process::clone3, 2;
     436 "close_range" = io::close_range, 3;
     437 "openat2" = file::openat2, 4;
+    438 "pidfd_getfd" = pidfd::pidfd_getfd, 3;
     439 "faccessat2" = stat::faccessat2, 4;
     441 "epoll_pwait2" = poll::epoll_pwait2, 6;
     452 "fchmodat2" = directory::fchmodat2, 4;
@@ -336,17 +361,6 @@ table! {
 
 /// Calls that are known by name and answer `ENOSYS`.
 pub const MISSING: &[(u64, &str)] = &[
-    (29, "shmget"),
-    (30, "shmat"),
-    (31, "shmctl"),
-    (64, "semget"),
-    (65, "semop"),
-    (66, "semctl"),
-    (67, "shmdt"),
-    (68, "msgget"),
-    (69, "msgsnd"),
-    (70, "msgrcv"),
-    (71, "msgctl"),
     (78, "getdents"),
     (101, "ptrace"),
     (103, "syslog"),
@@ -370,29 +384,18 @@ pub const MISSING: &[(u64, &str)] = &[
     (209, "io_submit"),
     (210, "io_cancel"),
     (219, "restart_syscall"),
-    (220, "semtimedop"),
     (237, "mbind"),
     (238, "set_mempolicy"),
     (239, "get_mempolicy"),
-    (240, "mq_open"),
-    (241, "mq_unlink"),
-    (242, "mq_timedsend"),
-    (243, "mq_timedreceive"),
-    (244, "mq_notify"),
-    (245, "mq_getsetattr"),
     (248, "add_key"),
     (249, "request_key"),
     (250, "keyctl"),
     (251, "ioprio_set"),
     (252, "ioprio_get"),
-    (253, "inotify_init"),
-    (254, "inotify_add_watch"),
-    (255, "inotify_rm_watch"),
     (272, "unshare"),
     (276, "tee"),
     (277, "sync_file_range"),
     (278, "vmsplice"),
-    (294, "inotify_init1"),
     (298, "perf_event_open"),
     (300, "fanotify_init"),
     (301, "fanotify_mark"),
@@ -411,12 +414,9 @@ pub const MISSING: &[(u64, &str)] = &[
     (330, "pkey_alloc"),
     (331, "pkey_free"),
     (334, "rseq"),
-    (424, "pidfd_send_signal"),
     (425, "io_uring_setup"),
     (426, "io_uring_enter"),
     (427, "io_uring_register"),
-    (434, "pidfd_open"),
-    (438, "pidfd_getfd"),
     (440, "process_madvise"),
     (442, "mount_setattr"),
     (444, "landlock_create_ruleset"),

@@ -12,6 +12,7 @@ use super::run::{self, Parts};
 use super::wait::wait;
 use super::{Context, Process, Task};
 use crate::errno::{Errno, Result};
+use crate::syscall::{describe, install};
 
 /// The flags of clone(2).
 pub mod flags {
@@ -23,6 +24,7 @@ pub mod flags {
     pub const VFORK: u64 = 0x4000;
     pub const PARENT: u64 = 0x8000;
     pub const THREAD: u64 = 0x1_0000;
+    pub const DETACHED: u64 = 0x40_0000;
     pub const NEW_MOUNTS: u64 = 0x2_0000;
     pub const SET_TLS: u64 = 0x8_0000;
     pub const PARENT_SET_NUMBER: u64 = 0x10_0000;
@@ -44,6 +46,8 @@ pub struct Request {
     pub parent_number_at: u64,
     pub child_number_at: u64,
     pub thread_pointer: u64,
+    /// Where the descriptor of the child is written (`CLONE_PIDFD`).
+    pub descriptor_at: u64,
 }
 
 /// Most threads of a container, of all its processes.
@@ -88,6 +92,13 @@ pub fn clone(context: &mut Context, request: &Request) -> Result<u64> {
     if !asked(flags::THREAD) {
         *process.resources.lock() =
             Resources { mm: Some(mm.clone()), files: Some(files.clone()), fs: Some(fs.clone()) };
+    }
+    if asked(flags::PIDFD) {
+        let described = install(context, describe(&process, 0), true)?;
+        if let Err(error) = context.write_u32(request.descriptor_at, described as u32) {
+            drop(context.files.close(described as i32));
+            return Err(error);
+        }
     }
     // Where the numbers are written they are seen before the child runs.
     if asked(flags::PARENT_SET_NUMBER) {

@@ -63,6 +63,9 @@ fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>
         }
     }
     drop(resources);
+    for (_, set) in system.ipc.semaphores.all() {
+        set.undo(process.number);
+    }
     release_parent(&process);
     system.remove_task(task.number());
     process.threads.lock().clear();
@@ -82,6 +85,7 @@ fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>
         signal == SIGCHLD && (action.handler == crate::signal::IGNORE || action.flags & flags::NO_CHILD_WAIT != 0)
     });
     *process.life.lock() = Life::Zombie { status };
+    process.ended.wake_all();
     if let Some(parent) = parent {
         if ignored {
             reap(&parent, &process, system);

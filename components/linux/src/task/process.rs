@@ -160,6 +160,8 @@ pub struct Process {
     pub is_reaper: AtomicU32,
     pub dumpable: AtomicU32,
     pub parent_death_signal: AtomicI32,
+    /// Woken when the process has ended (pidfd_open(2)).
+    pub ended: WaitQueue,
     /// A parent in vfork(2) waits here until this process ends or executes.
     pub released: WaitQueue,
     pub has_released: AtomicU32,
@@ -222,6 +224,7 @@ impl Process {
             is_reaper: AtomicU32::new(0),
             dumpable: AtomicU32::new(1),
             parent_death_signal: AtomicI32::new(0),
+            ended: WaitQueue::new(),
             released: WaitQueue::new(),
             has_released: AtomicU32::new(0),
         })

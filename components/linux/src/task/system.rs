@@ -13,6 +13,7 @@ use super::random::Random;
 use super::{Process, Task};
 use crate::fs::path::Mounts;
 use crate::futex::Futexes;
+use crate::ipc::Ipc;
 
 /// One past the highest process number.
 const NUMBERS: i32 = 4_194_304;
@@ -21,6 +22,8 @@ const NUMBERS: i32 = 4_194_304;
 pub struct System {
     table: Mutex<Numbers>,
     pub futexes: Futexes,
+    /// What processes share by key or name.
+    pub ipc: Ipc,
     pub mounts: Arc<Mounts>,
     /// The network, where the container was given one.
     pub inet: Option<Arc<crate::file::inet::Inet>>,
@@ -57,6 +60,7 @@ impl System {
         Arc::new(System {
             table: Mutex::new(Numbers::default()),
             futexes: Futexes::new(),
+            ipc: Ipc::default(),
             mounts,
             inet,
             host_name: Mutex::new(host_name),
