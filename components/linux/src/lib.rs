@@ -27,6 +27,7 @@ pub mod futex;
 pub mod ipc;
 pub mod memory;
 pub mod program;
+pub mod seccomp;
 pub mod signal;
 pub mod syscall;
 pub mod task;

@@ -71,6 +71,8 @@ pub struct Vma {
     pub name: &'static str,
     /// `MADV_DONTFORK`.
     pub stays: bool,
+    /// `MADV_WIPEONFORK`: a child gets zeroes.
+    pub wiped: bool,
     /// The segment of shared memory that it shows (shmat(2)).
     pub attached: Option<Attachment>,
 }

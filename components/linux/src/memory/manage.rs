@@ -38,6 +38,15 @@ pub enum Target {
     Exactly(u64),
 }
 
+/// Whether `mremap` may move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Move {
+    Never,
+    May,
+    /// It does, and leaves empty memory behind (`MREMAP_DONTUNMAP`).
+    Leave,
+}
+
 /// What is to be mapped.
 pub struct MapRequest {
     pub target: Target,
@@ -205,6 +214,7 @@ impl Mm {
             file: request.file,
             name: request.name,
             stays: false,
+            wiped: false,
             attached: request.attached,
         };
         let there = area.memory.vmo().size()?.saturating_sub(offset).min(length);
@@ -350,7 +360,7 @@ impl Mm {
     }
 
     /// `mremap`: answers where the memory is then.
-    pub fn remap(&self, start: u64, old: u64, new: u64, may_move: bool, fixed: Option<u64>) -> Result<u64> {
+    pub fn remap(&self, start: u64, old: u64, new: u64, how: Move, fixed: Option<u64>) -> Result<u64> {
         let (old, new) = (round_up(old).ok_or(Errno::EINVAL)?, round_up(new).ok_or(Errno::EINVAL)?);
         if !start.is_multiple_of(PAGE) || new == 0 || new >= TOP {
             return Err(Errno::EINVAL);
@@ -377,6 +387,8 @@ impl Mm {
                 return Err(Errno::EINVAL);
             }
             self.remove(&mut layout, to, to_end)?;
+        } else if how == Move::Leave {
+            // What stays behind reads as zeroes.
         } else if new <= old {
             if new < old {
                 self.remove(&mut layout, start + new, start + old)?;
@@ -391,7 +403,7 @@ impl Mm {
                 return Ok(start);
             }
         }
-        if fixed.is_none() && !may_move {
+        if fixed.is_none() && how == Move::Never {
             return Err(Errno::ENOMEM);
         }
         let to = match fixed {
@@ -406,7 +418,12 @@ impl Mm {
         }
         moved.end = to + new;
         if old > 0 {
-            self.remove(&mut layout, start, start + old)?;
+            let left = Vma { end, memory: Memory::new(old)?, offset: 0, ..moved.clone() };
+            self.remove(&mut layout, start, end)?;
+            if how == Move::Leave {
+                self.enter(start, &left)?;
+                layout.insert(start, left);
+            }
         }
         self.enter(to, &moved)?;
         layout.insert(to, moved);
@@ -485,6 +502,7 @@ impl Mm {
                         file: None,
                         name: "[heap]",
                         stays: false,
+                        wiped: false,
                         attached: None,
                     },
                 ),
@@ -512,7 +530,9 @@ impl Mm {
             let mut list = child.layout.lock();
             for (start, area) in layout.iter().filter(|(_, area)| !area.stays) {
                 let mut area = area.clone();
-                if !area.shared && !area.of_file {
+                if area.wiped {
+                    (area.memory, area.offset) = (Memory::new(area.end - start)?, 0);
+                } else if !area.shared && !area.of_file {
                     let key = Arc::as_ptr(&area.memory);
                     area.memory = match copies.iter().find(|copy| copy.0 == key) {
                         Some((_, copy)) => copy.clone(),
@@ -568,6 +588,29 @@ impl Mm {
             }
         }
         done
+    }
+
+    /// Writes memory of a process that is traced, whatever its protection: private views of files get pages of their own first.
+    pub fn poke(&self, address: u64, from: &[u8]) -> usize {
+        {
+            let mut layout = self.layout.lock();
+            let end = address.saturating_add(from.len() as u64);
+            for at in layout.overlapping(address, end) {
+                let Some((at, area)) = layout.find_mut(at).filter(|(_, area)| area.of_file && !area.shared) else {
+                    continue;
+                };
+                let Ok((memory, offset)) = own_copy(&area.memory, area.offset, area.end - at) else { return 0 };
+                let wanted = core::mem::replace(&mut area.entered, Protection::NONE);
+                if wanted != Protection::NONE && access::unmap(&self.space, at, area.end - at).is_err() {
+                    return 0;
+                }
+                (area.memory, area.offset, area.of_file) = (memory, offset, false);
+                if self.change(at, area, wanted).is_err() {
+                    return 0;
+                }
+            }
+        }
+        self.write_from_outside(address, from)
     }
 
     /// Writes memory of a process that is not the caller's guest.

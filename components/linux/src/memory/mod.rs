@@ -11,7 +11,7 @@ mod manage;
 
 pub use access::GuestMemory;
 pub use layout::{Layout, Protection, Vma};
-pub use manage::{MapRequest, Mm, Notes, Target};
+pub use manage::{MapRequest, Mm, Move, Notes, Target};
 
 use alloc::sync::Arc;
 

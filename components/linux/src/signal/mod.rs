@@ -89,7 +89,7 @@ impl Set {
 /// The signals that nobody can block, catch or ignore.
 pub const UNBLOCKABLE: Set = Set::of(SIGKILL).union(Set::of(SIGSTOP));
 /// The signals that an instruction causes: handled before others.
-const SYNCHRONOUS: Set = Set::of(SIGSEGV)
+pub const SYNCHRONOUS: Set = Set::of(SIGSEGV)
     .union(Set::of(SIGBUS))
     .union(Set::of(SIGILL))
     .union(Set::of(SIGTRAP))

@@ -49,10 +49,15 @@ fn forget(process: &Process, signals: Set) {
 
 /// Whether nobody would see the signal: it is ignored, and no thread has it blocked to take it another way.
 fn is_ignored(process: &Process, signal: i32, mask: Set) -> bool {
+    if process.threads.lock().iter().any(|task| task.is_traced()) {
+        return false;
+    }
     let actions = process.actions.lock();
     // The container's first process gets only the signals that it handles (pid_namespaces(7)).
     let is_shielded = process.number == 1 && actions.get(signal).handler == super::DEFAULT;
-    is_shielded || actions.ignores(signal) && !mask.contains(signal) && !UNBLOCKABLE.contains(signal)
+    let is_ignored = actions.ignores(signal) && !UNBLOCKABLE.contains(signal);
+    // What is blocked may be handled once it is not.
+    (is_shielded || is_ignored) && !mask.contains(signal)
 }
 
 /// Sends to one thread. Whether there was room to queue it.

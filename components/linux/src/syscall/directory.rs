@@ -4,11 +4,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::file::new_owner;
-use super::stat::{at, inode_at, place_at};
+use super::stat::{Found, at, found_at, place_at};
 use crate::errno::{Errno, Result};
 use crate::file::inotify::{self, event};
 use crate::fs::path::{Walk, Walked, access, check, permitted, walk};
-use crate::fs::{Attributes, Change, Creation, Inode, Kind, Place, Rename};
+use crate::fs::{Attributes, Change, Creation, Kind, Place, Rename};
 use crate::task::credentials::capability;
 use crate::task::{Context, Credentials};
 
@@ -111,7 +111,7 @@ pub fn linkat(context: &mut Context, from: i32, old: u64, to: i32, new: u64, fla
         return Err(Errno::EINVAL);
     }
     let follow = if flags & at::FOLLOW != 0 { 0 } else { at::NO_FOLLOW };
-    let inode = inode_at(context, from, old, follow | flags & at::EMPTY_PATH)?;
+    let inode = found_at(context, from, old, follow | flags & at::EMPTY_PATH)?.inode;
     let path = context.read_path(new)?;
     let walked = walk_to(context, to, &path)?;
     if walked.wants_directory && walked.place.is_none() {
@@ -323,8 +323,8 @@ pub fn umask(context: &mut Context, mask: u32) -> Result<u64> {
     Ok(context.fs.set_mask(mask).into())
 }
 
-fn set_permissions(context: &Context, inode: &Arc<dyn Inode>, mode: u32) -> Result<u64> {
-    let attributes = inode.attributes()?;
+fn set_permissions(context: &Context, found: &Found, mode: u32) -> Result<u64> {
+    let attributes = found.inode.attributes()?;
     let who = context.credentials();
     if !who.owns(attributes.uid) {
         return Err(Errno::EPERM);
@@ -334,7 +334,8 @@ fn set_permissions(context: &Context, inode: &Arc<dyn Inode>, mode: u32) -> Resu
         permissions &= !0o2000;
     }
     let changed = Some(context.system.wall_now());
-    inode.change(&Change { permissions: Some(permissions), changed, ..Change::default() })?;
+    found.inode.change(&Change { permissions: Some(permissions), changed, ..Change::default() })?;
+    found.tell(event::ATTRIBUTES);
     Ok(0)
 }
 
@@ -342,11 +343,11 @@ pub fn fchmodat2(context: &mut Context, directory: i32, path: u64, mode: u32, fl
     if flags & !(at::NO_FOLLOW | at::EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = inode_at(context, directory, path, flags)?;
-    if inode.attributes()?.kind == Kind::Link {
+    let found = found_at(context, directory, path, flags)?;
+    if found.inode.attributes()?.kind == Kind::Link {
         return Err(Errno::EOPNOTSUPP);
     }
-    set_permissions(context, &inode, mode)
+    set_permissions(context, &found, mode)
 }
 
 pub fn fchmodat(context: &mut Context, directory: i32, path: u64, mode: u32) -> Result<u64> {
@@ -362,8 +363,8 @@ pub fn fchmod(context: &mut Context, descriptor: i32, mode: u32) -> Result<u64> 
     if description.is_path_only() {
         return Err(Errno::EBADF);
     }
-    let inode = description.file.inode().ok_or(Errno::EINVAL)?;
-    set_permissions(context, &inode, mode)
+    let found = Found::of(&description).ok_or(Errno::EINVAL)?;
+    set_permissions(context, &found, mode)
 }
 
 /// Whether someone may give a file to these owners.
@@ -378,8 +379,8 @@ fn may_give(attributes: &Attributes, who: &Credentials, uid: u32, gid: u32) -> b
     user_stays && group_allowed
 }
 
-fn set_owner(context: &Context, inode: &Arc<dyn Inode>, uid: u32, gid: u32) -> Result<u64> {
-    let attributes = inode.attributes()?;
+fn set_owner(context: &Context, found: &Found, uid: u32, gid: u32) -> Result<u64> {
+    let attributes = found.inode.attributes()?;
     if !may_give(&attributes, &context.credentials(), uid, gid) {
         return Err(Errno::EPERM);
     }
@@ -389,7 +390,8 @@ fn set_owner(context: &Context, inode: &Arc<dyn Inode>, uid: u32, gid: u32) -> R
     let permissions = (attributes.kind == Kind::Regular && attributes.permissions & lose != 0)
         .then_some(attributes.permissions & !lose);
     let changed = Some(context.system.wall_now());
-    inode.change(&Change { uid: given(uid), gid: given(gid), permissions, changed, ..Change::default() })?;
+    found.inode.change(&Change { uid: given(uid), gid: given(gid), permissions, changed, ..Change::default() })?;
+    found.tell(event::ATTRIBUTES);
     Ok(0)
 }
 
@@ -397,8 +399,8 @@ pub fn fchownat(context: &mut Context, directory: i32, path: u64, uid: u32, gid:
     if flags & !(at::NO_FOLLOW | at::EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = inode_at(context, directory, path, flags)?;
-    set_owner(context, &inode, uid, gid)
+    let found = found_at(context, directory, path, flags)?;
+    set_owner(context, &found, uid, gid)
 }
 
 pub fn chown(context: &mut Context, path: u64, uid: u32, gid: u32) -> Result<u64> {
@@ -414,13 +416,13 @@ pub fn fchown(context: &mut Context, descriptor: i32, uid: u32, gid: u32) -> Res
     if description.is_path_only() {
         return Err(Errno::EBADF);
     }
-    let inode = description.file.inode().ok_or(Errno::EINVAL)?;
-    set_owner(context, &inode, uid, gid)
+    let found = Found::of(&description).ok_or(Errno::EINVAL)?;
+    set_owner(context, &found, uid, gid)
 }
 
 /// Sets times: `None` stays as it is. `by_owner` says that times were given, which only the owner may.
-fn set_times(context: &Context, inode: &Arc<dyn Inode>, times: [Option<i64>; 2], by_owner: bool) -> Result<u64> {
-    let attributes = inode.attributes()?;
+fn set_times(context: &Context, found: &Found, times: [Option<i64>; 2], by_owner: bool) -> Result<u64> {
+    let attributes = found.inode.attributes()?;
     let who = context.credentials();
     if !who.owns(attributes.uid) {
         if by_owner {
@@ -430,7 +432,13 @@ fn set_times(context: &Context, inode: &Arc<dyn Inode>, times: [Option<i64>; 2],
     }
     let [accessed, modified] = times;
     if accessed.is_some() || modified.is_some() {
-        inode.change(&Change { accessed, modified, changed: Some(context.system.wall_now()), ..Change::default() })?;
+        found.inode.change(&Change {
+            accessed,
+            modified,
+            changed: Some(context.system.wall_now()),
+            ..Change::default()
+        })?;
+        found.tell(event::ATTRIBUTES);
     }
     Ok(0)
 }
@@ -457,15 +465,15 @@ pub fn utimensat(context: &mut Context, directory: i32, path: u64, times: u64, f
         }
         (result, !(a_rest == NOW && b_rest == NOW))
     };
-    let inode = if path == 0 {
+    let found = if path == 0 {
         if directory == -100 {
             return Err(Errno::EFAULT);
         }
-        context.description(directory)?.file.inode().ok_or(Errno::EINVAL)?
+        Found::of(&*context.description(directory)?).ok_or(Errno::EINVAL)?
     } else {
-        inode_at(context, directory, path, flags)?
+        found_at(context, directory, path, flags)?
     };
-    set_times(context, &inode, times, by_owner)
+    set_times(context, &found, times, by_owner)
 }
 
 /// `utimes`, `futimesat`: microseconds.
@@ -483,8 +491,8 @@ pub fn futimesat(context: &mut Context, directory: i32, path: u64, times: u64) -
         };
         ([time(a, a_micro), time(b, b_micro)], true)
     };
-    let inode = inode_at(context, directory, path, 0)?;
-    set_times(context, &inode, times, by_owner)
+    let found = found_at(context, directory, path, 0)?;
+    set_times(context, &found, times, by_owner)
 }
 
 pub fn utimes(context: &mut Context, path: u64, times: u64) -> Result<u64> {
@@ -498,6 +506,6 @@ pub fn utime(context: &mut Context, path: u64, times: u64) -> Result<u64> {
     } else {
         (context.read_words::<2>(times)?.map(|time| Some((time as i64).saturating_mul(1_000_000_000))), true)
     };
-    let inode = inode_at(context, -100, path, 0)?;
-    set_times(context, &inode, times, by_owner)
+    let found = found_at(context, -100, path, 0)?;
+    set_times(context, &found, times, by_owner)
 }

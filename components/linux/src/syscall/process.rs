@@ -12,7 +12,7 @@ use crate::signal::Set;
 use crate::task::clone::{self, Request, flags};
 use crate::task::context::Next;
 use crate::task::process::Life;
-use crate::task::{Context, Process, exec, exit, wait};
+use crate::task::{Context, Process, exec, exit, trace, wait};
 
 pub fn fork(context: &mut Context) -> Result<u64> {
     clone::clone(context, &Request { exit_signal: crate::signal::SIGCHLD, ..Request::default() })
@@ -172,6 +172,8 @@ const CLONE_ONLY: u32 = 0x8000_0000;
 /// What a wait found.
 struct Found {
     child: Arc<Process>,
+    /// The process's, or that of a thread that is traced.
+    number: i32,
     /// As wait(2) gives it.
     status: i32,
     code: i32,
@@ -206,13 +208,14 @@ fn look(context: &Context, which: Which, options: u32) -> Option<Result<Found>> 
                     exit::reap(own, child, &context.system);
                 }
                 let (code, value) = exit::exit_code(status);
-                Found { child: child.clone(), status, code, value }
+                Found { child: child.clone(), number: child.number, status, code, value }
             }
             Life::Stopped { signal, told } if options & STOPPED != 0 && !*told => {
                 *told = options & KEEP == 0;
                 let signal = *signal;
                 Found {
                     child: child.clone(),
+                    number: child.number,
                     status: signal << 8 | 0x7f,
                     code: crate::signal::code::STOPPED,
                     value: signal,
@@ -223,11 +226,36 @@ fn look(context: &Context, which: Which, options: u32) -> Option<Result<Found>> 
                     *life = Life::Running;
                 }
                 let signal = crate::signal::SIGCONT;
-                Found { child: child.clone(), status: 0xffff, code: crate::signal::code::CONTINUED, value: signal }
+                Found {
+                    child: child.clone(),
+                    number: child.number,
+                    status: 0xffff,
+                    code: crate::signal::code::CONTINUED,
+                    value: signal,
+                }
             }
             _ => continue,
         };
         return Some(Ok(found));
+    }
+    let tracees = own.tracees.lock().clone();
+    for task in tracees {
+        let by_number = match which {
+            Which::Any => true,
+            Which::Process(number) => task.number() == number,
+            Which::Group(group) => task.process.group() == group,
+        };
+        if !by_number {
+            continue;
+        }
+        any = true;
+        if let Some(status) = trace::news(&task, options & KEEP != 0) {
+            let (code, value) = match status & 0xff {
+                0x7f => (trace::TRAPPED, status >> 8 & 0xff),
+                _ => exit::exit_code(status),
+            };
+            return Some(Ok(Found { child: task.process.clone(), number: task.number(), status, code, value }));
+        }
     }
     if any { None } else { Some(Err(Errno::ECHILD)) }
 }
@@ -281,7 +309,7 @@ pub fn wait4(context: &mut Context, number: i32, status: u64, options: u32, usag
     if usage != 0 {
         write_usage(context, usage, used_by(&found.child))?;
     }
-    Ok(found.child.number as u64)
+    Ok(found.number as u64)
 }
 
 pub fn waitid(context: &mut Context, kind: u32, number: i32, info: u64, options: u32, usage: u64) -> Result<u64> {
@@ -314,7 +342,11 @@ pub fn waitid(context: &mut Context, kind: u32, number: i32, info: u64, options:
 fn tell_found(context: &Context, found: Option<Found>, info: u64, usage: u64) -> Result<u64> {
     if info != 0 {
         let bytes = match &found {
-            Some(found) => exit::child_info(&found.child, crate::signal::SIGCHLD, found.code, found.value).to_bytes(),
+            Some(found) => {
+                let mut info = exit::child_info(&found.child, crate::signal::SIGCHLD, found.code, found.value);
+                info.fields[0] = info.fields[0] & !0xffff_ffff | found.number as u64;
+                info.to_bytes()
+            }
             None => [0; 128],
         };
         context.write_bytes(info, &bytes)?;

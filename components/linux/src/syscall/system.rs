@@ -183,8 +183,10 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
             let name = *context.task.name.lock();
             context.write_bytes(a, &name).map(|()| 0)
         }
-        // PR_GET_SECCOMP
-        21 => Ok(0),
+        // PR_GET_SECCOMP, PR_SET_SECCOMP
+        21 => Ok(context.task.seccomp.lock().mode().into()),
+        22 if a == 1 => super::seccomp::strict(context),
+        22 if a == 2 => super::seccomp::filter(context, 0, b),
         // PR_CAPBSET_READ, PR_CAPBSET_DROP
         23 | 24 if a >= 64 || ALL_CAPABILITIES & 1 << a == 0 => Err(Errno::EINVAL),
         23 => Ok(u64::from(context.credentials().bounding & 1 << a != 0)),

@@ -2,7 +2,7 @@
 
 use super::{
     attribute, directory, file, futex, identity, inotify, io, lock, memory, message, mqueue, pidfd, pipe, poll,
-    process, semaphore, shared_memory, signal, socket, stat, system, time,
+    process, seccomp, semaphore, shared_memory, signal, socket, stat, system, time, trace,
 };
 use crate::errno::Result;
 use crate::task::Context;
@@ -196,6 +196,7 @@ table! {
     98 "getrusage" = time::getrusage, 2;
     99 "sysinfo" = system::sysinfo, 1;
     100 "times" = time::times, 1;
+    101 "ptrace" = trace::ptrace, 4;
     102 "getuid" = identity::getuid, 0;
     104 "getgid" = identity::getgid, 0;
     105 "setuid" = identity::setuid, 1;
@@ -339,6 +340,7 @@ table! {
     307 "sendmmsg" = socket::sendmmsg, 4;
     309 "getcpu" = system::getcpu, 2;
     316 "renameat2" = directory::renameat2, 5;
+    317 "seccomp" = seccomp::seccomp, 3;
     318 "getrandom" = system::getrandom, 3;
     319 "memfd_create" = pipe::memfd_create, 2;
     322 "execveat" = process::execveat, 5;
@@ -362,7 +364,6 @@ table! {
 /// Calls that are known by name and answer `ENOSYS`.
 pub const MISSING: &[(u64, &str)] = &[
     (78, "getdents"),
-    (101, "ptrace"),
     (103, "syslog"),
     (136, "ustat"),
     (139, "sysfs"),
@@ -407,7 +408,6 @@ pub const MISSING: &[(u64, &str)] = &[
     (312, "kcmp"),
     (314, "sched_setattr"),
     (315, "sched_getattr"),
-    (317, "seccomp"),
     (321, "bpf"),
     (323, "userfaultfd"),
     (329, "pkey_mprotect"),

@@ -12,7 +12,7 @@ use super::context::Next;
 use super::process::attention;
 use super::run::{self, Parts};
 use super::wait::wait;
-use super::{Context, exit};
+use super::{Context, exit, trace};
 use crate::errno::{Errno, Result};
 use crate::file::Table;
 use crate::fs::Place;
@@ -31,7 +31,8 @@ pub fn execute(
     // From here on there is no way back.
     let process = context.process.clone();
     let task = context.task.clone();
-    if task.number() != process.number {
+    let former = task.number();
+    if former != process.number {
         context.system.remove_task(task.number());
         task.set_number(process.number);
         context.system.add_task(&task);
@@ -61,6 +62,7 @@ pub fn execute(
     if context.clear_number != 0 && Arc::strong_count(context.memory.mm()) > 1 {
         let _ = context.write_u32(context.clear_number, 0);
     }
+    trace::executed(&task, former as u64);
     exit::release_parent(&process);
     let started = run::start(Parts {
         task,

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::process::{Life, attention};
-use super::{Context, Process, System, Task};
+use super::{Context, Process, System, Task, trace};
 use crate::file::Table;
 use crate::futex;
 use crate::signal::{Info, SIGCHLD, SIGCONT, SIGHUP, code, flags, send};
@@ -18,6 +18,10 @@ const OWNER: u32 = 0x3fff_ffff;
 
 /// The thread ends. `status` becomes the process's if this was its last thread and nothing else was decided.
 pub fn thread(context: &mut Context, status: i32) {
+    if context.task.is_traced() {
+        let status = context.process.ending().unwrap_or(status);
+        trace::event(context, trace::event::EXIT, status as u64);
+    }
     if context.robust_list != 0 {
         release_robust(context);
     }
@@ -49,6 +53,7 @@ fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>
     if !is_last {
         threads.retain(|other| !Arc::ptr_eq(other, task));
         drop(threads);
+        trace::ended(task, process.ending().unwrap_or(status), false);
         system.remove_task(task.number());
         process.thread_ended.wake_all();
         return;
@@ -84,7 +89,9 @@ fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>
         let action = parent.actions.lock().get(SIGCHLD);
         signal == SIGCHLD && (action.handler == crate::signal::IGNORE || action.flags & flags::NO_CHILD_WAIT != 0)
     });
+    trace::tracer_ended(&process);
     *process.life.lock() = Life::Zombie { status };
+    trace::ended(task, status, true);
     process.ended.wake_all();
     if let Some(parent) = parent {
         if ignored {
@@ -191,8 +198,11 @@ pub fn tell_parent(process: &Arc<Process>, code: i32, signal: i32) {
 pub fn stay_stopped(context: &mut Context) -> bool {
     loop {
         let stopped = matches!(*context.process.life.lock(), Life::Stopped { .. });
-        if !stopped {
-            context.task.settle(attention::STOP);
+        // Its tracer wants to see a thread that is stopped.
+        if !stopped || context.task.is_traced() {
+            if !stopped {
+                context.task.settle(attention::STOP);
+            }
             return true;
         }
         if context.task.attention() & attention::END != 0 {

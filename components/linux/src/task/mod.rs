@@ -12,6 +12,7 @@ pub mod process;
 pub mod random;
 pub mod run;
 pub mod system;
+pub mod trace;
 pub mod wait;
 
 pub use context::Context;

@@ -12,7 +12,7 @@ use tessera_runtime::{Error, thread};
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::context::Next;
-use super::{Context, System, Task, exit};
+use super::{Context, System, Task, exit, trace};
 use crate::file::Table;
 use crate::fs::FsContext;
 use crate::memory::{GuestMemory, Mm, Protection};
@@ -152,6 +152,7 @@ fn run(context: &mut Context) {
             }
             Ok(Left::Otherwise) => {
                 in_call = false;
+                context.call = trace::NO_CALL;
                 if context.state.exit == 1 {
                     fault(context);
                 }
@@ -199,6 +200,9 @@ fn fault(context: &mut Context) {
         (_, Some(FaultKind::Instruction)) => Info::fault(signal::SIGILL, code::ILLEGAL_OPERAND, instruction),
         (_, Some(FaultKind::Divide)) => Info::fault(signal::SIGFPE, code::DIVIDE, instruction),
         (_, Some(FaultKind::FloatingPoint)) => Info::fault(signal::SIGFPE, code::FLOAT_INVALID, instruction),
+        (_, Some(FaultKind::Debug)) if trace::stepped(context) => {
+            Info { code: trace::TRACED, ..Info::fault(signal::SIGTRAP, 0, instruction) }
+        }
         (_, Some(FaultKind::Debug)) => Info::kernel(signal::SIGTRAP),
         (_, Some(FaultKind::Alignment)) => Info::fault(signal::SIGBUS, code::ALIGNMENT, 0),
         (_, Some(FaultKind::NoMemory)) => {
