@@ -87,7 +87,18 @@ pub fn cases() -> Vec<Case> {
 /// Boots a container; answers how it ended and its console.
 fn boot(source: &Source, words: &[&str], processors: i64, step: &mut Step) -> Result<(Ending, String)> {
     let overrides = Overrides { words: words.iter().map(|word| (*word).to_owned()).collect(), ..Overrides::default() };
-    let container = container::prepare(source, &overrides, &workspace::root().join(SYSTEM), None)?;
+    boot_with(source, &overrides, processors, 120, step)
+}
+
+/// The same with more said, for at most `seconds`.
+pub fn boot_with(
+    source: &Source,
+    overrides: &Overrides,
+    processors: i64,
+    seconds: u64,
+    step: &mut Step,
+) -> Result<(Ending, String)> {
+    let container = container::prepare(source, overrides, &workspace::root().join(SYSTEM), None)?;
     let description = Description::read(&workspace::root().join(SYSTEM))?;
     step.note("booting");
     let boot = Boot {
@@ -96,7 +107,7 @@ fn boot(source: &Source, words: &[&str], processors: i64, step: &mut Step) -> Re
         memory: container.memory,
         processors: Processors::try_from(processors).map_err(|error: String| miette::miette!(error))?,
         engine: Engine::Tcg,
-        limit: Some(Duration::from_secs(120)),
+        limit: Some(Duration::from_secs(seconds)),
         words: Vec::new(),
         devices: devices::arguments(MachineKind::Q35, description.name(), &description.devices()?, &[])?,
         keys_go_to_the_guest: false,

@@ -10,6 +10,7 @@ mod copies;
 mod fuzz;
 mod host;
 mod linux;
+mod nix;
 mod outcome;
 mod suites;
 mod system;

@@ -7,6 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use tessera_runtime::sync::Mutex;
@@ -115,6 +116,15 @@ impl End {
         drop(state);
         self.pipe.queue.wake_all();
         Ok(capacity)
+    }
+
+    /// Copies up to `most` of the bytes that are there, which stay (tee(2)).
+    pub fn peek(&self, most: usize) -> Result<Vec<u8>> {
+        let state = self.pipe.state.lock();
+        if state.bytes.is_empty() {
+            return if state.writers == 0 { Ok(Vec::new()) } else { Err(Errno::EAGAIN) };
+        }
+        Ok(state.bytes.iter().take(most).copied().collect())
     }
 
     /// The pipe that it is an end of.

@@ -590,6 +590,23 @@ impl Mm {
         done
     }
 
+    /// Writes memory of another process as far as it may itself.
+    pub fn write_if_writable(&self, address: u64, from: &[u8]) -> usize {
+        let most = {
+            let layout = self.layout.lock();
+            let mut at = address;
+            let end = address.saturating_add(from.len() as u64);
+            while at < end {
+                match layout.find(at).filter(|(_, area)| area.protection.contains(Protection::WRITE)) {
+                    Some((_, area)) => at = area.end.min(end),
+                    None => break,
+                }
+            }
+            (at - address) as usize
+        };
+        self.write_from_outside(address, from.get(..most).unwrap_or_default())
+    }
+
     /// Writes memory of a process that is traced, whatever its protection: private views of files get pages of their own first.
     pub fn poke(&self, address: u64, from: &[u8]) -> usize {
         {

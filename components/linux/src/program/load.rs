@@ -126,6 +126,8 @@ pub fn load(
     // A page between the program and its heap, so that running over the end of one is noticed.
     mm.set_heap(round_up(bias.wrapping_add(heap)).ok_or(Errno::ENOMEM)? + PAGE);
 
+    // Without it programs make calls.
+    let vdso = context.system.vdso.as_ref().and_then(|vdso| vdso.map(&mm).ok());
     let size = round_up(context.process.limit(limit::STACK).0.clamp(STACKS.0, STACKS.1)).unwrap_or(STACKS.0);
     let auxiliary = [
         (aux::MINIMUM_SIGNAL_STACK, 4096),
@@ -143,6 +145,7 @@ pub fn load(
         (aux::GROUP, credentials.group.into()),
         (aux::EFFECTIVE_GROUP, credentials.effective_group.into()),
         (aux::SECURE, 0),
+        (aux::VDSO, vdso.unwrap_or(0)),
     ];
     let mut random = [0; 16];
     context.system.random(&mut random);

@@ -217,8 +217,35 @@ pub fn rename(context: &mut Context, old: u64, new: u64) -> Result<u64> {
     renameat2(context, -100, old, -100, new, 0)
 }
 
-/// `getdents64`: `struct linux_dirent64`s. The first two are `.` and `..`.
+/// How a directory's names stand in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Record {
+    /// `struct linux_dirent`: the kind is the last byte.
+    Old,
+    /// `struct linux_dirent64`.
+    New,
+}
+
+impl Record {
+    /// Bytes before a name, and bytes behind its end.
+    fn around(self) -> (usize, usize) {
+        match self {
+            Record::Old => (18, 2),
+            Record::New => (19, 1),
+        }
+    }
+}
+
 pub fn getdents64(context: &mut Context, descriptor: i32, to: u64, size: u32) -> Result<u64> {
+    read_names(context, descriptor, to, size, Record::New)
+}
+
+pub fn getdents(context: &mut Context, descriptor: i32, to: u64, size: u32) -> Result<u64> {
+    read_names(context, descriptor, to, size, Record::Old)
+}
+
+/// The first two names are `.` and `..`.
+fn read_names(context: &mut Context, descriptor: i32, to: u64, size: u32, record: Record) -> Result<u64> {
     let description = context.description(descriptor)?;
     if description.is_path_only() {
         return Err(Errno::EBADF);
@@ -235,7 +262,8 @@ pub fn getdents64(context: &mut Context, descriptor: i32, to: u64, size: u32) ->
     let most = size as usize;
     let mut next = *position;
     let mut add = |name: &[u8], number: u64, kind: Kind, after: u64| -> bool {
-        let length = (19 + name.len() + 1).next_multiple_of(8);
+        let (before, behind) = record.around();
+        let length = (before + name.len() + behind).next_multiple_of(8);
         if bytes.len() + length > most {
             return false;
         }
@@ -243,9 +271,14 @@ pub fn getdents64(context: &mut Context, descriptor: i32, to: u64, size: u32) ->
         bytes.extend_from_slice(&number.to_le_bytes());
         bytes.extend_from_slice(&after.to_le_bytes());
         bytes.extend_from_slice(&(length as u16).to_le_bytes());
-        bytes.push(kind as u8);
+        if record == Record::New {
+            bytes.push(kind as u8);
+        }
         bytes.extend_from_slice(name);
         bytes.resize(start + length, 0);
+        if let (Record::Old, Some(last)) = (record, bytes.last_mut()) {
+            *last = kind as u8;
+        }
         next = after;
         true
     };

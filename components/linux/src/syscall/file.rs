@@ -367,3 +367,26 @@ pub fn fadvise(context: &mut Context, descriptor: i32, _offset: u64, length: i64
     }
     Ok(0)
 }
+
+/// `readahead`: what can be read is in memory.
+pub fn readahead(context: &mut Context, descriptor: i32, _offset: u64, _length: u64) -> Result<u64> {
+    let description = context.description(descriptor)?;
+    if !description.is_readable() {
+        return Err(Errno::EBADF);
+    }
+    if description.file.attributes()?.kind == Kind::Regular { Ok(0) } else { Err(Errno::EINVAL) }
+}
+
+pub fn sync_file_range(context: &mut Context, descriptor: i32, offset: i64, length: i64, flags: u32) -> Result<u64> {
+    let description = context.description(descriptor)?;
+    if description.is_path_only() {
+        return Err(Errno::EBADF);
+    }
+    if flags & !7 != 0 || offset < 0 || length < 0 || offset.checked_add(length).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    match description.file.attributes()?.kind {
+        Kind::Regular | Kind::Directory | Kind::Link | Kind::Block => Ok(0),
+        _ => Err(Errno::ESPIPE),
+    }
+}

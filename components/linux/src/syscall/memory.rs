@@ -78,6 +78,19 @@ pub fn mprotect(context: &mut Context, address: u64, length: u64, bits: u64) -> 
     context.memory.mm().protect(address, length, Protection::from_bits(bits)).map(|()| 0)
 }
 
+/// `pkey_mprotect`: there are no keys but the one that all memory has.
+pub fn pkey_mprotect(context: &mut Context, address: u64, length: u64, bits: u64, key: i32) -> Result<u64> {
+    if key == -1 { mprotect(context, address, length, bits) } else { Err(Errno::EINVAL) }
+}
+
+pub fn pkey_alloc(_context: &mut Context, flags: u64, rights: u64) -> Result<u64> {
+    if flags != 0 || rights & !3 != 0 { Err(Errno::EINVAL) } else { Err(Errno::ENOSPC) }
+}
+
+pub fn pkey_free(_context: &mut Context, _key: i32) -> Result<u64> {
+    Err(Errno::EINVAL)
+}
+
 pub fn brk(context: &mut Context, wanted: u64) -> Result<u64> {
     Ok(context.memory.mm().set_break(wanted))
 }

@@ -1,26 +1,32 @@
 //! System calls: one file a family, one table by number.
 
 mod attribute;
+mod compatibility;
 mod directory;
 mod file;
 mod futex;
 mod identity;
 mod inotify;
+mod inspect;
 mod io;
 mod ipc_control;
 mod lock;
 mod memory;
 mod message;
 mod mqueue;
+mod namespace;
 mod pidfd;
 mod pipe;
 mod poll;
 mod process;
+mod refused;
+mod schedule;
 mod seccomp;
 mod semaphore;
 mod shared_memory;
 mod signal;
 mod socket;
+mod splice;
 mod stat;
 mod system;
 pub mod table;
@@ -114,7 +120,7 @@ fn unknown(context: &Context, number: u64) -> Result<u64, Errno> {
     // each start and does without.
     const EXPECTED: u64 = 334;
     if number != EXPECTED && context.system.is_new_unknown(number) {
-        let name = table::MISSING.iter().find(|missing| missing.0 == number).map_or("?", |missing| missing.1);
+        let name = compatibility::MISSING.iter().find(|missing| missing.0 == number).map_or("?", |missing| missing.1);
         tessera_runtime::log!("linux: no system call {number} ({name}) yet: ENOSYS");
     }
     Err(Errno::ENOSYS)

@@ -36,6 +36,9 @@ pub mod watch {
     pub const TRACED: u32 = 4;
 }
 
+/// How much later than asked timers may fire unless a program says otherwise: nanoseconds.
+pub const TIMER_SLACK: u64 = 50_000;
+
 /// A Linux thread.
 pub struct Task {
     number: AtomicI32,
@@ -60,6 +63,10 @@ pub struct Task {
     pub nice: AtomicI32,
     pub policy: AtomicI32,
     pub priority: AtomicI32,
+    /// `ioprio_set`.
+    pub disk_priority: AtomicU32,
+    /// `PR_SET_TIMERSLACK`, in nanoseconds.
+    pub timer_slack: AtomicU64,
 }
 
 impl Task {
@@ -81,6 +88,8 @@ impl Task {
             nice: AtomicI32::new(0),
             policy: AtomicI32::new(0),
             priority: AtomicI32::new(0),
+            disk_priority: AtomicU32::new(0),
+            timer_slack: AtomicU64::new(TIMER_SLACK),
         })
     }
 
@@ -204,6 +213,8 @@ pub struct Process {
     pub parent_death_signal: AtomicI32,
     /// The threads that it traces.
     pub tracees: Mutex<Vec<Arc<Task>>>,
+    /// `personality`.
+    pub persona: AtomicU32,
     /// Woken when the process has ended (pidfd_open(2)).
     pub ended: WaitQueue,
     /// A parent in vfork(2) waits here until this process ends or executes.
@@ -269,6 +280,7 @@ impl Process {
             dumpable: AtomicU32::new(1),
             parent_death_signal: AtomicI32::new(0),
             tracees: Mutex::new(Vec::new()),
+            persona: AtomicU32::new(0),
             ended: WaitQueue::new(),
             released: WaitQueue::new(),
             has_released: AtomicU32::new(0),

@@ -14,6 +14,7 @@ use super::{Process, Task};
 use crate::fs::path::Mounts;
 use crate::futex::Futexes;
 use crate::ipc::Ipc;
+use crate::program::vdso::Vdso;
 
 /// One past the highest process number.
 const NUMBERS: i32 = 4_194_304;
@@ -31,6 +32,8 @@ pub struct System {
     pub domain_name: Mutex<Vec<u8>>,
     /// Nanoseconds from 1970 to boot.
     wall: AtomicI64,
+    /// What tells programs the time, where there was memory for it.
+    pub vdso: Option<Vdso>,
     /// Ticks a second, and at boot.
     frequency: u64,
     first_tick: u64,
@@ -57,6 +60,8 @@ impl System {
         seed: Option<[u8; 32]>,
     ) -> Arc<System> {
         let clock = own::clock();
+        let frequency = clock.ticks_a_second().unwrap_or(1_000_000_000).max(1);
+        let first_tick = clock.ticks_at_boot().unwrap_or(0);
         Arc::new(System {
             table: Mutex::new(Numbers::default()),
             futexes: Futexes::new(),
@@ -66,8 +71,9 @@ impl System {
             host_name: Mutex::new(host_name),
             domain_name: Mutex::new(b"(none)".to_vec()),
             wall: AtomicI64::new(wall),
-            frequency: clock.ticks_a_second().unwrap_or(1_000_000_000).max(1),
-            first_tick: clock.ticks_at_boot().unwrap_or(0),
+            vdso: Vdso::new(frequency, first_tick, wall).ok(),
+            frequency,
+            first_tick,
             unknown: Mutex::new(Vec::new()),
             random: Random::new(seed),
             started: ticks(),
@@ -96,7 +102,11 @@ impl System {
 
     /// Sets the wall clock.
     pub fn set_wall(&self, now: i64) {
-        self.wall.store(now.saturating_sub(self.now() as i64), Ordering::Relaxed);
+        let wall = now.saturating_sub(self.now() as i64);
+        self.wall.store(wall, Ordering::Relaxed);
+        if let Some(vdso) = &self.vdso {
+            vdso.set_wall(wall);
+        }
     }
 
     /// A number for a new process or thread.
