@@ -46,6 +46,10 @@ pub struct Inet {
     sockets: Mutex<BTreeMap<u32, Weak<InetSocket>>>,
 }
 
+/// `TCP_CONGESTION`, and what the network does on a wire, with room for names as Linux tells it.
+const CONGESTION: i32 = 13;
+const ALGORITHM: &[u8] = b"reno\0\0\0\0\0\0\0\0\0\0\0\0";
+
 /// A socket.
 pub struct InetSocket {
     inet: Arc<Inet>,
@@ -66,6 +70,30 @@ struct State {
     /// Options that are kept and mean nothing here, by level and name.
     kept: BTreeMap<(i32, i32), Vec<u8>>,
     is_listening: bool,
+}
+
+impl State {
+    /// The time of a message, as the options ask for it. The network does not tell when it came: it is the time when it is taken.
+    fn times(&self, now: i64) -> Vec<(i32, Vec<u8>)> {
+        const SECOND: i64 = 1_000_000_000;
+        /// `SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE`
+        const SOFTWARE: i32 = 0x18;
+        let (seconds, rest) = (now.div_euclid(SECOND), now.rem_euclid(SECOND));
+        let pair = |rest: i64| [seconds, rest].map(i64::to_ne_bytes).as_flattened().to_vec();
+        let asked = |name: i32| self.kept.get(&(option::LEVEL, name)).and_then(|kept| number(kept).ok()).unwrap_or(0);
+        let mut times = Vec::new();
+        if asked(option::TIMESTAMP_NANOSECONDS) != 0 {
+            times.push((option::TIMESTAMP_NANOSECONDS, pair(rest)));
+        } else if asked(option::TIMESTAMP) != 0 {
+            times.push((option::TIMESTAMP, pair(rest / 1000)));
+        }
+        if asked(option::TIMESTAMPING) & SOFTWARE == SOFTWARE {
+            let mut three = pair(rest);
+            three.resize(48, 0);
+            times.push((option::TIMESTAMPING, three));
+        }
+        times
+    }
 }
 
 /// What a refusal of the network means to a Linux program.
@@ -235,15 +263,28 @@ impl InetSocket {
         })
     }
 
+    /// `SO_BINDTODEVICE`: the name is kept, and there is no other way to go than the network's own.
+    fn bind_to_device(&self, name: &[u8]) -> Result<()> {
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        let mut state = self.state.lock();
+        let key = (option::LEVEL, option::BIND_TO_DEVICE);
+        match name {
+            b"" => state.kept.remove(&key),
+            b"lo" | b"eth0" => state.kept.insert(key, [name, b"\0"].concat()),
+            _ => return Err(Errno::ENODEV),
+        };
+        Ok(())
+    }
+
     /// Whether an option is one that programs set and that changes nothing here.
     fn is_harmless(level: i32, name: i32) -> bool {
         match level {
             option::LEVEL => {
-                matches!(name, 5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 46 | 47 | 60)
+                matches!(name, 5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 37 | 46 | 47 | 60)
             }
             // Type of service, packet information, errors, options, MTU discovery, multicast.
             IP => matches!(name, 1 | 4 | 6 | 8 | 10 | 11 | 12 | 13 | 15 | 24 | 32 | 33 | 34 | 35 | 36),
-            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 20 | 21 | 23 | 25 | 49 | 51 | 66 | 67),
+            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 20 | 21 | 23 | 25 | 49 | 51 | 62 | 66 | 67),
             // Segment size, cork, keep-alive intervals, defer accept, window clamp, quick ack, congestion, fast open.
             TCP => matches!(name, 2 | 3 | 4 | 6 | 7 | 8 | 9 | 10 | 12 | 13 | 23 | 25 | 30 | 37),
             _ => false,
@@ -423,11 +464,15 @@ impl Socket for InetSocket {
         self.send_bytes(from, to)
     }
 
-    fn receive(&self, _context: &mut Context, to: &mut dyn Sink, flags: u32) -> Result<Received> {
+    fn receive(&self, context: &mut Context, to: &mut dyn Sink, flags: u32) -> Result<Received> {
         if flags & message::OUT_OF_BAND != 0 {
             return Err(Errno::EINVAL);
         }
-        self.receive_bytes(to, flags)
+        let mut received = self.receive_bytes(to, flags)?;
+        if !self.is_stream() {
+            received.ancillary.told = self.state.lock().times(context.system.wall_now());
+        }
+        Ok(received)
     }
 
     fn shutdown(&self, receiving: bool, sending: bool) -> Result<()> {
@@ -459,6 +504,7 @@ impl Socket for InetSocket {
                     return Ok(value(self.socket.error().err().map_or(0, |error| refused(error).number())));
                 }
                 option::LINGER => return Ok(state.kept.get(&(level, name)).cloned().unwrap_or(alloc::vec![0; 8])),
+                option::BIND_TO_DEVICE => return Ok(state.kept.get(&(level, name)).cloned().unwrap_or_default()),
                 _ => {}
             }
         }
@@ -468,6 +514,9 @@ impl Socket for InetSocket {
         }
         if (level, name) == (TCP, 11) {
             return Ok(self.tcp_information());
+        }
+        if (level, name) == (TCP, CONGESTION) {
+            return Ok(ALGORITHM.to_vec());
         }
         if InetSocket::is_harmless(level, name) {
             return Ok(self.state.lock().kept.get(&(level, name)).cloned().unwrap_or(value(0)));
@@ -486,6 +535,7 @@ impl Socket for InetSocket {
                     self.state.lock().limits.send = time_limit(bytes)?;
                     return Ok(());
                 }
+                option::BIND_TO_DEVICE => return self.bind_to_device(bytes),
                 option::LINGER => {
                     let (on, seconds) = (number(bytes)?, number(bytes.get(4..).unwrap_or_default())?);
                     let linger = if on == 0 { u64::MAX } else { seconds.max(0) as u64 * 1_000_000_000 };
@@ -499,6 +549,10 @@ impl Socket for InetSocket {
         if let Some((known, unit)) = InetSocket::known(level, name) {
             let wanted = u64::try_from(number(bytes)?).map_err(|_| Errno::EINVAL)?;
             return self.socket.set_option(known, wanted.saturating_mul(unit)).map_err(refused);
+        }
+        if (level, name) == (TCP, CONGESTION) {
+            let is_it = bytes.split(|byte| *byte == 0).next() == ALGORITHM.split(|byte| *byte == 0).next();
+            return if is_it { Ok(()) } else { Err(Errno::ENOENT) };
         }
         if InetSocket::is_harmless(level, name) {
             self.state.lock().kept.insert((level, name), bytes.get(..bytes.len().min(64)).unwrap_or_default().to_vec());

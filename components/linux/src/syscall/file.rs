@@ -2,14 +2,14 @@
 
 use alloc::sync::Arc;
 
-use super::lock;
+use super::{interface, lock};
 use crate::errno::{Errno, Result};
 use crate::file::inotify::{self, event};
 use crate::file::pipe::End;
 use crate::file::regular::InodeFile;
 use crate::file::{Description, OpenFile, open};
 use crate::fs::path::{Walk, access, check, permitted, walk};
-use crate::fs::{Change, Creation, Inode, Kind, Owner, Place, devices};
+use crate::fs::{Change, Creation, Inode, Kind, Owner, Place, devices, seal};
 use crate::task::process::limit;
 use crate::task::{Context, Process};
 
@@ -253,9 +253,19 @@ pub fn fcntl(context: &mut Context, descriptor: i32, command: u32, argument: u64
             end.set_capacity(usize::try_from(argument).map_err(|_| Errno::EINVAL)?).map(|capacity| capacity as u64)
         }
         1032 => Ok(description.concrete::<End>().ok_or(Errno::EBADF)?.capacity() as u64),
-        // F_ADD_SEALS, F_GET_SEALS: files that were not made to be sealed are sealed against more seals.
-        1033 => Err(Errno::EPERM),
-        1034 => Ok(1),
+        // F_ADD_SEALS, F_GET_SEALS
+        1033 | 1034 => {
+            let inode = description.file.inode().ok_or(Errno::EINVAL)?;
+            let seals = inode.seals().ok_or(Errno::EINVAL)?;
+            if command == 1034 {
+                return Ok(seals.into());
+            }
+            let added = u32::try_from(argument).ok().filter(|added| added & !seal::ALL == 0).ok_or(Errno::EINVAL)?;
+            if !description.is_writable() {
+                return Err(Errno::EPERM);
+            }
+            inode.seal(added).map(|()| 0)
+        }
         _ => Err(Errno::EINVAL),
     }
 }
@@ -277,6 +287,9 @@ pub fn ioctl(context: &mut Context, descriptor: i32, request: u32, argument: u64
         }
         // FIOASYNC: nobody is told by signals here.
         0x5452 => context.read_u32(argument).map(|_| 0),
+        _ if interface::is_known(request) && description.file.clone().socket().is_some() => {
+            interface::control(context, request, argument)
+        }
         _ => description.file.clone().control(context, request, argument),
     }
 }
@@ -321,6 +334,7 @@ pub fn ftruncate(context: &mut Context, descriptor: i32, size: i64) -> Result<u6
 /// `fallocate`: memory is always there when it is written; only the size matters.
 pub fn fallocate(context: &mut Context, descriptor: i32, mode: u32, offset: i64, length: i64) -> Result<u64> {
     const KEEP_SIZE: u32 = 1;
+    const PUNCH_HOLE: u32 = 2;
     let description = context.description(descriptor)?;
     if offset < 0 || length <= 0 {
         return Err(Errno::EINVAL);
@@ -328,11 +342,22 @@ pub fn fallocate(context: &mut Context, descriptor: i32, mode: u32, offset: i64,
     if !description.is_writable() {
         return Err(Errno::EBADF);
     }
-    if mode & !KEEP_SIZE != 0 {
+    if mode & !(KEEP_SIZE | PUNCH_HOLE) != 0 || mode == PUNCH_HOLE {
         return Err(Errno::EOPNOTSUPP);
     }
     let inode = description.file.inode().ok_or(Errno::ESPIPE)?;
+    match inode.attributes()?.kind {
+        Kind::Regular => {}
+        Kind::Directory => return Err(Errno::EISDIR),
+        Kind::Fifo => return Err(Errno::ESPIPE),
+        _ => return Err(Errno::ENODEV),
+    }
     let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
+    if mode & PUNCH_HOLE != 0 {
+        inode.punch(offset as u64, end as u64)?;
+        tell_of(&description, event::MODIFY);
+        return Ok(0);
+    }
     if mode & KEEP_SIZE == 0 && end as u64 > inode.attributes()?.size {
         change_size(context, &inode, end)?;
     }

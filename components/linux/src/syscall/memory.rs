@@ -1,7 +1,7 @@
 //! Memory: `mmap` and its relatives, `brk`.
 
 use crate::errno::{Errno, Result};
-use crate::fs::Kind;
+use crate::fs::{Kind, seal};
 use crate::memory::layout::Mapped;
 use crate::memory::{MapRequest, Move, PAGE, Protection, Target, round_up};
 use crate::task::Context;
@@ -58,6 +58,10 @@ pub fn mmap(
         let is_zeroes = description.file.attributes().is_ok_and(|attributes| {
             attributes.kind == Kind::Character && attributes.names_device == crate::fs::ram::make_device(1, 5)
         });
+        let seals = description.file.inode().and_then(|inode| inode.seals()).unwrap_or(0);
+        if shared && bits & 2 != 0 && seals & (seal::WRITE | seal::FUTURE_WRITE) != 0 {
+            return Err(Errno::EPERM);
+        }
         if !is_zeroes {
             request.memory = Some((description.file.memory()?, offset));
             request.file =

@@ -8,6 +8,7 @@ mod futex;
 mod identity;
 mod inotify;
 mod inspect;
+mod interface;
 mod io;
 mod ipc_control;
 mod lock;

@@ -54,6 +54,13 @@ pub fn socket(context: &mut Context, domain: u32, kind: u32, protocol: i32) -> R
     if kind & !(0xf | NON_BLOCKING | CLOSE_ON_EXEC) != 0 {
         return Err(Errno::EINVAL);
     }
+    const PACKET: u32 = 17;
+    const RAW: u32 = 3;
+    // Packets past the network are nothing that a container can be given.
+    let is_raw = domain == PACKET || matches!(u16::try_from(domain), Ok(AF_INET | AF_INET6)) && kind & 0xf == RAW;
+    if is_raw && !context.credentials().has(capability::NET_RAW) {
+        return Err(Errno::EPERM);
+    }
     let file: Arc<dyn OpenFile> = match u16::try_from(domain).map_err(|_| Errno::EAFNOSUPPORT)? {
         AF_UNIX if protocol != 0 && protocol != 1 => return Err(Errno::EPROTONOSUPPORT),
         // A raw Unix socket is one of datagrams.
@@ -399,6 +406,10 @@ fn receive_message(
     flags: u32,
 ) -> Result<(Received, u32)> {
     let (description, socket) = socket_of(context, descriptor)?;
+    if flags & message::ERRORS != 0 {
+        // What the network says of messages that were sent is not kept.
+        return Err(Errno::EAGAIN);
+    }
     let limit = socket.limits().receive;
     let is_stream = socket.shape().1 == 1;
     let total: u64 = pieces.iter().map(|piece| piece.length).sum();
@@ -469,6 +480,13 @@ fn write_control(context: &Context, head: &Head, received: &Received, flags: u32
     if let Some(who) = received.ancillary.credentials {
         if room >= CONTROL_HEAD + 12 {
             put(&mut bytes, SCM_CREDENTIALS, &who.to_bytes());
+        } else {
+            is_whole = false;
+        }
+    }
+    for (kind, data) in &received.ancillary.told {
+        if room >= bytes.len() + CONTROL_HEAD + data.len() {
+            put(&mut bytes, *kind, data);
         } else {
             is_whole = false;
         }
