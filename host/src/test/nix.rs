@@ -29,7 +29,7 @@ const KNOWN: &str = "tests/linux/nix_known_failures.tsv";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What the tests' own programs need, and a shell to be the container's first process: signals to a group or to all are tested too.
 const PACKAGES: &str = "debian:busybox-static,dash,coreutils";
-const SCRIPT: &str = "busybox setsid /tests/nix --test-threads=1 --skip fanotify; exit $?";
+const SCRIPT: &str = "busybox setsid sh -c '/tests/nix --test-threads=1 --skip fanotify; exit $?'; exit $?";
 
 pub fn cases() -> Vec<Case> {
     vec![Case::new("the-tests-of-the-nix-crate-pass-as-on-linux", run)]

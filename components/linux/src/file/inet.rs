@@ -46,8 +46,14 @@ pub struct Inet {
     sockets: Mutex<BTreeMap<u32, Weak<InetSocket>>>,
 }
 
+/// `SOL_UDP`, and `UDP_SEGMENT`: a message is sent as datagrams of this many bytes.
+pub const UDP: i32 = 17;
+pub const SEGMENT: i32 = 103;
 /// `TCP_CONGESTION`, and what the network does on a wire, with room for names as Linux tells it.
 const CONGESTION: i32 = 13;
+/// `TCP_ULP`, of which none is there; `IP_MTU`.
+const PROTOCOL_ABOVE: i32 = 31;
+const LONGEST_PACKET: i32 = 14;
 const ALGORITHM: &[u8] = b"reno\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// A socket.
@@ -263,6 +269,13 @@ impl InetSocket {
         })
     }
 
+    /// `IP_MTU`: the longest packet on the way to the other side.
+    fn longest_packet(&self) -> Result<Vec<u8>> {
+        let peer = self.socket.peer().map_err(|_| Errno::ENOTCONN)?;
+        let is_own = self.bytes_of(&peer).get(4) == Some(&127);
+        Ok(value(if is_own { i32::from(u16::MAX) } else { 1500 }))
+    }
+
     /// `SO_BINDTODEVICE`: the name is kept, and there is no other way to go than the network's own.
     fn bind_to_device(&self, name: &[u8]) -> Result<()> {
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -280,18 +293,20 @@ impl InetSocket {
     fn is_harmless(level: i32, name: i32) -> bool {
         match level {
             option::LEVEL => {
-                matches!(name, 5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 37 | 46 | 47 | 60)
+                matches!(name, 5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 37 | 46 | 47 | 60 | 61)
             }
             // Type of service, packet information, errors, options, MTU discovery, multicast.
             IP => matches!(name, 1 | 4 | 6 | 8 | 10 | 11 | 12 | 13 | 15 | 24 | 32 | 33 | 34 | 35 | 36),
             IPV6 => matches!(name, 8 | 17 | 18 | 19 | 20 | 21 | 23 | 25 | 49 | 51 | 62 | 66 | 67),
+            UDP => matches!(name, SEGMENT | 104),
             // Segment size, cork, keep-alive intervals, defer accept, window clamp, quick ack, congestion, fast open.
             TCP => matches!(name, 2 | 3 | 4 | 6 | 7 | 8 | 9 | 10 | 12 | 13 | 23 | 25 | 30 | 37),
             _ => false,
         }
     }
 
-    fn send_bytes(&self, from: &mut dyn Source, to: Option<Address>) -> Result<usize> {
+    /// Sends bytes of a stream, or a datagram; in pieces of `segment` bytes, a datagram each, if that is not 0.
+    fn send_bytes(&self, from: &mut dyn Source, to: Option<Address>, segment: usize) -> Result<usize> {
         let mut buffer = Vec::new();
         if self.is_stream() {
             let mut done = 0;
@@ -333,9 +348,24 @@ impl InetSocket {
                 taken => filled += taken,
             }
         }
+        if segment == 0 || segment >= buffer.len() {
+            return self.send_datagram(&buffer, to);
+        }
+        let mut done = 0;
+        for part in buffer.chunks(segment) {
+            match self.send_datagram(part, to) {
+                Ok(sent) => done += sent,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn send_datagram(&self, bytes: &[u8], to: Option<Address>) -> Result<usize> {
         match to {
-            Some(to) => self.socket.send_to(to, &buffer),
-            None => self.socket.send(&buffer),
+            Some(to) => self.socket.send_to(to, bytes),
+            None => self.socket.send(bytes),
         }
         .map(|sent| sent as usize)
         .map_err(|error| if error == NetworkError::NotConnected { Errno::EDESTADDRREQ } else { refused(error) })
@@ -454,14 +484,16 @@ impl Socket for InetSocket {
         _context: &mut Context,
         from: &mut dyn Source,
         to: Option<&[u8]>,
-        _ancillary: Ancillary,
+        ancillary: Ancillary,
         flags: u32,
     ) -> Result<usize> {
         if flags & message::OUT_OF_BAND != 0 {
             return Err(Errno::EOPNOTSUPP);
         }
         let to = to.filter(|_| !self.is_stream()).map(|address| self.address(address)).transpose()?;
-        self.send_bytes(from, to)
+        let kept = || self.state.lock().kept.get(&(UDP, SEGMENT)).and_then(|kept| number(kept).ok()).unwrap_or(0);
+        let segment = ancillary.segment.map_or_else(|| usize::try_from(kept()).unwrap_or(0), usize::from);
+        self.send_bytes(from, to, segment)
     }
 
     fn receive(&self, context: &mut Context, to: &mut dyn Sink, flags: u32) -> Result<Received> {
@@ -518,6 +550,9 @@ impl Socket for InetSocket {
         if (level, name) == (TCP, CONGESTION) {
             return Ok(ALGORITHM.to_vec());
         }
+        if (level, name) == (IP, LONGEST_PACKET) {
+            return self.longest_packet();
+        }
         if InetSocket::is_harmless(level, name) {
             return Ok(self.state.lock().kept.get(&(level, name)).cloned().unwrap_or(value(0)));
         }
@@ -549,6 +584,9 @@ impl Socket for InetSocket {
         if let Some((known, unit)) = InetSocket::known(level, name) {
             let wanted = u64::try_from(number(bytes)?).map_err(|_| Errno::EINVAL)?;
             return self.socket.set_option(known, wanted.saturating_mul(unit)).map_err(refused);
+        }
+        if (level, name) == (TCP, PROTOCOL_ABOVE) {
+            return Err(Errno::ENOENT);
         }
         if (level, name) == (TCP, CONGESTION) {
             let is_it = bytes.split(|byte| *byte == 0).next() == ALGORITHM.split(|byte| *byte == 0).next();
@@ -596,7 +634,7 @@ impl OpenFile for InetSocket {
     }
 
     fn write(&self, _at: u64, from: &mut dyn Source) -> Result<usize> {
-        self.send_bytes(from, None)
+        self.send_bytes(from, None, 0)
     }
 
     fn ready(&self) -> u32 {

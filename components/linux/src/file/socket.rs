@@ -89,6 +89,8 @@ impl Credentials {
 pub struct Ancillary {
     pub files: Vec<Arc<Description>>,
     pub credentials: Option<Credentials>,
+    /// The message is sent as datagrams of this many bytes (`UDP_SEGMENT`).
+    pub segment: Option<u16>,
     /// What the socket tells of the message, of level `SOL_SOCKET`: kinds and data.
     pub told: Vec<(i32, Vec<u8>)>,
 }

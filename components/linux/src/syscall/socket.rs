@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::file::install as add;
 use crate::errno::{Errno, Result};
+use crate::file::inet::{SEGMENT, UDP};
 use crate::file::socket::{AF_INET, AF_INET6, AF_UNIX, Ancillary, Credentials, Received, Socket, message, option};
 use crate::file::transfer::{GuestSlice, Pieces};
 use crate::file::unix::UnixSocket;
@@ -26,6 +27,7 @@ const MOST_MESSAGES: u32 = 1024;
 /// Kinds of control data.
 const SCM_RIGHTS: i32 = 1;
 const SCM_CREDENTIALS: i32 = 2;
+const SCM_SEND_TIME: i32 = 61;
 /// Bytes of a `struct cmsghdr` and of a `struct msghdr`.
 const CONTROL_HEAD: usize = 16;
 const MESSAGE_HEAD: usize = 56;
@@ -349,8 +351,12 @@ fn read_control(context: &Context, head: &Head) -> Result<Ancillary> {
                     }
                 }
                 SCM_CREDENTIALS => ancillary.credentials = Some(check_credentials(context, data)?),
+                // When to send: nothing queues packets by time, here or in Linux unless it was told to.
+                SCM_SEND_TIME => {}
                 _ => return Err(Errno::EINVAL),
             }
+        } else if (level, kind) == (UDP, SEGMENT) {
+            ancillary.segment = Some(data.first_chunk().map(|size| u16::from_ne_bytes(*size)).ok_or(Errno::EINVAL)?);
         }
         rest = rest.get(length.next_multiple_of(8)..).unwrap_or_default();
     }

@@ -331,6 +331,8 @@ fn stop(
     let tracer = {
         let mut trace = task.trace.lock();
         let trace = trace.as_mut()?;
+        // Whatever an earlier stop left that ended for another reason.
+        *task.released.lock() = None;
         trace.stopped = Some(Stop {
             reason,
             status,
