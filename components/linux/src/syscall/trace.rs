@@ -80,7 +80,7 @@ pub fn ptrace(context: &mut Context, what: u64, number: i32, address: u64, data:
             trace::interrupt(&task);
             Ok(0)
         }
-        _ if !task.trace.lock().as_ref().is_some_and(|trace| trace.stopped.is_some()) => Err(Errno::ESRCH),
+        _ if task.trace.lock().as_ref().is_none_or(|trace| trace.stopped.is_none()) => Err(Errno::ESRCH),
         request::CONTINUE | request::CALLS | request::STEP | request::DETACH => go_on(&task, what, data),
         request::LISTEN => {
             if !task.trace.lock().as_ref().is_some_and(Trace::may_listen) {
