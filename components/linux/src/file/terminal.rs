@@ -15,6 +15,7 @@ use tessera_runtime::sync::Mutex;
 use super::console::device_attributes;
 use super::{Description, OpenFile, Sink, Source, open, ready};
 use crate::errno::{Errno, Result};
+use crate::fs::devices::PTS_DEVICE;
 use crate::fs::ram::make_device;
 use crate::fs::{Attributes, Kind};
 use crate::signal::{Info, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGWINCH, send};
@@ -781,7 +782,10 @@ impl OpenFile for Slave {
 
     fn attributes(&self) -> Result<Attributes> {
         let number = self.0.number.map_or(1, |number| u64::from(number) + 3);
-        Ok(Attributes { kind: Kind::Character, ..device_attributes(number, self.0.names_device()) })
+        let own = device_attributes(number, self.0.names_device());
+        // The same file as the name in /dev/pts leads to, which ttyname(3) compares.
+        let device = if self.0.number.is_some() { PTS_DEVICE } else { own.device };
+        Ok(Attributes { kind: Kind::Character, device, ..own })
     }
 
     fn label(&self) -> String {
