@@ -2,9 +2,7 @@
 //! or the process stops, goes on, or ends.
 
 use super::frame;
-use super::{
-    Action, DEFAULT, IGNORE, Info, SIGKILL, SIGSEGV, SYNCHRONOUS, Set, UNBLOCKABLE, Usual, code, flags, usual,
-};
+use super::{Action, DEFAULT, IGNORE, Info, SIGKILL, SIGSEGV, Set, UNBLOCKABLE, Usual, code, flags, usual};
 use crate::errno::{Errno, Result};
 use crate::task::process::{Life, attention};
 use crate::task::{Context, exit, trace};
@@ -77,7 +75,7 @@ pub fn attend(context: &mut Context, in_call: bool) -> bool {
         }
         if action.handler == DEFAULT || UNBLOCKABLE.contains(signal) {
             // The container's first process ends by what its own instructions did, and by nothing that was sent.
-            if context.process.number == 1 && !(info.code > 0 && SYNCHRONOUS.contains(signal)) {
+            if context.process.number == 1 && !info.reaches_the_first() {
                 continue;
             }
             match usual(signal) {

@@ -89,7 +89,7 @@ impl Set {
 /// The signals that nobody can block, catch or ignore.
 pub const UNBLOCKABLE: Set = Set::of(SIGKILL).union(Set::of(SIGSTOP));
 /// The signals that an instruction causes: handled before others.
-pub const SYNCHRONOUS: Set = Set::of(SIGSEGV)
+const SYNCHRONOUS: Set = Set::of(SIGSEGV)
     .union(Set::of(SIGBUS))
     .union(Set::of(SIGILL))
     .union(Set::of(SIGTRAP))
@@ -137,6 +137,13 @@ impl Info {
     /// One that a process sent.
     pub fn user(signal: i32, code: i32, process: i32, user: u32) -> Info {
         Info { signal, code, fields: [u64::from(process as u32) | u64::from(user) << 32, 0, 0, 0], error: 0 }
+    }
+
+    /// Whether the container's first process gets it though it does not handle it: what its own instructions caused, and what was sent
+    /// from outside the container, by nobody who has a number in it.
+    pub fn reaches_the_first(&self) -> bool {
+        let sender = self.fields[0] as u32;
+        self.code > 0 && SYNCHRONOUS.contains(self.signal) || self.code == code::USER && sender == 0
     }
 
     /// One that an instruction caused.
