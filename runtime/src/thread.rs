@@ -213,7 +213,7 @@ impl<'a> Builder<'a> {
 
     fn start<T: Send>(&self, slot: u32, bytes: u64, main: Main, shared: &Arc<Shared<T>>) -> Result<u32> {
         let top = STACKS + (u64::from(slot) + 1) * SLOT;
-        let memory = Vmo::create(&own::pool(), bytes)?;
+        let memory = Vmo::create(&own::heap_pool(), bytes)?;
         own::space().map_at(&memory, 0, top - bytes, bytes, Access::Write)?;
         let process_budget = own::budget();
         let budget = if self.passive { None } else { Some(self.budget.unwrap_or(&process_budget)) };
