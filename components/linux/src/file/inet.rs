@@ -258,14 +258,10 @@ impl InetSocket {
             buffer.try_reserve_exact(length).map_err(|_| Errno::ENOBUFS)?;
             buffer.resize(length, 0);
             while from.left() > 0 {
-                // Room is looked for first, as what was taken from the program cannot be given back.
                 if self.word() & (readiness::WRITABLE | readiness::HANGUP | readiness::ERROR) == 0 {
                     break;
                 }
-                let room = self.socket.option(SocketOption::SendBuffer).unwrap_or(0);
-                let queued = self.socket.option(SocketOption::SendQueued).unwrap_or(0);
-                let room = usize::try_from(room.saturating_sub(queued)).unwrap_or(0);
-                let wanted = buffer.len().min(from.left()).min(if room == 0 { 1 } else { room });
+                let wanted = buffer.len().min(from.left());
                 let part = buffer.get_mut(..wanted).unwrap_or_default();
                 let taken = match from.take(part) {
                     Ok(taken) => taken,
@@ -273,7 +269,13 @@ impl InetSocket {
                     Err(error) => return Err(error),
                 };
                 match self.socket.send(part.get(..taken).unwrap_or_default()) {
-                    Ok(sent) => done += sent as usize,
+                    // What was taken and not sent is taken again: callers go on behind what was sent.
+                    Ok(sent) => {
+                        done += sent as usize;
+                        if (sent as usize) < taken {
+                            break;
+                        }
+                    }
                     Err(_) if done > 0 => break,
                     Err(error) => return Err(refused(error)),
                 }
@@ -322,7 +324,9 @@ impl InetSocket {
             received.whole = received.stored;
             return Ok(received);
         }
-        buffer.resize(DATAGRAM, 0);
+        // One byte more than there is room for shows that the datagram was longer; how long is asked for by `MSG_TRUNC` alone.
+        let room = if flags & message::TRUNCATED != 0 { DATAGRAM } else { to.room().saturating_add(1) };
+        buffer.resize(room.min(DATAGRAM), 0);
         let datagram = if peek { self.socket.peek_from(&mut buffer) } else { self.socket.receive_from(&mut buffer) };
         let datagram = datagram.map_err(refused)?;
         let whole = buffer.get(..datagram.length as usize).unwrap_or_default();
