@@ -21,10 +21,11 @@ use crate::file::{Description, OpenFile, Table, open};
 use crate::fs::path::{Mounts, Walk, walk};
 use crate::fs::ram::{Node, Ram, make_device};
 use crate::fs::{FsContext, Inode, Kind, Place, devices};
-use crate::memory::{GuestMemory, Mm};
+use crate::memory::{GuestMemory, Mm, reserve};
 use crate::program::load::load;
 use crate::task::process::Resources;
 use crate::task::run::{self, Parts};
+use crate::task::shortage;
 use crate::task::{Context, Credentials, Process, System, Task};
 
 /// Where programs are looked for if the environment does not say.
@@ -113,6 +114,7 @@ impl Setup {
 /// Why it could not be started; what it was is in the log.
 pub fn start(setup: Setup) -> Result<()> {
     let Setup { network, root, note, wall, seed } = setup;
+    reserve::split_off()?;
     let inet = network.map(Inet::new).transpose()?;
     let root: Arc<dyn Inode> = Ram::root(1, Some(root), open_device)?;
     let mounts = Arc::new(Mounts::default());
@@ -120,7 +122,8 @@ pub fn start(setup: Setup) -> Result<()> {
     let place = Place::root(root);
     let fs = Arc::new(FsContext::new(place.clone(), mounts.clone()));
     let host_name = if note.host_name().is_empty() { b"tessera".to_vec() } else { note.host_name().to_vec() };
-    let system = System::new(host_name, mounts.clone(), inet, wall, seed);
+    let system = System::new(host_name, mounts.clone(), inet, wall, seed)?;
+    shortage::keeper(&system)?;
     devices::mount(&system, &place.inode, &mounts)?;
     let credentials = Arc::new(Credentials::new(note.user(), note.group(), note.more_groups().collect()));
     let number = system.number();

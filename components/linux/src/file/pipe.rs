@@ -14,6 +14,7 @@ use tessera_runtime::sync::Mutex;
 use super::{OpenFile, Sink, Source, ready};
 use crate::errno::{Errno, Result};
 use crate::fs::{Attributes, Inode, Kind};
+use crate::memory::reserve;
 use crate::task::{Context, WaitQueue};
 
 /// Bytes that a new pipe holds, and the least and most that `F_SETPIPE_SZ` makes of it.
@@ -175,6 +176,7 @@ impl OpenFile for End {
         }
         let (mut piece, mut done) = ([0; PIECE], 0);
         let wanted = wanted.min(room);
+        reserve::check(wanted)?;
         while done < wanted {
             let part = piece.get_mut(..(wanted - done).min(PIECE)).unwrap_or_default();
             let taken = match from.take(part) {

@@ -87,6 +87,12 @@ pub struct Ancillary {
     pub credentials: Option<Credentials>,
 }
 
+impl Ancillary {
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.credentials.is_none()
+    }
+}
+
 /// A message that was received.
 #[derive(Default)]
 pub struct Received {
@@ -153,6 +159,11 @@ pub trait Socket: OpenFile {
 
     /// `SO_RCVTIMEO` and `SO_SNDTIMEO`.
     fn limits(&self) -> Limits;
+
+    /// How deep sockets lie in what it was sent; none of a kind that passes no files.
+    fn depth(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// The address family of a `struct sockaddr`.

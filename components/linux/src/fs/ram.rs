@@ -15,13 +15,15 @@ use super::{Attributes, Change, Creation, Entry, Inode, Kind, Owner, Rename, Sta
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
 use crate::file::transfer::{Sink, Source, copy_out};
-use crate::memory::{Memory, PAGE};
+use crate::memory::{Memory, PAGE, reserve};
 use crate::task::Context;
 
 /// The longest target of a link.
 const LONGEST_TARGET: usize = 4095;
 /// Files up to this size are kept as bytes until they are mapped.
 const SMALL: u64 = 64 << 10;
+/// The same when the heap is half used.
+const SMALLER: u64 = 1 << 10;
 /// The largest file.
 const LARGEST: u64 = 1 << 38;
 
@@ -267,15 +269,18 @@ impl Node {
         if size > LARGEST {
             return Err(Errno::EFBIG);
         }
+        // The heap is small: when half of it is used, larger contents go where guests' memory is.
+        let small = if reserve::is_half_used() { SMALLER } else { SMALL };
         if let Content::Image(number, length) = state.content {
-            state.content = self.content_of(number, length, length.max(size) > SMALL)?;
+            state.content = self.content_of(number, length, length.max(size) > small)?;
         }
         if let Content::Bytes(bytes) = &mut state.content {
-            if size > SMALL {
+            if size > small {
                 let memory = Memory::new(size.next_multiple_of(PAGE))?;
                 memory.vmo().write(0, bytes)?;
                 state.content = Content::Pages(memory, bytes.len() as u64);
             } else if bytes.len() < size as usize {
+                reserve::check(size as usize - bytes.len())?;
                 bytes.resize(size as usize, 0);
             }
         }
@@ -562,7 +567,10 @@ impl Inode for Node {
             let start = at.checked_add(done).ok_or(Errno::EFBIG)?;
             let end = start.checked_add(taken as u64).ok_or(Errno::EFBIG)?;
             let mut state = self.state.lock();
-            let stored = match self.writable(&mut state, end) {
+            let grows = end > SMALL.max(state.size());
+            let stored = match if grows { reserve::check_files() } else { Ok(()) }
+                .and_then(|()| self.writable(&mut state, end))
+            {
                 Ok(Content::Bytes(content)) => {
                     content.get_mut(start as usize..end as usize).ok_or(Errno::EIO)?.copy_from_slice(bytes);
                     Ok(taken)

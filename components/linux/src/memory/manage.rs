@@ -5,7 +5,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tessera_runtime::object::{Access, Space};
 use tessera_runtime::sync::{Mutex, MutexGuard};
@@ -56,6 +56,8 @@ pub struct Mm {
     heap: Mutex<Heap>,
     /// Most bytes that may be mapped (`RLIMIT_AS`).
     pub limit: AtomicU64,
+    /// The program ends for want of memory.
+    doomed: AtomicBool,
     /// What /proc/PID tells: arguments and environment.
     pub notes: Mutex<Notes>,
 }
@@ -108,6 +110,7 @@ impl Mm {
             layout: Mutex::new(Layout::default()),
             heap: Mutex::new(Heap::default()),
             limit: AtomicU64::new(u64::MAX),
+            doomed: AtomicBool::new(false),
             notes: Mutex::new(Notes::default()),
         }))
     }
@@ -120,6 +123,32 @@ impl Mm {
     /// The mappings, which cannot change while this is held.
     pub fn lock(&self) -> MutexGuard<'_, Layout> {
         self.layout.lock()
+    }
+
+    /// The program ends for want of memory: nothing more is copied from or to it.
+    pub fn doom(&self) {
+        self.doomed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was doomed.
+    #[inline(always)]
+    pub fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Relaxed)
+    }
+
+    /// Pages that it holds for itself; none while another thread changes the mappings or copies from or to them. Takes no memory.
+    pub fn resident(&self) -> Option<u64> {
+        let layout = self.layout.try_lock()?;
+        let mut last = core::ptr::null();
+        let mut pages: u64 = 0;
+        for (_, area) in layout.iter().filter(|(_, area)| !area.of_file) {
+            // Parts of one memory lie beside each other as a rule.
+            if !core::ptr::eq(last, Arc::as_ptr(&area.memory)) {
+                last = Arc::as_ptr(&area.memory);
+                pages = pages.saturating_add(area.memory.vmo().pages().unwrap_or(0));
+            }
+        }
+        Some(pages)
     }
 
     /// Enters a mapping in the kernel's space. What the list does not know is swept away: the heap's reserve.

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod layout;
 mod manage;
+pub mod reserve;
 
 pub use access::GuestMemory;
 pub use layout::{Layout, Protection, Vma};

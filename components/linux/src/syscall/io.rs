@@ -268,7 +268,7 @@ pub fn close_range(context: &mut Context, first: u32, last: u32, flags: u32) -> 
         return Err(Errno::EINVAL);
     }
     if flags & UNSHARE != 0 {
-        context.files = Arc::new(context.files.copy());
+        context.files = Arc::new(context.files.copy()?);
         context.process.resources.lock().files = Some(context.files.clone());
     }
     for descriptor in context.files.numbers() {

@@ -19,6 +19,7 @@ pub mod table;
 mod time;
 
 use crate::errno::Errno;
+use crate::memory::reserve;
 use crate::task::Context;
 
 /// Makes a call of the guest; its result is in `context.result`.
@@ -26,6 +27,7 @@ use crate::task::Context;
 pub fn dispatch(context: &mut Context, number: u64, arguments: [u64; 6]) {
     context.call = number;
     let result = match table::TABLE.get(number as usize) {
+        Some(Some(entry)) if entry.keeps && reserve::is_used_up() => Err(Errno::ENOMEM),
         Some(Some(entry)) => (entry.function)(context, arguments),
         _ => unknown(context, number),
     };

@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 use super::stat::{at, place_at};
 use crate::errno::{Errno, Result};
 use crate::fs::path::LONGEST_PATH;
+use crate::memory::reserve;
 use crate::program::stack::LONGEST;
 use crate::signal::Set;
 use crate::task::clone::{self, Request, flags};
@@ -95,10 +96,12 @@ fn read_texts(context: &Context, array: u64, total: &mut usize) -> Result<Vec<Ve
             other => other,
         })?;
         *total = total.saturating_add(text.len() + 9);
-        // A quarter of the largest stack is more than any stack can take.
-        if *total > 16 << 20 {
+        // Linux's `_STK_LIM / 4 * 3`.
+        if *total > 6 << 20 {
             return Err(Errno::E2BIG);
         }
+        // They are copied twice more on the way to the new stack.
+        reserve::check(total.saturating_mul(3))?;
         texts.push(text);
     }
     Ok(texts)

@@ -1,4 +1,5 @@
-//! The table of system calls by number (x86-64). One line a call: number, name, function, how many arguments it takes.
+//! The table of system calls by number (x86-64). One line a call: number, name, function, how many arguments it takes; `keeps`, if it
+//! makes something that stays when it is done: a process, a file, bytes in a pipe.
 
 use super::{
     attribute, directory, file, futex, identity, io, lock, memory, pipe, poll, process, signal, socket, stat, system,
@@ -11,6 +12,8 @@ use crate::task::Context;
 pub struct Entry {
     pub name: &'static str,
     pub function: fn(&mut Context, [u64; 6]) -> Result<u64>,
+    /// Whether it takes memory of the personality's that it does not give back when it is done: refused when there is none left.
+    pub keeps: bool,
 }
 
 /// How many numbers the table covers.
@@ -84,12 +87,21 @@ macro_rules! call {
     };
 }
 
+macro_rules! keeps {
+    (keeps) => {
+        true
+    };
+    () => {
+        false
+    };
+}
+
 macro_rules! table {
-    ($($number:literal $name:literal = $function:expr, $count:tt;)*) => {
+    ($($number:literal $name:literal = $function:expr, $count:tt $(, $keeps:ident)?;)*) => {
         /// All calls that are there.
         pub static TABLE: [Option<Entry>; COUNT] = {
             let mut table = [const { None }; COUNT];
-            $(table[$number] = Some(Entry { name: $name, function: call!($function, $count) });)*
+            $(table[$number] = Some(Entry { name: $name, function: call!($function, $count), keeps: keeps!($($keeps)?) });)*
             table
         };
     };
@@ -98,15 +110,15 @@ macro_rules! table {
 table! {
     0 "read" = io::read, 3;
     1 "write" = io::write, 3;
-    2 "open" = file::open, 3;
+    2 "open" = file::open, 3, keeps;
     3 "close" = io::close, 1;
     4 "stat" = stat::stat, 2;
     5 "fstat" = stat::fstat, 2;
     6 "lstat" = stat::lstat, 2;
     7 "poll" = poll::poll, 3;
     8 "lseek" = io::lseek, 3;
-    9 "mmap" = memory::mmap, 6;
-    10 "mprotect" = memory::mprotect, 3;
+    9 "mmap" = memory::mmap, 6, keeps;
+    10 "mprotect" = memory::mprotect, 3, keeps;
     11 "munmap" = memory::munmap, 2;
     12 "brk" = memory::brk, 1;
     13 "rt_sigaction" = signal::rt_sigaction, 4;
@@ -118,15 +130,15 @@ table! {
     19 "readv" = io::readv, 3;
     20 "writev" = io::writev, 3;
     21 "access" = stat::access, 2;
-    22 "pipe" = pipe::pipe, 1;
+    22 "pipe" = pipe::pipe, 1, keeps;
     23 "select" = poll::select, 5;
     24 "sched_yield" = system::sched_yield, 0;
-    25 "mremap" = memory::mremap, 5;
+    25 "mremap" = memory::mremap, 5, keeps;
     26 "msync" = memory::msync, 3;
     27 "mincore" = memory::mincore, 3;
     28 "madvise" = memory::madvise, 3;
     32 "dup" = file::dup, 1;
-    33 "dup2" = file::dup2, 2;
+    33 "dup2" = file::dup2, 2, keeps;
     34 "pause" = signal::pause, 0;
     35 "nanosleep" = time::nanosleep, 2;
     36 "getitimer" = time::getitimer, 2;
@@ -134,45 +146,45 @@ table! {
     38 "setitimer" = time::setitimer, 3;
     39 "getpid" = process::getpid, 0;
     40 "sendfile" = pipe::sendfile, 4;
-    41 "socket" = socket::socket, 3;
-    42 "connect" = socket::connect, 3;
-    43 "accept" = socket::accept, 3;
+    41 "socket" = socket::socket, 3, keeps;
+    42 "connect" = socket::connect, 3, keeps;
+    43 "accept" = socket::accept, 3, keeps;
     44 "sendto" = socket::sendto, 6;
     45 "recvfrom" = socket::recvfrom, 6;
     46 "sendmsg" = socket::sendmsg, 3;
     47 "recvmsg" = socket::recvmsg, 3;
     48 "shutdown" = socket::shutdown, 2;
-    49 "bind" = socket::bind, 3;
-    50 "listen" = socket::listen, 2;
+    49 "bind" = socket::bind, 3, keeps;
+    50 "listen" = socket::listen, 2, keeps;
     51 "getsockname" = socket::getsockname, 3;
     52 "getpeername" = socket::getpeername, 3;
-    53 "socketpair" = socket::socketpair, 4;
+    53 "socketpair" = socket::socketpair, 4, keeps;
     54 "setsockopt" = socket::setsockopt, 5;
     55 "getsockopt" = socket::getsockopt, 5;
-    56 "clone" = process::clone, 5;
-    57 "fork" = process::fork, 0;
-    58 "vfork" = process::vfork, 0;
-    59 "execve" = process::execve, 3;
+    56 "clone" = process::clone, 5, keeps;
+    57 "fork" = process::fork, 0, keeps;
+    58 "vfork" = process::vfork, 0, keeps;
+    59 "execve" = process::execve, 3, keeps;
     60 "exit" = process::exit, 1;
     61 "wait4" = process::wait4, 4;
     62 "kill" = signal::kill, 2;
     63 "uname" = system::uname, 1;
-    72 "fcntl" = file::fcntl, 3;
-    73 "flock" = lock::flock, 2;
+    72 "fcntl" = file::fcntl, 3, keeps;
+    73 "flock" = lock::flock, 2, keeps;
     74 "fsync" = file::fsync, 1;
     75 "fdatasync" = file::fsync, 1;
     76 "truncate" = file::truncate, 2;
-    77 "ftruncate" = file::ftruncate, 2;
+    77 "ftruncate" = file::ftruncate, 2, keeps;
     79 "getcwd" = directory::getcwd, 2;
     80 "chdir" = directory::chdir, 1;
     81 "fchdir" = directory::fchdir, 1;
-    82 "rename" = directory::rename, 2;
-    83 "mkdir" = directory::mkdir, 2;
+    82 "rename" = directory::rename, 2, keeps;
+    83 "mkdir" = directory::mkdir, 2, keeps;
     84 "rmdir" = directory::rmdir, 1;
-    85 "creat" = file::creat, 2;
-    86 "link" = directory::link, 2;
+    85 "creat" = file::creat, 2, keeps;
+    86 "link" = directory::link, 2, keeps;
     87 "unlink" = directory::unlink, 1;
-    88 "symlink" = directory::symlink, 2;
+    88 "symlink" = directory::symlink, 2, keeps;
     89 "readlink" = stat::readlink, 3;
     90 "chmod" = directory::chmod, 2;
     91 "fchmod" = directory::fchmod, 2;
@@ -198,7 +210,7 @@ table! {
     113 "setreuid" = identity::setreuid, 2;
     114 "setregid" = identity::setregid, 2;
     115 "getgroups" = identity::getgroups, 2;
-    116 "setgroups" = identity::setgroups, 2;
+    116 "setgroups" = identity::setgroups, 2, keeps;
     117 "setresuid" = identity::setresuid, 3;
     118 "getresuid" = identity::getresuid, 3;
     119 "setresgid" = identity::setresgid, 3;
@@ -211,11 +223,11 @@ table! {
     126 "capset" = identity::capset, 2;
     127 "rt_sigpending" = signal::rt_sigpending, 2;
     128 "rt_sigtimedwait" = signal::rt_sigtimedwait, 4;
-    129 "rt_sigqueueinfo" = signal::rt_sigqueueinfo, 3;
+    129 "rt_sigqueueinfo" = signal::rt_sigqueueinfo, 3, keeps;
     130 "rt_sigsuspend" = signal::rt_sigsuspend, 2;
     131 "sigaltstack" = signal::sigaltstack, 2;
     132 "utime" = directory::utime, 2;
-    133 "mknod" = directory::mknod, 3;
+    133 "mknod" = directory::mknod, 3, keeps;
     135 "personality" = system::personality, 1;
     137 "statfs" = stat::statfs, 2;
     138 "fstatfs" = stat::fstatfs, 2;
@@ -240,9 +252,9 @@ table! {
     170 "sethostname" = system::sethostname, 2;
     171 "setdomainname" = system::setdomainname, 2;
     186 "gettid" = process::gettid, 0;
-    188 "setxattr" = attribute::setxattr, 5;
-    189 "lsetxattr" = attribute::lsetxattr, 5;
-    190 "fsetxattr" = attribute::fsetxattr, 5;
+    188 "setxattr" = attribute::setxattr, 5, keeps;
+    189 "lsetxattr" = attribute::lsetxattr, 5, keeps;
+    190 "fsetxattr" = attribute::fsetxattr, 5, keeps;
     191 "getxattr" = attribute::getxattr, 4;
     192 "lgetxattr" = attribute::lgetxattr, 4;
     193 "fgetxattr" = attribute::fgetxattr, 4;
@@ -257,11 +269,11 @@ table! {
     202 "futex" = futex::futex, 6;
     203 "sched_setaffinity" = system::sched_setaffinity, 3;
     204 "sched_getaffinity" = system::sched_getaffinity, 3;
-    213 "epoll_create" = poll::epoll_create, 1;
+    213 "epoll_create" = poll::epoll_create, 1, keeps;
     217 "getdents64" = directory::getdents64, 3;
     218 "set_tid_address" = process::set_tid_address, 1;
     221 "fadvise64" = file::fadvise, 4;
-    222 "timer_create" = time::timer_create, 3;
+    222 "timer_create" = time::timer_create, 3, keeps;
     223 "timer_settime" = time::timer_settime, 4;
     224 "timer_gettime" = time::timer_gettime, 2;
     225 "timer_getoverrun" = time::timer_getoverrun, 1;
@@ -272,20 +284,20 @@ table! {
     230 "clock_nanosleep" = time::clock_nanosleep, 4;
     231 "exit_group" = process::exit_group, 1;
     232 "epoll_wait" = poll::epoll_wait, 4;
-    233 "epoll_ctl" = poll::epoll_ctl, 4;
+    233 "epoll_ctl" = poll::epoll_ctl, 4, keeps;
     234 "tgkill" = signal::tgkill, 3;
     235 "utimes" = directory::utimes, 2;
     247 "waitid" = process::waitid, 5;
-    257 "openat" = file::openat, 4;
-    258 "mkdirat" = directory::mkdirat, 3;
-    259 "mknodat" = directory::mknodat, 4;
+    257 "openat" = file::openat, 4, keeps;
+    258 "mkdirat" = directory::mkdirat, 3, keeps;
+    259 "mknodat" = directory::mknodat, 4, keeps;
     260 "fchownat" = directory::fchownat, 5;
     261 "futimesat" = directory::futimesat, 3;
     262 "newfstatat" = stat::newfstatat, 4;
     263 "unlinkat" = directory::unlinkat, 3;
-    264 "renameat" = directory::renameat, 4;
-    265 "linkat" = directory::linkat, 5;
-    266 "symlinkat" = directory::symlinkat, 3;
+    264 "renameat" = directory::renameat, 4, keeps;
+    265 "linkat" = directory::linkat, 5, keeps;
+    266 "symlinkat" = directory::symlinkat, 3, keeps;
     267 "readlinkat" = stat::readlinkat, 4;
     268 "fchmodat" = directory::fchmodat, 3;
     269 "faccessat" = stat::faccessat, 3;
@@ -296,39 +308,39 @@ table! {
     275 "splice" = pipe::splice, 6;
     280 "utimensat" = directory::utimensat, 4;
     281 "epoll_pwait" = poll::epoll_pwait, 6;
-    282 "signalfd" = pipe::signalfd, 3;
-    283 "timerfd_create" = pipe::timerfd_create, 2;
-    284 "eventfd" = pipe::eventfd, 1;
-    285 "fallocate" = file::fallocate, 4;
+    282 "signalfd" = pipe::signalfd, 3, keeps;
+    283 "timerfd_create" = pipe::timerfd_create, 2, keeps;
+    284 "eventfd" = pipe::eventfd, 1, keeps;
+    285 "fallocate" = file::fallocate, 4, keeps;
     286 "timerfd_settime" = pipe::timerfd_settime, 4;
     287 "timerfd_gettime" = pipe::timerfd_gettime, 2;
-    288 "accept4" = socket::accept4, 4;
-    289 "signalfd4" = pipe::signalfd4, 4;
-    290 "eventfd2" = pipe::eventfd2, 2;
-    291 "epoll_create1" = poll::epoll_create1, 1;
-    292 "dup3" = file::dup3, 3;
-    293 "pipe2" = pipe::pipe2, 2;
+    288 "accept4" = socket::accept4, 4, keeps;
+    289 "signalfd4" = pipe::signalfd4, 4, keeps;
+    290 "eventfd2" = pipe::eventfd2, 2, keeps;
+    291 "epoll_create1" = poll::epoll_create1, 1, keeps;
+    292 "dup3" = file::dup3, 3, keeps;
+    293 "pipe2" = pipe::pipe2, 2, keeps;
     295 "preadv" = io::preadv, 4;
     296 "pwritev" = io::pwritev, 4;
-    297 "rt_tgsigqueueinfo" = signal::rt_tgsigqueueinfo, 4;
+    297 "rt_tgsigqueueinfo" = signal::rt_tgsigqueueinfo, 4, keeps;
     299 "recvmmsg" = socket::recvmmsg, 5;
     302 "prlimit64" = system::prlimit64, 4;
     306 "syncfs" = file::fsync, 1;
     307 "sendmmsg" = socket::sendmmsg, 4;
     309 "getcpu" = system::getcpu, 2;
-    316 "renameat2" = directory::renameat2, 5;
+    316 "renameat2" = directory::renameat2, 5, keeps;
     318 "getrandom" = system::getrandom, 3;
-    319 "memfd_create" = pipe::memfd_create, 2;
-    322 "execveat" = process::execveat, 5;
+    319 "memfd_create" = pipe::memfd_create, 2, keeps;
+    322 "execveat" = process::execveat, 5, keeps;
     324 "membarrier" = memory::membarrier, 3;
     325 "mlock2" = memory::mlock2, 3;
     326 "copy_file_range" = pipe::copy_file_range, 6;
     327 "preadv2" = io::preadv2, 6;
     328 "pwritev2" = io::pwritev2, 6;
     332 "statx" = stat::statx, 5;
-    435 "clone3" = process::clone3, 2;
+    435 "clone3" = process::clone3, 2, keeps;
     436 "close_range" = io::close_range, 3;
-    437 "openat2" = file::openat2, 4;
+    437 "openat2" = file::openat2, 4, keeps;
     439 "faccessat2" = stat::faccessat2, 4;
     441 "epoll_pwait2" = poll::epoll_pwait2, 6;
     452 "fchmodat2" = directory::fchmodat2, 4;

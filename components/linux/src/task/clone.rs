@@ -78,7 +78,7 @@ pub fn clone(context: &mut Context, request: &Request) -> Result<u64> {
         registers.fs_base = request.thread_pointer;
     }
     let mm = if asked(flags::VM) { context.memory.mm().clone() } else { context.memory.mm().fork()? };
-    let files = if asked(flags::FILES) { context.files.clone() } else { Arc::new(context.files.copy()) };
+    let files = if asked(flags::FILES) { context.files.clone() } else { Arc::new(context.files.copy()?) };
     let fs = if asked(flags::FS) { context.fs.clone() } else { Arc::new(context.fs.copy()) };
 
     let number = system.number();

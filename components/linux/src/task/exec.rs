@@ -37,7 +37,8 @@ pub fn execute(
         context.system.add_task(&task);
     }
     let files = if Arc::strong_count(&context.files) > 2 {
-        Arc::new(Table::copy(&context.files))
+        // Where that fails the program ends: its memory is no longer there.
+        Arc::new(Table::copy(&context.files).unwrap_or_default())
     } else {
         context.files.clone()
     };

@@ -8,6 +8,7 @@ use super::process::{Life, attention};
 use super::{Context, Process, System, Task};
 use crate::file::Table;
 use crate::futex;
+use crate::memory::Mm;
 use crate::signal::{Info, SIGCHLD, SIGCONT, SIGHUP, code, flags, send};
 
 /// Entries of a robust list that are looked at (`ROBUST_LIST_LIMIT`).
@@ -31,15 +32,15 @@ pub fn thread(context: &mut Context, status: i32) {
             }
         }
     }
-    leave(&context.task, status, &context.files, &context.system);
+    leave(&context.task, status, &context.files, &context.system, Some(context.memory.mm()));
 }
 
 /// The same for a thread that never got a guest.
 pub fn without_guest(task: &Arc<Task>, files: &Arc<Table>, system: &Arc<System>) {
-    leave(task, crate::signal::SIGKILL, files, system);
+    leave(task, crate::signal::SIGKILL, files, system, None);
 }
 
-fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>) {
+fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>, memory: Option<&Arc<Mm>>) {
     let process = task.process.clone();
     let mut threads = process.threads.lock();
     let is_last = threads.len() == 1;
@@ -63,6 +64,11 @@ fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>
         }
     }
     drop(resources);
+    // Before anybody hears of the end: whoever waits for memory finds it.
+    if let Some(memory) = memory.filter(|memory| Arc::strong_count(memory) == 1) {
+        let _ = memory.clear();
+    }
+    system.shortage.refill();
     release_parent(&process);
     system.remove_task(task.number());
     process.threads.lock().clear();

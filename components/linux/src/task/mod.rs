@@ -11,6 +11,7 @@ pub mod exit;
 pub mod process;
 pub mod random;
 pub mod run;
+pub mod shortage;
 pub mod system;
 pub mod wait;
 

@@ -15,7 +15,7 @@ use super::context::Next;
 use super::{Context, System, Task, exit};
 use crate::file::Table;
 use crate::fs::FsContext;
-use crate::memory::{GuestMemory, Mm, Protection};
+use crate::memory::{GuestMemory, Mm, Protection, reserve};
 use crate::signal::{self, Info, code, deliver};
 use crate::syscall;
 
@@ -39,15 +39,12 @@ pub struct Parts {
 
 /// Lets a thread of the personality run a task.
 pub fn start(parts: Parts) -> crate::errno::Result<()> {
-    let task = parts.task.clone();
-    let started = thread::Builder::new().stack(STACK).spawn(move || live(parts));
-    match started {
-        Ok(_handle) => Ok(()),
-        Err(error) => {
-            drop(task);
-            Err(error.into())
-        }
-    }
+    let stack = reserve::Stack::take()?;
+    thread::Builder::new().stack(STACK).spawn(move || {
+        live(parts);
+        drop(stack);
+    })?;
+    Ok(())
 }
 
 fn live(parts: Parts) {
@@ -202,8 +199,7 @@ fn fault(context: &mut Context) {
         (_, Some(FaultKind::Debug)) => Info::kernel(signal::SIGTRAP),
         (_, Some(FaultKind::Alignment)) => Info::fault(signal::SIGBUS, code::ALIGNMENT, 0),
         (_, Some(FaultKind::NoMemory)) => {
-            tessera_runtime::log!("linux: no memory is left: process {} is ended", context.process.number);
-            context.process.end(signal::SIGKILL);
+            context.system.shortage.wait(&context.system);
             return;
         }
         _ => Info::kernel(signal::SIGSEGV),

@@ -10,7 +10,9 @@ use tessera_runtime::own;
 use tessera_runtime::sync::Mutex;
 
 use super::random::Random;
+use super::shortage::Shortage;
 use super::{Process, Task};
+use crate::errno::Result;
 use crate::fs::path::Mounts;
 use crate::futex::Futexes;
 
@@ -33,6 +35,7 @@ pub struct System {
     first_tick: u64,
     unknown: Mutex<Vec<u64>>,
     random: Random,
+    pub shortage: Shortage,
     /// The time that all processors worked for guests, for /proc/stat.
     pub started: u64,
 }
@@ -46,15 +49,18 @@ struct Numbers {
 
 impl System {
     /// Nobody runs yet. `wall` is the time of boot in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// There is no memory for it.
     pub fn new(
         host_name: Vec<u8>,
         mounts: Arc<Mounts>,
         inet: Option<Arc<crate::file::inet::Inet>>,
         wall: i64,
         seed: Option<[u8; 32]>,
-    ) -> Arc<System> {
+    ) -> Result<Arc<System>> {
         let clock = own::clock();
-        Arc::new(System {
+        Ok(Arc::new(System {
             table: Mutex::new(Numbers::default()),
             futexes: Futexes::new(),
             mounts,
@@ -66,8 +72,9 @@ impl System {
             first_tick: clock.ticks_at_boot().unwrap_or(0),
             unknown: Mutex::new(Vec::new()),
             random: Random::new(seed),
+            shortage: Shortage::new()?,
             started: ticks(),
-        })
+        }))
     }
 
     /// Nanoseconds since boot.
@@ -137,6 +144,11 @@ impl System {
     /// All processes, zombies too, by number.
     pub fn processes(&self) -> Vec<Arc<Process>> {
         self.table.lock().processes.values().cloned().collect()
+    }
+
+    /// Whether one of the processes is as asked. Takes no memory.
+    pub fn any_process(&self, is_so: impl FnMut(&Arc<Process>) -> bool) -> bool {
+        self.table.lock().processes.values().any(is_so)
     }
 
     /// How many threads there are.
