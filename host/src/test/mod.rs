@@ -11,6 +11,8 @@ mod fuzz;
 mod host;
 mod linux;
 mod outcome;
+mod programs;
+mod python;
 mod suites;
 mod system;
 mod web;
