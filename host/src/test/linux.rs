@@ -72,7 +72,7 @@ fn ask(program: &str, processors: i64, memory: Option<&str>, step: &mut Step) ->
         _ => return Ok(Outcome::skipped("the C compiler here makes no static programs")),
     }
     let source = Source::of(&shown(&program))?;
-    let on = On { processors, memory, engine: Engine::Tcg, limit: Duration::from_secs(300) };
+    let on = On { processors, memory, engine: Engine::Tcg, limit: Duration::from_secs(900) };
     let (ending, console) = boot(&source, &Overrides::default(), &on, step)?;
     let counts = count(&console);
     if ending != Ending::Guest(0) || counts.failed > 0 || counts.passed == 0 {
