@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::accelerator::Accelerator;
-use crate::container::{PortMapping, Volume};
+use crate::container::{Grant, PortMapping, Volume};
 use crate::image::{MachineKind, Memory, Processors};
 
 /// Tessera, an operating system made of capabilities and components.
@@ -40,13 +40,20 @@ WHAT is one of these:
                              and certificates are set up in their place)
   images/hello.toml          the description of an image of Tessera, or the ELF file that `tessera build` made of one
 
-The guest's exit code becomes the command's, up to 124. The command's own codes are 124 (time-out), 125 (the guest
-could not be booted, or its code was larger than 124), 126 (the kernel crashed) and 130 (Ctrl-C).
+The program's exit code becomes the command's. The command's own codes are 124 (time-out), 125 (the guest could not be
+booted, or an image of Tessera ended with more than 124), 126 (the kernel crashed, or the program could not be started),
+127 (there is no such program), 130 (Ctrl-C twice) and 137 (it did not end when it was asked to).
+
+Ctrl-C, SIGTERM and SIGHUP send the image's stop signal to the container, and end it by force after --stop-timeout.
 
 Examples:
   ./tessera run nginx.tar -p 8080:80            then: curl http://localhost:8080
   ./tessera run debian:nginx-light -p 8080:80 -- nginx -g 'daemon off;'
-  ./tessera run alpine.tar -it -- /bin/sh
+  ./tessera run alpine.tar -it -- /bin/sh       a shell on this terminal
+  echo hello | ./tessera run debian:busybox-static -i -- cat     input and output are the program's alone
+  ./tessera run debian:python3 -v .:/src:ro --deny net -- python3 /src/job.py
+  ./tessera run app.tar --allow net=tcp:host:5432               a database on this machine, and nothing else
+  ./tessera run debian:nginx-light -p 8080:80 --timing -- nginx -g 'daemon off;'
   ./tessera run images/hello.toml
   ./tessera run images/test.toml -- handles     words after `--` are appended to the first process's arguments
   ./tessera run hello.elf --timeout 10          boot a file that `tessera build` made")]
@@ -184,9 +191,17 @@ pub struct ContainerOptions {
     /// machine alone), 5353:53/udp
     #[arg(short, long = "publish", value_name = "HOST:GUEST")]
     pub ports: Vec<PortMapping>,
-    /// Take files of this machine into the container, as they are at its start: ./site:/var/www/html:ro
-    #[arg(short, long = "volume", value_name = "HOST:GUEST:ro")]
+    /// Share a folder of this machine with the container: ./data:/data, read only with `:ro` behind it; or give it a copy
+    /// with `:copy`
+    #[arg(short, long = "volume", value_name = "HOST:GUEST")]
     pub volumes: Vec<Volume>,
+    /// Let the container reach this much of the network and no more: net=tcp:10.0.2.2:5432, net=tcp:db.example.org:443,
+    /// net=udp:*:53, net=*:10.0.0.0/8:*; `host` is this machine [default: all]
+    #[arg(long, value_name = "WHAT")]
+    pub allow: Vec<Grant>,
+    /// Do not let the container reach this: `net`, or a part of it as for --allow
+    #[arg(long, value_name = "WHAT")]
+    pub deny: Vec<Grant>,
     /// Set a variable of the environment; a NAME alone passes this machine's value on
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     pub environment: Vec<String>,
@@ -220,6 +235,9 @@ pub struct ContainerOptions {
     /// Print one JSON object on standard error once the container has ended
     #[arg(long)]
     pub json: bool,
+    /// Show the log of the kernel and the components on standard error; without, it is kept under target/tessera/logs
+    #[arg(long)]
+    pub log: bool,
     /// The description of the system that the container runs on [default: images/container.toml]
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub system: Option<PathBuf>,

@@ -20,6 +20,10 @@ pub enum Device {
     Disk(Disk),
     /// A source of random numbers.
     Entropy,
+    /// A folder of this machine.
+    Folder { path: PathBuf, read_only: bool },
+    /// A console that leads to the socket which QEMU is given as its standard input.
+    Attached,
 }
 
 /// What is on a disk.
@@ -75,6 +79,18 @@ pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[
                 add("-object", format!("rng-random,id=device{index},filename=/dev/urandom"));
                 add("-device", format!("virtio-rng-{bus},rng=device{index}{options}"));
             }
+            Device::Folder { path, read_only } => {
+                let mode = if *read_only { ",readonly=on" } else { "" };
+                let path = escaped(path);
+                // Files belong to whoever runs this command, as far as that is not the superuser.
+                add("-fsdev", format!("local,id=device{index},security_model=none,multidevs=remap,path={path}{mode}"));
+                add("-device", format!("virtio-9p-{bus},fsdev=device{index},mount_tag=device{index}{options}"));
+            }
+            Device::Attached => {
+                add("-chardev", format!("socket,id=device{index},fd=0"));
+                add("-device", format!("virtio-serial-{bus},max_ports=1{options}"));
+                add("-device", format!("virtconsole,chardev=device{index}"));
+            }
         }
     }
     Ok(arguments)
@@ -123,7 +139,8 @@ mod tests {
     #[test]
     fn each_device_has_a_back_end_of_its_own() {
         let disk = Disk::File { path: "a,b.img".into(), read_only: true };
-        let devices = [Device::Network, Device::Disk(disk), Device::Entropy];
+        let folder = Device::Folder { path: "site".into(), read_only: true };
+        let devices = [Device::Network, Device::Disk(disk), Device::Entropy, folder, Device::Attached];
         let ports = [Forwarding { rule: "tcp:127.0.0.1:8080-:80".to_owned() }];
         let arguments = arguments(MachineKind::Q35, "web", &devices, &ports).unwrap().join(" ");
         let expected = "-netdev user,id=device0,hostfwd=tcp:127.0.0.1:8080-:80 \
@@ -131,7 +148,12 @@ mod tests {
             -drive if=none,id=device1,format=raw,file=a,,b.img,readonly=on \
             -device virtio-blk-pci,drive=device1,disable-legacy=on \
             -object rng-random,id=device2,filename=/dev/urandom \
-            -device virtio-rng-pci,rng=device2,disable-legacy=on";
+            -device virtio-rng-pci,rng=device2,disable-legacy=on \
+            -fsdev local,id=device3,security_model=none,multidevs=remap,path=site,readonly=on \
+            -device virtio-9p-pci,fsdev=device3,mount_tag=device3,disable-legacy=on \
+            -chardev socket,id=device4,fd=0 \
+            -device virtio-serial-pci,max_ports=1,disable-legacy=on \
+            -device virtconsole,chardev=device4";
         assert_eq!(arguments, expected);
     }
 

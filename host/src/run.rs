@@ -80,7 +80,7 @@ fn prepare(run: &Run, image: &Path) -> Result<(Boot, Symbols)> {
         limit: run.timeout.map(Duration::from_secs),
         words: run.words.clone(),
         devices: devices::arguments(machine_kind, &wanted.0, &wanted.1, &ports)?,
-        keys_go_to_the_guest: false,
+        keys_go_to_the_guest: run.container.tty,
     };
     Ok((boot, symbols))
 }

@@ -36,13 +36,14 @@ pub fn demo(demo: &Demo) -> Result<u8> {
         machine: &demo.machine,
         system: None,
         seconds: Some(demo.timeout),
+        shows_log: false,
         // One answer is all that is to be shown.
         answered: Some(process::end_children),
     };
     let outcome = launch::boot(&request)?;
     let Some(answer) = &outcome.answer else {
         return Err(miette!(
-            help = "its output above may say why",
+            help = outcome.hint(),
             "nginx did not answer: the container ended with {}",
             outcome.ending
         ));

@@ -34,7 +34,7 @@ use toml::Spanned;
 
 use super::archive::Members;
 use super::mistake::{check_name, closest, listed, report, unreadable};
-use super::sizes::{MachineKind, Memory, Processors};
+use super::sizes::{MachineKind, Memory, Processors, Size};
 use super::written::{DeviceKind, Placement, Routes, WrittenComponent, WrittenDevice, WrittenDomain, WrittenFile};
 use crate::bare::Package;
 use crate::devices::{Device, Disk};
@@ -216,6 +216,11 @@ impl Description {
         &self.path
     }
 
+    /// The file's contents.
+    pub fn text(&self) -> &str {
+        self.source.inner()
+    }
+
     pub fn source(&self) -> &NamedSource<String> {
         &self.source
     }
@@ -234,6 +239,17 @@ impl Description {
 
     pub fn routes(&self) -> &Routes {
         &self.file.routes
+    }
+
+    /// Bytes of memory that domains are given whatever there is, if each component that names none has one of its own.
+    pub fn fixed_memory(&self) -> u64 {
+        let names = self.components().iter().map(|component| component.domain.as_ref().unwrap_or(&component.name));
+        let names: BTreeSet<&str> = names.map(|name| name.get_ref().as_str()).collect();
+        let of = |name: &str| {
+            let memory = self.domains().get(name).and_then(|domain| domain.memory.as_ref());
+            memory.map_or(Size::DEFAULT, |memory| *memory.get_ref())
+        };
+        names.into_iter().map(of).filter(|memory| *memory != Size::REST).map(Size::bytes).sum()
     }
 
     /// Where the image's name is written.

@@ -113,6 +113,9 @@ impl Size {
     /// What the other domains leave: known when the machine starts.
     pub const REST: Self = Self(tessera_plan::Domain::REST * Self::PAGE);
 
+    /// What a domain has if nothing is said.
+    pub const DEFAULT: Self = Self::mebibytes(4);
+
     /// The amount that must be there when an image is checked.
     pub fn least(self) -> u64 {
         if self == Self::REST { 4 << 20 } else { self.0 }

@@ -398,7 +398,7 @@ fn settings(description: &Description, placed: &[Placed]) -> Result<BTreeMap<Str
     let mut all = BTreeMap::new();
     for placed in placed {
         let mut settings = Settings {
-            memory: Size::mebibytes(4),
+            memory: Size::DEFAULT,
             priority: (20, None),
             share: None,
             processors: 0,

@@ -106,7 +106,7 @@ fn boot(path: &Path, overrides: &Overrides, system: &str, machine: MachineKind) 
         engine: Engine::Tcg,
         limit: Some(Duration::from_secs(60)),
         words: Vec::new(),
-        devices: launch::devices(machine, &Description::read(&system)?, &[])?,
+        devices: launch::devices(machine, &Description::read(&system)?, &[], &[])?,
         keys_go_to_the_guest: false,
     };
     let mut console = Vec::new();
@@ -181,7 +181,7 @@ fn demo(step: &mut Step) -> Result<Outcome> {
         return Ok(Outcome::skipped("Debian's packages cannot be had here"));
     }
     let said = |what: &str| finished.output.contains(what);
-    if !(said("HTTP/1.1 200 OK") && said("Welcome to nginx!") && said("first byte of an answer")) {
+    if !(said("HTTP/1.1 200 OK") && said("Welcome to nginx!") && said("the first byte of an answer")) {
         return Ok(Outcome::failed("nginx did not answer with its page", finished.output));
     }
     Ok(finished.outcome())

@@ -240,6 +240,7 @@ pub fn suite() -> Suite {
         Case::new(expected.name, move |step| boot(&expected, &built, step))
     }));
     cases.extend(super::containers::cases());
+    cases.extend(super::attended::cases());
     cases.extend(super::linux::cases());
     cases.push(control::case());
     cases.push(web::case());

@@ -168,6 +168,22 @@ impl Inet {
 }
 
 impl InetSocket {
+    /// What a refusal means; the person who runs the container hears of it where it was held to less than the whole network.
+    fn denied(&self, context: &Context, to: &Address, error: NetworkError) -> Errno {
+        let held_to = context.system.held_to.as_str();
+        let is_so = match error {
+            NetworkError::PermissionDenied => !held_to.is_empty(),
+            NetworkError::NetworkUnreachable => held_to == "--deny net",
+            _ => false,
+        };
+        if is_so {
+            let protocol = if self.is_stream() { "tcp" } else { "udp or icmp" };
+            let ip = core::net::Ipv6Addr::from(to.ip).to_canonical();
+            context.system.tell_once(format!("denied: {protocol} to {ip}, port {}: {held_to}", to.port));
+        }
+        refused(error)
+    }
+
     fn word(&self) -> u64 {
         self.inet.table.words().get(self.number as usize).map_or(0, |word| word.load(Ordering::Acquire))
     }
@@ -357,18 +373,19 @@ impl Socket for InetSocket {
         Ok(())
     }
 
-    fn connect(&self, _context: &mut Context, address: &[u8]) -> Result<()> {
+    fn connect(&self, context: &mut Context, address: &[u8]) -> Result<()> {
         if self.connecting.load(Ordering::Acquire) {
             return match self.outcome() {
                 None => Err(Errno::EALREADY),
                 Some(outcome) => outcome,
             };
         }
-        let outcome = self.socket.connect(self.address(address)?);
+        let address = self.address(address)?;
+        let outcome = self.socket.connect(address);
         if outcome == Err(NetworkError::InProgress) {
             self.connecting.store(true, Ordering::Release);
         }
-        outcome.map_err(refused)
+        outcome.map_err(|error| self.denied(context, &address, error))
     }
 
     fn outcome(&self) -> Option<Result<()>> {
@@ -410,7 +427,7 @@ impl Socket for InetSocket {
 
     fn send(
         &self,
-        _context: &mut Context,
+        context: &mut Context,
         from: &mut dyn Source,
         to: Option<&[u8]>,
         _ancillary: Ancillary,
@@ -420,7 +437,11 @@ impl Socket for InetSocket {
             return Err(Errno::EOPNOTSUPP);
         }
         let to = to.filter(|_| !self.is_stream()).map(|address| self.address(address)).transpose()?;
-        self.send_bytes(from, to)
+        let sent = self.send_bytes(from, to);
+        if let (Some(to), Err(Errno::EACCES)) = (&to, &sent) {
+            self.denied(context, to, NetworkError::PermissionDenied);
+        }
+        sent
     }
 
     fn receive(&self, _context: &mut Context, to: &mut dyn Sink, flags: u32) -> Result<Received> {

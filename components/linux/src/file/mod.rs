@@ -93,6 +93,11 @@ pub trait OpenFile: Send + Sync + Any {
         None
     }
 
+    /// Whether the caller may read, or write, at all now: a terminal stops who is not in front.
+    fn admit(&self, _context: &Context, _writes: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// `ioctl`; the argument is a number or a guest's address.
     fn control(&self, _context: &mut Context, _request: u32, _argument: u64) -> Result<u64> {
         Err(Errno::ENOTTY)

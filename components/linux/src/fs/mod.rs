@@ -7,6 +7,7 @@ pub mod devices;
 pub mod path;
 pub mod proc;
 pub mod ram;
+pub mod volume;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -58,6 +58,7 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], at
         return Err(Errno::ESPIPE);
     }
     blocking(context, &description, |context| {
+        file.admit(context, false)?;
         file.read(0, &mut Pieces::new(&context.memory, pieces)).map(|read| read as u64)
     })
 }
@@ -70,6 +71,7 @@ fn write_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], a
     if at.is_some() {
         return Err(Errno::ESPIPE);
     }
+    description.file.admit(context, true)?;
     let total: u64 = pieces.iter().map(|piece| piece.length).sum();
     let mut done = 0_u64;
     loop {

@@ -118,7 +118,14 @@ const UNPRIVILEGED: bool = true;
 
 pub fn listen(context: &mut Context, descriptor: i32, backlog: i32) -> Result<u64> {
     let (_, socket) = socket_of(context, descriptor)?;
-    socket.listen(context, u32::try_from(backlog).unwrap_or(u32::MAX).min(4096)).map(|()| 0)
+    socket.listen(context, u32::try_from(backlog).unwrap_or(u32::MAX).min(4096))?;
+    if let (Some(attachment), Ok(name)) = (&context.system.attachment, socket.name())
+        && matches!(socket.shape().0, AF_INET | AF_INET6)
+        && let [_, _, high, low, ..] = *name
+    {
+        attachment.port_opened(u16::from_be_bytes([high, low]));
+    }
+    Ok(0)
 }
 
 /// Repeats what answers `EAGAIN`, if the socket waits at all, for at most `limit` nanoseconds (0: without end).

@@ -69,7 +69,7 @@ fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>
     if process.number == 1 {
         let code = if status & 0x7f == 0 { status >> 8 & 0xff } else { 128 + (status & 0x7f) };
         // The container ends with its first process, and the machine with the container.
-        tessera_runtime::exit(code as u64);
+        system.end(code as u8);
     }
     adopt_children(&process, system);
     if process.session() == process.number {

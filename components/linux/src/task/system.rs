@@ -1,16 +1,18 @@
 //! What all processes of a container share: the table of processes, futexes, time, names.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI64, Ordering};
 
 use tessera_runtime::object::ticks;
-use tessera_runtime::own;
 use tessera_runtime::sync::Mutex;
+use tessera_runtime::{log, own};
 
 use super::random::Random;
 use super::{Process, Task};
+use crate::attached::Attachment;
 use crate::fs::path::Mounts;
 use crate::futex::Futexes;
 
@@ -24,6 +26,12 @@ pub struct System {
     pub mounts: Arc<Mounts>,
     /// The network, where the container was given one.
     pub inet: Option<Arc<crate::file::inet::Inet>>,
+    /// Who runs the container, where somebody is there.
+    pub attachment: Option<Arc<Attachment>>,
+    /// What the person who runs it said of the network; for reports alone.
+    pub held_to: String,
+    /// Reports that were made, so that each is made once.
+    told: Mutex<Vec<String>>,
     pub host_name: Mutex<Vec<u8>>,
     pub domain_name: Mutex<Vec<u8>>,
     /// Nanoseconds from 1970 to boot.
@@ -50,6 +58,8 @@ impl System {
         host_name: Vec<u8>,
         mounts: Arc<Mounts>,
         inet: Option<Arc<crate::file::inet::Inet>>,
+        attachment: Option<Arc<Attachment>>,
+        held_to: String,
         wall: i64,
         seed: Option<[u8; 32]>,
     ) -> Arc<System> {
@@ -59,6 +69,9 @@ impl System {
             futexes: Futexes::new(),
             mounts,
             inet,
+            attachment,
+            held_to,
+            told: Mutex::new(Vec::new()),
             host_name: Mutex::new(host_name),
             domain_name: Mutex::new(b"(none)".to_vec()),
             wall: AtomicI64::new(wall),
@@ -68,6 +81,27 @@ impl System {
             random: Random::new(seed),
             started: ticks(),
         })
+    }
+
+    /// Tells the person who runs the container, the first time; at most of so many things.
+    pub fn tell_once(&self, text: String) {
+        const TOLD: usize = 32;
+        let mut told = self.told.lock();
+        if told.len() < TOLD && !told.contains(&text) {
+            match &self.attachment {
+                Some(attachment) => attachment.notice(text.clone()),
+                None => log!("linux: {text}"),
+            }
+            told.push(text);
+        }
+    }
+
+    /// The container ends, with its first process's code.
+    pub fn end(&self, code: u8) -> ! {
+        match &self.attachment {
+            Some(attachment) => attachment.end(code),
+            None => tessera_runtime::exit(code.into()),
+        }
     }
 
     /// Nanoseconds since boot.
