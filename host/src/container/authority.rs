@@ -13,7 +13,6 @@ use toml::{Table, Value};
 
 use super::Volume;
 use crate::image::Description;
-use crate::workspace;
 
 /// Most volumes, which are as many as the personality has places for.
 pub const VOLUMES: usize = 4;
@@ -146,13 +145,12 @@ impl Authority {
             }
         }
         if !volumes.is_empty() {
-            name.push_str(&format!("-{}-volumes", volumes.len()));
+            name.push_str("-volumes");
             give_volumes(&mut system, volumes);
         }
         system.insert("name".to_owned(), Value::from(name.clone()));
         let text = toml::to_string(&system).into_diagnostic()?;
-        // It need not be there; what was made from it is found by its name.
-        Description::parse(&workspace::target().join(format!("tessera/systems/{name}.toml")), text)
+        Description::parse(path, text)
     }
 }
 
@@ -181,15 +179,17 @@ fn take_network(system: &mut Table) {
     }
 }
 
-/// A driver for each volume, all in one domain, and the personality's routes to them.
+/// Drivers for as many volumes as there can be, so that one system serves all numbers of them; all in one domain, and the
+/// personality's routes to them. One without a device refuses everything.
 fn give_volumes(system: &mut Table, volumes: &[&Volume]) {
     let table = |pairs: &[(&str, Value)]| -> Value {
         Value::Table(pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
     };
     let mut routes = Table::new();
-    for (index, volume) in volumes.iter().enumerate() {
+    for index in 0..VOLUMES {
         let name = if index == 0 { "virtio-9p".to_owned() } else { format!("virtio-9p-{}", index + 1) };
-        let arguments = if volume.is_read_only() { vec![Value::from("read-only")] } else { Vec::new() };
+        let is_read_only = volumes.get(index).is_some_and(|volume| volume.is_read_only());
+        let arguments = if is_read_only { vec![Value::from("read-only")] } else { Vec::new() };
         list(system, "component").push(table(&[
             ("name", Value::from(name.clone())),
             ("component", Value::from("virtio-9p")),
@@ -216,6 +216,7 @@ mod tests {
     use super::super::DESCRIPTION;
     use super::*;
     use crate::devices::Device;
+    use crate::workspace;
 
     fn grant(text: &str) -> Grant {
         text.parse().unwrap()
@@ -289,7 +290,7 @@ mod tests {
         let volume = |text: &str| -> Volume { format!("{}:{text}", folder.path().display()).parse().unwrap() };
         let (first, second) = (volume("/a"), volume("/b:ro"));
         let system = narrowed(&[], &[], &[&first, &second]);
-        assert_eq!(system.name(), "container-2-volumes");
+        assert_eq!(system.name(), "container-volumes");
         assert!(arguments(&system, "virtio-9p").is_empty());
         assert_eq!(arguments(&system, "virtio-9p-2"), ["read-only"]);
         let many = vec![&first; VOLUMES + 1];

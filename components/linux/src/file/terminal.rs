@@ -14,8 +14,9 @@ use tessera_runtime::sync::Mutex;
 use super::console::device_attributes;
 use super::{Description, OpenFile, Sink, Source, open, ready};
 use crate::errno::{Errno, Result};
+use crate::fs::Attributes;
+use crate::fs::devices::PTS_DEVICE;
 use crate::fs::ram::make_device;
-use crate::fs::{Attributes, Kind};
 use crate::signal::{Info, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, send};
 use crate::task::exit::is_orphaned;
 use crate::task::{Context, System, WaitQueue};
@@ -795,7 +796,7 @@ impl OpenFile for Slave {
 
     fn attributes(&self) -> Result<Attributes> {
         let number = u64::from(self.0.number) + 3;
-        Ok(Attributes { kind: Kind::Character, ..device_attributes(number, self.0.names_device()) })
+        Ok(Attributes { device: PTS_DEVICE, ..device_attributes(number, self.0.names_device()) })
     }
 
     fn label(&self) -> String {
