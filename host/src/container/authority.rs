@@ -108,8 +108,8 @@ impl Authority {
         (!all.is_empty()).then(|| all.join(" "))
     }
 
-    /// The system that is described in the file at `path`, changed so that it gives this much and these volumes. Systems with equal
-    /// components have equal names, so they are built once.
+    /// The system that is described in the file at `path`, changed so that it gives this much and these volumes. Its name stays, so that what
+    /// is the same in it is built once.
     pub fn narrow(&self, path: &Path, volumes: &[&Volume]) -> Result<Description> {
         if *self == Self::default() && volumes.is_empty() {
             return Description::read(path);
@@ -126,9 +126,7 @@ impl Authority {
         // Mistakes in it are told by this, with their places.
         Description::parse(path, text.clone())?;
         let mut system: Table = toml::from_str(&text).into_diagnostic().wrap_err_with(cannot)?;
-        let mut name = system.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         if !self.has_network() {
-            name.push_str("-offline");
             take_network(&mut system);
         }
         for (kind, grants) in [("only", &self.allowed), ("never", &self.denied)] {
@@ -145,10 +143,8 @@ impl Authority {
             }
         }
         if !volumes.is_empty() {
-            name.push_str("-volumes");
             give_volumes(&mut system, volumes);
         }
-        system.insert("name".to_owned(), Value::from(name.clone()));
         let text = toml::to_string(&system).into_diagnostic()?;
         Description::parse(path, text)
     }
@@ -263,13 +259,13 @@ mod tests {
 
     #[test]
     fn by_default_the_system_is_the_one_that_is_described() {
-        assert_eq!(narrowed(&[], &[], &[]).name(), "container");
+        let text = std::fs::read_to_string(workspace::root().join(DESCRIPTION)).unwrap();
+        assert_eq!(narrowed(&[], &[], &[]).text(), text);
     }
 
     #[test]
     fn without_a_network_there_is_no_driver_of_one_and_no_card() {
         let system = narrowed(&[], &["net"], &[]);
-        assert_eq!(system.name(), "container-offline");
         let names: Vec<&str> = system.components().iter().map(|component| component.name.get_ref().as_str()).collect();
         assert!(names.contains(&"no-wire") && !names.contains(&"virtio-net"), "{names:?}");
         assert!(!system.devices().unwrap().contains(&Device::Network));
@@ -278,7 +274,6 @@ mod tests {
     #[test]
     fn rules_are_the_network_stacks() {
         let system = narrowed(&["net=tcp:host:5432", "net=udp:*:53"], &["net=tcp:*:25"], &[]);
-        assert_eq!(system.name(), "container", "nothing else is built for it");
         let arguments = arguments(&system, "net");
         assert!(arguments.contains(&"only.linux=tcp:10.0.2.2:5432,udp:*:53"), "{arguments:?}");
         assert!(arguments.contains(&"never.linux=tcp:*:25"), "{arguments:?}");
@@ -290,7 +285,6 @@ mod tests {
         let volume = |text: &str| -> Volume { format!("{}:{text}", folder.path().display()).parse().unwrap() };
         let (first, second) = (volume("/a"), volume("/b:ro"));
         let system = narrowed(&[], &[], &[&first, &second]);
-        assert_eq!(system.name(), "container-volumes");
         assert!(arguments(&system, "virtio-9p").is_empty());
         assert_eq!(arguments(&system, "virtio-9p-2"), ["read-only"]);
         let many = vec![&first; VOLUMES + 1];
