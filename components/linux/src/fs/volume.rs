@@ -143,14 +143,15 @@ impl Inode for VolumeInode {
     }
 
     fn change(&self, change: &Change) -> Result<()> {
+        // The time of a write is set by whoever keeps the file.
+        let is_write = change.accessed.is_none() && change.modified == change.changed;
         let bits = [
             (change.permissions.is_some(), Changes::MODE),
             (change.uid.is_some(), Changes::USER),
             (change.gid.is_some(), Changes::GROUP),
             (change.size.is_some(), Changes::SIZE),
             (change.accessed.is_some(), Changes::ACCESSED),
-            // The time of a write is set by whoever keeps the file.
-            (change.modified.is_some() && change.modified != change.changed, Changes::MODIFIED),
+            (change.modified.is_some() && !is_write, Changes::MODIFIED),
         ];
         let which = bits.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, bit)| all | bit);
         if which == 0 {
