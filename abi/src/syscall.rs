@@ -205,6 +205,8 @@ calls! {
     GuestResume = 80, "guest_resume", ["value", "address"] => ["argument", "argument", "argument", "argument", "argument", "argument"];
     /// Writes the registers of the calling thread's guest to a [`crate::x86_64::GuestState`].
     GuestSave = 81, "guest_save", ["address"] => [];
+    /// Gives a thread that was not started vector registers of its own. One page is charged to the pool until the thread ends.
+    ThreadVector = 82, "thread_vector", ["thread", "pool"] => [];
 }
 
 /// Flags of `space_map` and `space_protect`.

@@ -113,16 +113,16 @@ unsafe fn load(own: &'static Processor, activation: &mut Activation) {
     if own.fs_base.load(Ordering::Relaxed) != activation.registers.fs_base {
         load_fs_base(own, activation.registers.fs_base);
     }
-    // Only a guest has vector state, or a GS base.
+    // Few threads have vector state: those that asked for it, and guests, which alone have a GS base.
     if own.vector.load(Ordering::Relaxed) | state != NO_VECTOR {
-        load_guest(own, activation.registers.gs_base, state);
+        load_rest(own, activation.registers.gs_base, state);
     }
 }
 
-/// Loads what only guests have.
+/// Loads what few threads have.
 #[cold]
 #[inline(never)]
-fn load_guest(own: &Processor, gs_base: u64, state: u64) {
+fn load_rest(own: &Processor, gs_base: u64, state: u64) {
     if own.gs_base.load(Ordering::Relaxed) != gs_base {
         load_gs_base(own, gs_base);
     }

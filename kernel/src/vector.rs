@@ -1,4 +1,4 @@
-//! Vector state: the registers that only threads with a guest have.
+//! Vector state: the registers that only threads have which asked for them, or have a guest.
 //!
 //! The state of the last such thread, in its guest or not, stays in the registers until another one (or none) runs on this
 //! processor; CR0.TS is set whenever nothing is loaded, so that an ordinary thread faults instead of seeing it. Whoever reuses the frame

@@ -101,6 +101,9 @@ impl<H: Hardware> Machine<H> {
         for (_, thread) in self.threads.iter().filter(|(_, thread)| !thread.guest.space.is_none()) {
             owe(thread.guest.pool, 0, 2);
         }
+        for (_, thread) in self.threads.iter().filter(|(_, thread)| !thread.vector_pool.is_none()) {
+            owe(thread.vector_pool, 0, 1);
+        }
         for (_, pool) in self.pools.iter().filter(|(_, pool)| !pool.parent.is_none()) {
             owe(pool.parent, Kind::Pool as u64, 1);
             for number in resources() {
@@ -194,10 +197,11 @@ impl<H: Hardware> Machine<H> {
         let lists = self.audit_pins(&mut leads)?;
         let tables: u32 = self.spaces.iter().map(|(_, space)| space.tables).sum();
         let guests = self.threads.iter().filter(|(_, thread)| !thread.guest.space.is_none()).count() as u32;
+        let vectors = self.threads.iter().filter(|(_, thread)| !thread.vector_pool.is_none()).count() as u32;
         // The boot archive's frames come on top of those that were free at the start.
         let first = self.pools.iter().find(|(_, pool)| pool.parent.is_none());
         let all = first.map_or(0, |(_, pool)| pool.account(Resource::PAGES).0);
-        same("free frames", self.frames.available() + leads.len() as u32 + lists + tables + 2 * guests, all)
+        same("free frames", self.frames.available() + leads.len() as u32 + lists + tables + 2 * guests + vectors, all)
     }
 
     /// Every frame and every VMO knows how often it is pinned. Answers the frames of the lists; pinned frames join `leads`.

@@ -56,7 +56,7 @@ impl<H: Hardware> Machine<H> {
         if thread.process != caller.process || space == caller.space {
             return Err(Error::BadArgument);
         }
-        if !thread.guest.space.is_none() {
+        if !thread.guest.space.is_none() || !thread.vector_pool.is_none() {
             return Err(Error::Occupied);
         }
         let guest_root = self.spaces.get(space).map(|space| space.root).ok_or(Error::Gone)?;

@@ -98,6 +98,7 @@ impl<H: Hardware> Machine<H> {
             Syscall::ThreadBudget => self.thread_budget(caller, a, b),
             Syscall::ThreadExit => self.thread_exit(caller, a),
             Syscall::ThreadPointer => self.thread_pointer(caller, a),
+            Syscall::ThreadVector => self.thread_vector(caller, a, b),
             Syscall::Park => self.park(caller, a),
             Syscall::Unpark => self.unpark(caller, a),
             Syscall::BudgetCreate => one(self.budget_create(caller, a, b, c, (d, e), f)),

@@ -116,6 +116,8 @@ pub struct Thread {
     /// Its place among the alarms; zero: none.
     pub(crate) alarm: u32,
     pub(crate) guest: Guest,
+    /// What its own vector state is charged to; `NONE`: it has none.
+    pub(crate) vector_pool: Id<Pool>,
 }
 
 impl Thread {
@@ -210,6 +212,34 @@ impl<H: Hardware> Machine<H> {
             process.state = process::State::Running;
         }
         self.make_ready(id);
+    }
+
+    /// `thread_vector`: a thread that runs already may be loaded on a processor, so only a new one gets it.
+    pub(crate) fn thread_vector(&mut self, caller: &Caller, thread: u64, pool: u64) -> Result<Flow, Error> {
+        let (_, id) = self.thread(caller.process, thread, Rights::MANAGE)?;
+        let (_, pool) = self.pool(caller.process, pool, Rights::MANAGE)?;
+        let thread = self.threads.get(id).ok_or(Error::Gone)?;
+        if thread.state != State::New || thread.ended {
+            return Err(Error::BadState);
+        }
+        if thread.activation.vector != Frame(0) {
+            return Err(Error::Occupied);
+        }
+        let vector = self.charged_frame(pool).map_err(|_| Error::NoQuota)?;
+        self.hardware.vector_create(vector);
+        let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
+        thread.activation.vector = vector;
+        thread.vector_pool = pool;
+        Ok(Flow::Done)
+    }
+
+    /// A thread ends: its own vector state goes with it.
+    fn vector_drop(&mut self, id: Id<Thread>) {
+        let Some(thread) = self.threads.get_mut(id).filter(|thread| !thread.vector_pool.is_none()) else { return };
+        let (pool, vector) = (core::mem::take(&mut thread.vector_pool), thread.activation.vector);
+        thread.activation.vector = Frame(0);
+        self.frames.release(vector);
+        self.credit(pool, Resource::PAGES, 1);
     }
 
     /// `thread_suspend`: done when no processor runs it.
@@ -507,6 +537,7 @@ impl<H: Hardware> Machine<H> {
             self.cancel_wait(held, Error::PeerGone);
         }
         self.guest_drop(id);
+        self.vector_drop(id);
         if let Some(thread) = self.threads.get_mut(older) {
             thread.newer = newer;
         }
