@@ -113,6 +113,9 @@ pub fn bench(arguments: &Bench) -> Result<u8> {
     let missing = not_measured(&table, &rows);
     rows.extend(plain(&table, timed));
     let report = Report { machine: this_machine(), rows };
+    if arguments.what == Benchmark::Interface {
+        crate::explain::record(&report)?;
+    }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
     } else {

@@ -38,6 +38,7 @@ WHAT is one of these:
   docker://nginx:1.27        an image in a registry
   debian:nginx-light,curl    packages of Debian with all that they need (their scripts are not run: users, alternatives
                              and certificates are set up in their place)
+  ./project                  a Cargo project: a Rust program that uses the standard library (the book, \"Native programs\")
   images/hello.toml          the description of an image of Tessera, or the ELF file that `tessera build` made of one
 
 The guest's exit code becomes the command's, up to 124. The command's own codes are 124 (time-out), 125 (the guest
@@ -47,6 +48,7 @@ Examples:
   ./tessera run nginx.tar -p 8080:80            then: curl http://localhost:8080
   ./tessera run debian:nginx-light -p 8080:80 -- nginx -g 'daemon off;'
   ./tessera run alpine.tar -it -- /bin/sh
+  ./tessera run examples/http-server            then: curl http://localhost:8080
   ./tessera run images/hello.toml
   ./tessera run images/test.toml -- handles     words after `--` are appended to the first process's arguments
   ./tessera run hello.elf --timeout 10          boot a file that `tessera build` made")]
@@ -75,7 +77,14 @@ Example:
     Test(Test),
     /// Measure the system beside its peers
     Bench(Bench),
-    /// Say what an image consists of: domains, routes, authority, what each call between components crosses
+    /// Say what an image consists of: domains, what each may reach, what each rests on, what a fault takes along
+    #[command(after_help = "\
+Nothing is built or run. The costs of calls are those that `bench interface` measured last on this machine.
+
+Examples:
+  ./tessera explain images/web.toml
+  ./tessera explain debian:nginx-light --html nginx.html -- nginx
+  ./tessera explain examples/http-server --svg server.svg")]
     Explain(Explain),
     /// List what runs in a guest
     #[command(after_help = ASKING)]
@@ -100,8 +109,21 @@ images/control.toml does.";
 
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The image.toml
-    pub image: PathBuf,
+    /// An image.toml, the folder of a Cargo project, or anything that `run` takes for a container
+    #[arg(value_name = "WHAT")]
+    pub what: String,
+    /// Draw it into this file too
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Make a page of it too, which any browser shows and which needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Measure first what calls cost, as `bench interface` does
+    #[arg(long)]
+    pub measure: bool,
+    /// A container's command, in place of its image's
+    #[arg(last = true)]
+    pub words: Vec<String>,
 }
 
 /// Which guest is asked, and how it is shown.

@@ -48,7 +48,7 @@ impl Overrides {
 }
 
 /// As Docker does: a name alone passes this machine's value on, if it has one.
-fn with_value(entry: &str) -> String {
+pub fn with_value(entry: &str) -> String {
     match env::var(entry) {
         Ok(value) if !entry.contains('=') => format!("{entry}={value}"),
         _ => entry.to_owned(),

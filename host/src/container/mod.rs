@@ -120,6 +120,21 @@ pub fn prepare(source: &Source, overrides: &Overrides, system: &Path, memory: Op
     Ok(Container { name, image: path, symbols: system.symbols, note: made.note, root: made.root, memory })
 }
 
+/// What a container runs, and the bytes of its files.
+pub fn told(source: &Source, words: &[String]) -> Result<(Vec<String>, u64)> {
+    let kept = store::root(source, &[], false)?;
+    let cannot = || format!("cannot read {}", kept.path.display());
+    let bytes = fs::read(&kept.path).into_diagnostic().wrap_err_with(cannot)?;
+    let root = Image::new(&bytes).into_diagnostic().wrap_err("the root image is not what was written")?;
+    let overrides = Overrides { words: words.to_vec(), ..Overrides::default() };
+    Ok((note::note(&root, &kept.settings, &overrides)?.arguments, bytes.len() as u64))
+}
+
+/// The root image of `source` as a file that is kept.
+pub fn root_image(source: &Source) -> Result<PathBuf> {
+    Ok(store::root(source, &[], false)?.path)
+}
+
 /// The file to boot, if it was made by the same means before.
 fn known(path: &Path, key: &str) -> Option<Made> {
     let made: Made = serde_json::from_slice(&fs::read(path.with_extension("json")).ok()?).ok()?;

@@ -216,6 +216,11 @@ impl Description {
         &self.path
     }
 
+    /// A path that begins at the folder of this file.
+    pub fn beside(&self, path: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
+    }
+
     pub fn source(&self) -> &NamedSource<String> {
         &self.source
     }

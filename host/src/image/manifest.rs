@@ -59,6 +59,9 @@ struct Written {
     name: Spanned<String>,
     package: Spanned<String>,
     constructor: Spanned<String>,
+    /// Whether its domain is linked with a program of the user's.
+    #[serde(default)]
+    program: bool,
     #[serde(default)]
     provides: BTreeMap<Spanned<String>, Spanned<TextOr<WrittenProvision>>>,
     #[serde(default)]
@@ -293,6 +296,11 @@ impl Manifest {
 
     pub fn constructor(&self) -> &str {
         self.file.constructor.get_ref()
+    }
+
+    /// Whether its domain is linked with a program of the user's.
+    pub fn runs_a_program(&self) -> bool {
+        self.file.program
     }
 
     pub fn provisions(&self) -> Vec<Provision> {

@@ -24,13 +24,17 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 pub use description::Description;
 pub use elf::is_image;
+pub use explain::picture;
 use manifest::Manifests;
-pub use sizes::{MachineKind, Memory, Processors};
+pub use mistake::unreadable;
+pub use sizes::{MachineKind, Memory, Processors, Size};
 use system::System;
+pub use written::Placement;
 
 use crate::bare::{self, Executable};
 use crate::image::archive::Members;
 use crate::mirror::Files;
+use crate::native;
 use crate::symbols::{self, Symbols};
 use crate::workspace;
 
@@ -66,8 +70,12 @@ pub fn build(description: &Description) -> Result<Image> {
     }
     for domain in system.iter().flat_map(|system| &system.domains) {
         let executable = find(&executables, &generate::package(description.name(), &domain.name), None)?;
-        members.insert(format!("bin/{}", domain.name), elf::loadable_part(&read(&executable.path)?)?.into());
-        symbols.insert(domain.name.clone(), executable.path.clone());
+        let path = match domain.program() {
+            None => executable.path.clone(),
+            Some(project) => with_program(&executable.path, project)?,
+        };
+        members.insert(format!("bin/{}", domain.name), elf::loadable_part(&read(&path)?)?.into());
+        symbols.insert(domain.name.clone(), path);
     }
     if let Some(system) = &system {
         members.insert(tessera_plan::MEMBER.to_owned(), plan::plan(description.name(), system).encode().into());
@@ -88,9 +96,11 @@ pub fn extend(base: &[u8], more: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     elf::replace_archive(base, &archive::pack(&members)?)
 }
 
-/// What the image consists of, in words; nothing if it is one of programs.
-pub fn explained(description: &Description) -> Result<Option<String>> {
-    Ok(System::new(description, &Manifests::find())?.map(|system| explain::explain(&system)))
+/// The domain in the static library `domain`, linked with the program of a project.
+fn with_program(domain: &Path, project: &Path) -> Result<PathBuf> {
+    let (object, path) = (native::build(project)?, domain.with_extension("linked"));
+    native::link::link(domain, &object, &path)?;
+    Ok(path)
 }
 
 /// The packages of the domains' programs.

@@ -16,6 +16,15 @@ pub enum MachineKind {
     Microvm,
 }
 
+impl fmt::Display for MachineKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Q35 => "q35",
+            Self::Microvm => "microvm",
+        })
+    }
+}
+
 /// The guest's memory in MiB, 16 or more.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
@@ -128,6 +137,15 @@ impl Size {
 
     pub fn pages(self) -> u64 {
         self.0 / Self::PAGE
+    }
+
+    /// As a description writes it.
+    pub fn written(self) -> String {
+        match self.0 >> 10 {
+            _ if self == Self::REST => "the rest".to_owned(),
+            kibibytes if kibibytes % 1024 == 0 => format!("{}M", kibibytes >> 10),
+            kibibytes => format!("{kibibytes}K"),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use miette::Result;
@@ -64,10 +65,19 @@ pub struct Settings {
     pub essential: bool,
 }
 
+impl Domain {
+    /// The Cargo project whose program is linked into it.
+    pub fn program(&self) -> Option<&Path> {
+        self.instances.iter().find_map(|instance| instance.program.as_deref())
+    }
+}
+
 /// One component in a domain.
 #[derive(Debug)]
 pub struct Instance {
     pub name: String,
+    /// The Cargo project whose program it runs.
+    pub program: Option<PathBuf>,
     pub manifest: Rc<Manifest>,
     pub arguments: Vec<String>,
     pub uses: Vec<Bound>,
@@ -146,10 +156,11 @@ impl System {
         }
         let mut placed = place(description, manifests)?;
         check_domains(description, &placed)?;
+        check_programs(description, &placed)?;
         link(description, &mut placed)?;
         let settings = settings(description, &placed)?;
         let order = soundness::check(description, &placed, &settings)?;
-        Ok(Some(assemble(&placed, settings, &order)))
+        Ok(Some(assemble(description, &placed, settings, &order)))
     }
 }
 
@@ -198,6 +209,7 @@ fn place<'a>(description: &'a Description, manifests: &Manifests) -> Result<Vec<
             ));
         };
         check_allowed(description, written, &manifest)?;
+        check_program(description, written, &manifest)?;
         let domain = match (&written.domain, placement) {
             (Some(domain), _) => domain.get_ref().clone(),
             (None, Placement::Libos) if !drives_devices(written) => GROUP.to_owned(),
@@ -239,6 +251,26 @@ fn check_allowed(description: &Description, written: &WrittenComponent, manifest
     Ok(())
 }
 
+/// Who runs a program must be told which, and nobody else.
+fn check_program(description: &Description, written: &WrittenComponent, manifest: &Manifest) -> Result<()> {
+    match &written.program {
+        None if manifest.runs_a_program() => {
+            let what = format!("`{}` runs a program, and this image does not say which", written.name.get_ref());
+            Err(description.wrong(written.name.span(), &what, "add `program` with the folder of a Cargo project"))
+        }
+        Some(program) if !manifest.runs_a_program() => {
+            let what = format!("`{}` runs no program", manifest.name());
+            Err(description.wrong(program.span(), &what, "remove it, or use the component `native`"))
+        }
+        Some(program) if !description.beside(program.get_ref()).join("Cargo.toml").is_file() => {
+            let folder = description.beside(program.get_ref());
+            let mend = format!("the path begins at the folder of this file; it leads to {}", folder.display());
+            Err(description.wrong(program.span(), "this is not the folder of a Cargo project", &mend))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn quoted(words: &[&str]) -> String {
     let mut words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     words.dedup();
@@ -267,6 +299,20 @@ fn check_domains(description: &Description, placed: &[Placed]) -> Result<()> {
         if let Some(privilege) = written.privilege.as_ref().filter(|level| *level.get_ref() == Privilege::Kernel) {
             let mend = "leave it out, or use \"user\"";
             return Err(description.wrong(privilege.span(), "domains in the kernel cannot be built yet", mend));
+        }
+    }
+    Ok(())
+}
+
+/// The functions that a program calls have one name each: a domain has room for one.
+fn check_programs(description: &Description, placed: &[Placed]) -> Result<()> {
+    for (index, this) in placed.iter().enumerate() {
+        let with =
+            placed.iter().take(index).find(|other| other.domain == this.domain && other.written.program.is_some());
+        if let (Some(program), Some(other)) = (&this.written.program, with) {
+            let what =
+                format!("the domain `{}` has two programs, this one and that of `{}`", this.domain, other.name());
+            return Err(description.wrong(program.span(), &what, "give each a `domain` of its own"));
         }
     }
     Ok(())
@@ -445,7 +491,12 @@ fn settings(description: &Description, placed: &[Placed]) -> Result<BTreeMap<Str
 }
 
 /// Numbers everything. `order` has the indexes of all components, servers before clients, those of a domain together.
-fn assemble(placed: &[Placed], mut settings: BTreeMap<String, Settings>, order: &[usize]) -> System {
+fn assemble(
+    description: &Description,
+    placed: &[Placed],
+    mut settings: BTreeMap<String, Settings>,
+    order: &[usize],
+) -> System {
     let mut domains: Vec<Domain> = Vec::new();
     let mut route = 0;
     for &index in order {
@@ -485,6 +536,7 @@ fn assemble(placed: &[Placed], mut settings: BTreeMap<String, Settings>, order: 
         }
         domains[domain].instances.push(Instance {
             name: this.name().to_owned(),
+            program: this.written.program.as_ref().map(|program| description.beside(program.get_ref())),
             manifest: Rc::clone(&this.manifest),
             arguments: this.written.arguments.iter().map(|argument| argument.get_ref().clone()).collect(),
             uses,

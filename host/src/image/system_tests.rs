@@ -234,7 +234,9 @@ fn a_plan_holds_what_the_image_says() {
 
 #[test]
 fn an_image_is_explained() {
-    golden("explained", &super::super::explain::explain(&image(DEVICES).unwrap()));
+    use crate::explain::{model::Picture, text};
+    let domains = super::super::explain::domains(&image(DEVICES).unwrap());
+    golden("explained", &text::text(&Picture { name: "test".to_owned(), domains, ..Picture::default() }, None));
 }
 
 #[test]

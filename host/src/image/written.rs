@@ -10,6 +10,7 @@
 //! domain = "services"            # places it with others of the same domain
 //! arguments = ["address=dhcp"]
 //! allow = ["ports"]              # what of its [needs] it is given, besides log and clock
+//! program = "../server"          # of the component `native`: the Cargo project that it runs
 //!
 //! [domain.services]              # each key has a default
 //! memory = "8M"                  # what its pool holds; "rest": all that the other domains leave (for one domain)
@@ -61,12 +62,25 @@ pub enum Placement {
     Unikernel,
 }
 
+impl fmt::Display for Placement {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Isolated => "isolated",
+            Self::Libos => "libos",
+            Self::Monolith => "monolith",
+            Self::Unikernel => "unikernel",
+        })
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WrittenComponent {
     pub name: Spanned<String>,
     pub component: Option<Spanned<String>>,
     pub domain: Option<Spanned<String>>,
+    /// Of a component that runs one: the folder of a Cargo project, from that of the image.toml.
+    pub program: Option<Spanned<String>>,
     #[serde(default)]
     pub arguments: Vec<Spanned<String>>,
     #[serde(default)]

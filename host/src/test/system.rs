@@ -241,6 +241,8 @@ pub fn suite() -> Suite {
     }));
     cases.extend(super::containers::cases());
     cases.extend(super::linux::cases());
+    cases.extend(super::native::cases());
+    cases.extend(super::explain::cases());
     cases.push(control::case());
     cases.push(web::case());
     cases.push(Case::new("a-component-is-written-as-the-book-says", copies::follow_the_book));
