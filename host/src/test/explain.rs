@@ -56,7 +56,7 @@ fn explained(step: &mut Step) -> Result<Outcome> {
                 "domain http-server: ring 3,",
                 "uses files: Node of files.root, by IPC",
                 "runs the program of",
-                "tiny_http",
+                "trusted base: ",
             ],
             &["http-server", "files", "net", "Node"],
         ),
