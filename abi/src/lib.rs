@@ -15,7 +15,7 @@ pub mod x86_64;
 
 pub use error::Error;
 pub use message::{Delivery, Tag};
-pub use object::{FaultKind, Handle, Kind};
+pub use object::{FaultKind, Handle, Kind, Level};
 pub use rights::Rights;
 pub use startup::{Startup, StartupWriter};
 pub use syscall::Syscall;

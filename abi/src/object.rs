@@ -66,8 +66,43 @@ kinds! {
     Unseal = 18;
     /// A sealed handle.
     Sealed = 19;
-    /// Holds memory still for devices that reach it by themselves.
+    /// Holds memory still for a device that reaches it by itself, and lets it reach no other.
     Dma = 20;
+    /// Lets programs run in the kernel's mode of the processor.
+    Privilege = 21;
+}
+
+macro_rules! levels {
+    ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
+        /// In which mode of the processor the threads of a space run.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        #[repr(u8)]
+        pub enum Level { $($(#[$doc])* $name = $code,)* }
+        impl Level {
+            /// The level with this code.
+            pub const fn from_code(code: u64) -> Option<Level> {
+                match code { $($code => Some(Level::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+levels! {
+    /// In user mode.
+    #[default]
+    User = 0;
+    /// In the kernel's mode; spaces that they make are of user mode.
+    Kernel = 1;
+    /// In the kernel's mode, and so do the guests in spaces that they make.
+    Guests = 2;
+}
+
+impl Level {
+    /// Whether threads of this level run in the kernel's mode.
+    #[inline(always)]
+    pub const fn is_kernel(self) -> bool {
+        !matches!(self, Level::User)
+    }
 }
 
 macro_rules! faults {

@@ -66,8 +66,9 @@ calls! {
     SpaceMap = 16, "space_map", ["space", "vmo", "offset", "address", "length", "flags"] => ["address"];
     /// Removes all mappings in a range.
     SpaceUnmap = 17, "space_unmap", ["space", "address", "length"] => [];
-    /// Lowers or restores the protection of all mappings in a range; never beyond the rights they were made with.
-    SpaceProtect = 18, "space_protect", ["space", "address", "length", "flags"] => [];
+    /// Lowers or restores the protection of all mappings in a range; never beyond the rights they were made with. `progress` is 0: the
+    /// kernel keeps in it how far a long call came.
+    SpaceProtect = 18, "space_protect", ["space", "address", "length", "flags", "progress"] => [];
 
     /// Makes a process in a space; the name is 16 bytes of ASCII in two words.
     ProcessCreate = 19, "process_create", ["pool", "space", "name", "name"] => ["process"];
@@ -189,12 +190,12 @@ calls! {
     /// Which lines an interrupt object covers. Lines from `first message` on are message-signalled, those below are pins.
     InterruptInspect = 73, "interrupt_inspect", ["interrupt"] => ["first", "count", "first message"];
 
-    /// Makes an object that can hold memory for devices, from authority to do so.
-    DmaCreate = 74, "dma_create", ["dma", "pool"] => ["dma"];
+    /// Makes an object that holds memory for one device, from authority over any device or the same one. `device` is a PCI segment, bus, device and function (from bit 16, 8, 3 and 0), or [`NO_DEVICE`]. Behind an IOMMU the device reaches what its newest object holds, and nothing else.
+    DmaCreate = 74, "dma_create", ["dma", "pool", "device"] => ["dma"];
     /// Pins pages of memory, present or not, and writes the device address of each into an array of 64-bit words. They stay until the last handle of `dma` is closed. Answers how many it pinned before the first error.
     DmaPin = 75, "dma_pin", ["dma", "vmo", "offset", "length", "address"] => ["pages"];
-    /// How many pages are pinned.
-    DmaInspect = 76, "dma_inspect", ["dma"] => ["pages"];
+    /// How many pages are pinned; 1 if their addresses are an IOMMU's, which the device must go through.
+    DmaInspect = 76, "dma_inspect", ["dma"] => ["pages", "translated"];
     /// Lets go of the pages in a range of memory, which reads as zeroes (or as its pager says) from then on.
     VmoDiscard = 77, "vmo_discard", ["vmo", "offset", "length"] => [];
     /// Copies the start of the vector state of the calling thread's guest, in the format of the processor's `xsave`; answers its size.
@@ -205,6 +206,10 @@ calls! {
     GuestResume = 80, "guest_resume", ["value", "address"] => ["argument", "argument", "argument", "argument", "argument", "argument"];
     /// Writes the registers of the calling thread's guest to a [`crate::x86_64::GuestState`].
     GuestSave = 81, "guest_save", ["address"] => [];
+    /// Makes an address space whose threads run at a [`crate::Level`] of privilege. A space made by `space_create` is of user mode, unless its maker is at level 2: then it is for guests in the kernel's mode.
+    SpaceCreatePrivileged = 82, "space_create_privileged", ["privilege", "pool", "level"] => ["space"];
+    /// Gives a thread that was not started vector registers of its own. One page is charged to the pool until the thread ends.
+    ThreadVector = 83, "thread_vector", ["thread", "pool"] => [];
 }
 
 /// Flags of `space_map` and `space_protect`.
@@ -225,6 +230,9 @@ pub mod map_flags {
 
 /// The `resource` number of handles (and mappings) in `pool_inspect`.
 pub const RESOURCE_HANDLES: u64 = 32;
+
+/// The device of a `dma_create` for none that an IOMMU knows.
+pub const NO_DEVICE: u64 = u64::MAX;
 
 #[cfg(test)]
 mod tests {

@@ -31,6 +31,8 @@ pub struct Registers {
 impl Registers {
     /// Bytes of the `syscall` instruction, by which a call that has to be made again steps back.
     pub const SYSCALL_LENGTH: u64 = 2;
+    /// Bytes of the instruction that calls the kernel from a program that runs in its mode.
+    pub const CALL_LENGTH: u64 = 6;
     /// The flags that user space may set: carry, parity, adjust, zero, sign, trap, direction, overflow, identification.
     pub const USER_FLAGS: u64 = 0x20_0dd5;
     /// The flags that always stand in user mode: reserved bit 1 and interrupts enabled.

@@ -32,7 +32,7 @@ pub const ROOT_IN_OUTPUT: &str = "/tessera";
 pub struct Executable {
     pub package: String,
     pub bin: String,
-    /// The ELF file, with symbols and line tables.
+    /// The ELF file, with symbols and line tables; the static library of a domain that is yet to be linked with a program.
     pub path: PathBuf,
 }
 
@@ -41,8 +41,18 @@ pub struct Executable {
 struct Message {
     reason: String,
     executable: Option<PathBuf>,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
     target: Option<Target>,
     manifest_path: Option<PathBuf>,
+}
+
+impl Message {
+    /// What was built, if it is a program or a static library.
+    fn built(&self) -> Option<&PathBuf> {
+        let library = || self.filenames.iter().find(|path| path.extension().is_some_and(|extension| extension == "a"));
+        self.executable.as_ref().or_else(library)
+    }
 }
 
 #[derive(Deserialize)]
@@ -142,7 +152,8 @@ pub fn build(names: &BTreeSet<String>, made: &BTreeMap<String, Files>) -> Result
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot start {}", tool_chain.cargo.display()))?;
     let messages = running.child().stdout.take().map(|pipe| thread::spawn(move || read_messages(pipe)));
-    let said = running.child().stderr.take().map(|pipe| follow(pipe, names.len())).unwrap_or_default();
+    let step = Step::start(format!("building the kernel and {} more", names.len().saturating_sub(1)));
+    let said = running.child().stderr.take().map(|pipe| follow(pipe, step)).unwrap_or_default();
     let messages = messages.and_then(|thread| thread.join().ok()).unwrap_or_default();
     let (status, _) = running.wait().into_diagnostic()?;
     for line in said.iter().filter(|line| !is_status(line)) {
@@ -180,16 +191,20 @@ fn cargo(tool_chain: &BareToolChain) -> Command {
 
 /// `command` in the workspace, with what the bare-metal tool chain needs in its environment.
 pub fn with_environment(mut command: Command, tool_chain: &BareToolChain) -> Command {
-    command.current_dir(workspace::root());
+    clean_environment(&mut command, tool_chain);
+    command.current_dir(workspace::root()).env("CARGO_ENCODED_RUSTFLAGS", flags(tool_chain).join("\u{1f}"));
+    command
+}
+
+/// Lets cargo use the bare-metal tool chain, and nothing that the user's environment says of another.
+pub fn clean_environment(command: &mut Command, tool_chain: &BareToolChain) {
     for variable in ["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
         command.env_remove(variable);
     }
     command
         .env("RUSTC", &tool_chain.rustc)
         // `-Zbuild-std` is refused by a released cargo without it. The language features used are the stable ones.
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(tool_chain).join("\u{1f}"));
-    command
+        .env("RUSTC_BOOTSTRAP", "1");
 }
 
 fn flags(tool_chain: &BareToolChain) -> Vec<String> {
@@ -201,6 +216,13 @@ fn flags(tool_chain: &BareToolChain) -> Vec<String> {
         "-Cforce-frame-pointers=yes".to_owned(),
         "-Clink-args=--no-dynamic-linker".to_owned(),
     ];
+    flags.extend(renamed_paths(tool_chain));
+    flags
+}
+
+/// The flags by which no path of this machine comes into what is built.
+pub fn renamed_paths(tool_chain: &BareToolChain) -> Vec<String> {
+    let mut flags = Vec::new();
     let cargo_home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
@@ -226,13 +248,12 @@ fn read_messages(pipe: impl Read) -> Vec<Message> {
     let lines = BufReader::new(pipe).lines().map_while(Result::ok);
     lines
         .filter_map(|line| serde_json::from_str::<Message>(&line).ok())
-        .filter(|message| message.reason == "compiler-artifact" && message.executable.is_some())
+        .filter(|message| message.reason == "compiler-artifact" && message.built().is_some())
         .collect()
 }
 
 /// Shows cargo's progress and keeps all that it said.
-fn follow(pipe: impl Read, packages: usize) -> Vec<String> {
-    let mut step = Step::start(format!("building the kernel and {} more", packages.saturating_sub(1)));
+pub fn follow(pipe: impl Read, mut step: Step) -> Vec<String> {
     let mut said = Vec::new();
     for line in BufReader::new(pipe).lines().map_while(Result::ok) {
         if is_status(&line) {
@@ -244,7 +265,7 @@ fn follow(pipe: impl Read, packages: usize) -> Vec<String> {
 }
 
 /// Whether a line is cargo's news of a step that is going well: a verb, aligned to the right.
-fn is_status(line: &str) -> bool {
+pub fn is_status(line: &str) -> bool {
     const VERBS: [&str; 9] =
         ["Compiling", "Finished", "Downloading", "Downloaded", "Updating", "Locking", "Adding", "Blocking", "Fresh"];
     let plain = strip_ansi_codes(line);
@@ -253,9 +274,10 @@ fn is_status(line: &str) -> bool {
 
 fn executables(messages: Vec<Message>, packages: &[Package]) -> Vec<Executable> {
     let found = messages.into_iter().filter_map(|message| {
+        let path = message.built()?.clone();
         let manifest = message.manifest_path?;
         let package = packages.iter().find(|package| package.manifest == manifest)?;
-        Some(Executable { package: package.name.clone(), bin: message.target?.name, path: message.executable? })
+        Some(Executable { package: package.name.clone(), bin: message.target?.name, path })
     });
     found.collect()
 }

@@ -20,6 +20,8 @@ use crate::progress::Step;
 use crate::qemu::{self, Boot, Ending, Engine};
 use crate::workspace;
 
+#[path = "bench_placement.rs"]
+mod placement;
 #[path = "bench_wire.rs"]
 mod wire;
 
@@ -100,6 +102,7 @@ pub fn bench(arguments: &Bench) -> Result<u8> {
         Benchmark::Interface => ("images/bench-interface.toml", "bench/interface.toml"),
         Benchmark::Net => ("images/bench-net.toml", "bench/net.toml"),
         Benchmark::Block => ("images/bench-block.toml", "bench/block.toml"),
+        Benchmark::Placement => return placement::bench(arguments.json),
     };
     let devices: &[&str] = if arguments.what == Benchmark::Block { &INSTANT_DISK } else { &[] };
     let table = read_table(&workspace::root().join(table))?;
@@ -113,6 +116,9 @@ pub fn bench(arguments: &Bench) -> Result<u8> {
     let missing = not_measured(&table, &rows);
     rows.extend(plain(&table, timed));
     let report = Report { machine: this_machine(), rows };
+    if arguments.what == Benchmark::Interface {
+        crate::explain::record(&report)?;
+    }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
     } else {

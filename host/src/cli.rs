@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::accelerator::Accelerator;
-use crate::container::{PortMapping, Volume};
-use crate::image::{MachineKind, Memory, Processors};
+use crate::container::{Grant, PortMapping, Volume};
+use crate::image::{MachineKind, Memory, Placement, Processors};
 
 /// Tessera, an operating system made of capabilities and components.
 ///
@@ -38,15 +38,24 @@ WHAT is one of these:
   docker://nginx:1.27        an image in a registry
   debian:nginx-light,curl    packages of Debian with all that they need (their scripts are not run: users, alternatives
                              and certificates are set up in their place)
+  ./project                  a Cargo project: a Rust program that uses the standard library (the book, \"Native programs\")
   images/hello.toml          the description of an image of Tessera, or the ELF file that `tessera build` made of one
 
-The guest's exit code becomes the command's, up to 124. The command's own codes are 124 (time-out), 125 (the guest
-could not be booted, or its code was larger than 124), 126 (the kernel crashed) and 130 (Ctrl-C).
+The program's exit code becomes the command's. The command's own codes are 124 (time-out), 125 (the guest could not be
+booted, or an image of Tessera ended with more than 124), 126 (the kernel crashed, or the program could not be started),
+127 (there is no such program), 130 (Ctrl-C twice) and 137 (it did not end when it was asked to).
+
+Ctrl-C, SIGTERM and SIGHUP send the image's stop signal to the container, and end it by force after --stop-timeout.
 
 Examples:
   ./tessera run nginx.tar -p 8080:80            then: curl http://localhost:8080
   ./tessera run debian:nginx-light -p 8080:80 -- nginx -g 'daemon off;'
-  ./tessera run alpine.tar -it -- /bin/sh
+  ./tessera run alpine.tar -it -- /bin/sh       a shell on this terminal
+  echo hello | ./tessera run debian:busybox-static -i -- cat     input and output are the program's alone
+  ./tessera run debian:python3 -v .:/src:ro --deny net -- python3 /src/job.py
+  ./tessera run app.tar --allow net=tcp:host:5432               a database on this machine, and nothing else
+  ./tessera run debian:nginx-light -p 8080:80 --timing -- nginx -g 'daemon off;'
+  ./tessera run examples/http-server            then: curl http://localhost:8080
   ./tessera run images/hello.toml
   ./tessera run images/test.toml -- handles     words after `--` are appended to the first process's arguments
   ./tessera run hello.elf --timeout 10          boot a file that `tessera build` made")]
@@ -75,7 +84,14 @@ Example:
     Test(Test),
     /// Measure the system beside its peers
     Bench(Bench),
-    /// Say what an image consists of: domains, routes, authority, what each call between components crosses
+    /// Say what an image consists of: domains, what each may reach, what each rests on, what a fault takes along
+    #[command(after_help = "\
+Nothing is built or run. The costs of calls are those that `bench interface` measured last on this machine.
+
+Examples:
+  ./tessera explain images/web.toml
+  ./tessera explain debian:nginx-light --html nginx.html -- nginx
+  ./tessera explain examples/http-server --svg server.svg")]
     Explain(Explain),
     /// List what runs in a guest
     #[command(after_help = ASKING)]
@@ -100,8 +116,24 @@ images/control.toml does.";
 
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The image.toml
-    pub image: PathBuf,
+    /// An image.toml, the folder of a Cargo project, or anything that `run` takes for a container
+    #[arg(value_name = "WHAT")]
+    pub what: String,
+    /// Where the components are, and the program [default: as the image's description says]
+    #[arg(long, value_enum)]
+    pub placement: Option<Placement>,
+    /// Draw it into this file too
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Make a page of it too, which any browser shows and which needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Measure first what calls cost, as `bench interface` does
+    #[arg(long)]
+    pub measure: bool,
+    /// A container's command, in place of its image's
+    #[arg(last = true)]
+    pub words: Vec<String>,
 }
 
 /// Which guest is asked, and how it is shown.
@@ -151,6 +183,9 @@ pub struct Run {
     pub image: String,
     #[command(flatten)]
     pub container: ContainerOptions,
+    /// Where the components are, and the program [default: as the image's description says]
+    #[arg(long, value_enum)]
+    pub placement: Option<Placement>,
     #[command(flatten)]
     pub machine: Machine,
     /// Kill the guest after this many seconds
@@ -184,9 +219,17 @@ pub struct ContainerOptions {
     /// machine alone), 5353:53/udp
     #[arg(short, long = "publish", value_name = "HOST:GUEST")]
     pub ports: Vec<PortMapping>,
-    /// Take files of this machine into the container, as they are at its start: ./site:/var/www/html:ro
-    #[arg(short, long = "volume", value_name = "HOST:GUEST:ro")]
+    /// Share a folder of this machine with the container: ./data:/data, read only with `:ro` behind it; or give it a copy
+    /// with `:copy`
+    #[arg(short, long = "volume", value_name = "HOST:GUEST")]
     pub volumes: Vec<Volume>,
+    /// Let the container reach this much of the network and no more: net=tcp:10.0.2.2:5432, net=tcp:db.example.org:443,
+    /// net=udp:*:53, net=*:10.0.0.0/8:*; `host` is this machine [default: all]
+    #[arg(long, value_name = "WHAT")]
+    pub allow: Vec<Grant>,
+    /// Do not let the container reach this: `net`, or a part of it as for --allow
+    #[arg(long, value_name = "WHAT")]
+    pub deny: Vec<Grant>,
     /// Set a variable of the environment; a NAME alone passes this machine's value on
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     pub environment: Vec<String>,
@@ -220,6 +263,9 @@ pub struct ContainerOptions {
     /// Print one JSON object on standard error once the container has ended
     #[arg(long)]
     pub json: bool,
+    /// Show the log of the kernel and the components on standard error; without, it is kept under target/tessera/logs
+    #[arg(long)]
+    pub log: bool,
     /// The description of the system that the container runs on [default: images/container.toml]
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub system: Option<PathBuf>,
@@ -250,6 +296,9 @@ pub struct Build {
     /// The image.toml, or anything that `run` takes for a container
     #[arg(value_name = "WHAT")]
     pub image: String,
+    /// Where the components are, and the program [default: as the image's description says]
+    #[arg(long, value_enum)]
+    pub placement: Option<Placement>,
     #[command(flatten)]
     pub container: ContainerOptions,
     /// Where the ELF file goes [default: under target/tessera/images]
@@ -287,6 +336,8 @@ pub enum Benchmark {
     Interface,
     /// The network stack: over the loopback, and with this machine through the driver
     Net,
+    /// The same Linux program in each placement, beside a Linux guest
+    Placement,
     /// A disk: reads and writes of 4 KiB and 1 MiB through the driver's domain
     Block,
 }

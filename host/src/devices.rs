@@ -20,6 +20,12 @@ pub enum Device {
     Disk(Disk),
     /// A source of random numbers.
     Entropy,
+    /// What keeps the others from memory that they were not given. A microvm has none.
+    Iommu,
+    /// A folder of this machine.
+    Folder { path: PathBuf, read_only: bool },
+    /// A console that leads to the socket which QEMU is given as its standard input.
+    Attached,
 }
 
 /// What is on a disk.
@@ -38,6 +44,9 @@ pub struct Forwarding {
     pub rule: String,
 }
 
+/// The device that is an IOMMU, as an option of QEMU's.
+pub const IOMMU: [&str; 2] = ["-device", "intel-iommu"];
+
 /// QEMU's arguments for `devices` of the image `name`. Scratch disks are made.
 pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[Forwarding]) -> Result<Vec<String>> {
     let bus = match machine {
@@ -45,17 +54,26 @@ pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[
         MachineKind::Microvm => "device",
     };
     let mut arguments = Vec::new();
+    let others = devices.iter().any(|device| *device != Device::Iommu);
+    let iommu = machine == MachineKind::Q35 && others && devices.contains(&Device::Iommu);
+    if iommu {
+        // Before the devices that are to be behind it.
+        arguments.extend(IOMMU.map(str::to_owned));
+    }
     if machine == MachineKind::Microvm && !devices.is_empty() {
         // Not the default there, and without it the devices have the legacy interface.
         arguments.extend(["-global".to_owned(), "virtio-mmio.force-legacy=false".to_owned()]);
     }
     for (index, device) in devices.iter().enumerate() {
         let options = match machine {
+            // QEMU's virtio devices go around an IOMMU unless they are told not to.
+            MachineKind::Q35 if iommu => ",disable-legacy=on,iommu_platform=on".to_owned(),
             MachineKind::Q35 => ",disable-legacy=on".to_owned(),
             MachineKind::Microvm => format!(",bus=virtio-mmio-bus.{}", slot(index)),
         };
         let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
         match device {
+            Device::Iommu => {}
             Device::Network => {
                 let rules: String = ports.iter().map(|port| format!(",hostfwd={}", port.rule)).collect();
                 add("-netdev", format!("user,id=device{index}{rules}"));
@@ -74,6 +92,18 @@ pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[
             Device::Entropy => {
                 add("-object", format!("rng-random,id=device{index},filename=/dev/urandom"));
                 add("-device", format!("virtio-rng-{bus},rng=device{index}{options}"));
+            }
+            Device::Folder { path, read_only } => {
+                let mode = if *read_only { ",readonly=on" } else { "" };
+                let path = escaped(path);
+                // Files belong to whoever runs this command, as far as that is not the superuser.
+                add("-fsdev", format!("local,id=device{index},security_model=none,multidevs=remap,path={path}{mode}"));
+                add("-device", format!("virtio-9p-{bus},fsdev=device{index},mount_tag=device{index}{options}"));
+            }
+            Device::Attached => {
+                add("-chardev", format!("socket,id=device{index},fd=0"));
+                add("-device", format!("virtio-serial-{bus},max_ports=1{options}"));
+                add("-device", format!("virtconsole,chardev=device{index}"));
             }
         }
     }
@@ -123,7 +153,8 @@ mod tests {
     #[test]
     fn each_device_has_a_back_end_of_its_own() {
         let disk = Disk::File { path: "a,b.img".into(), read_only: true };
-        let devices = [Device::Network, Device::Disk(disk), Device::Entropy];
+        let folder = Device::Folder { path: "site".into(), read_only: true };
+        let devices = [Device::Network, Device::Disk(disk), Device::Entropy, folder, Device::Attached];
         let ports = [Forwarding { rule: "tcp:127.0.0.1:8080-:80".to_owned() }];
         let arguments = arguments(MachineKind::Q35, "web", &devices, &ports).unwrap().join(" ");
         let expected = "-netdev user,id=device0,hostfwd=tcp:127.0.0.1:8080-:80 \
@@ -131,8 +162,25 @@ mod tests {
             -drive if=none,id=device1,format=raw,file=a,,b.img,readonly=on \
             -device virtio-blk-pci,drive=device1,disable-legacy=on \
             -object rng-random,id=device2,filename=/dev/urandom \
-            -device virtio-rng-pci,rng=device2,disable-legacy=on";
+            -device virtio-rng-pci,rng=device2,disable-legacy=on \
+            -fsdev local,id=device3,security_model=none,multidevs=remap,path=site,readonly=on \
+            -device virtio-9p-pci,fsdev=device3,mount_tag=device3,disable-legacy=on \
+            -chardev socket,id=device4,fd=0 \
+            -device virtio-serial-pci,max_ports=1,disable-legacy=on \
+            -device virtconsole,chardev=device4";
         assert_eq!(arguments, expected);
+    }
+
+    #[test]
+    fn an_iommu_stands_before_the_devices_that_it_holds_back() {
+        let devices = [Device::Iommu, Device::Network];
+        let told = |machine, devices: &[Device]| arguments(machine, "web", devices, &[]).unwrap();
+        let pc = told(MachineKind::Q35, &devices).join(" ");
+        let expected = "-device intel-iommu -netdev user,id=device1 \
+            -device virtio-net-pci,netdev=device1,disable-legacy=on,iommu_platform=on";
+        assert_eq!(pc, expected);
+        assert!(!told(MachineKind::Microvm, &devices).join(" ").contains("iommu"));
+        assert!(told(MachineKind::Q35, &[Device::Iommu]).is_empty(), "there is nothing to hold back");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod explain;
 mod guests;
 mod image;
 mod mirror;
+mod native;
 mod process;
 mod progress;
 mod qemu;

@@ -11,6 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// The children that run now.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
@@ -20,17 +22,37 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is done about an interrupt before the children are ended: whether that is to be enough.
+type Answer = Box<dyn Fn() -> bool + Send>;
+static ANSWER: Mutex<Option<Answer>> = Mutex::new(None);
+
 /// Makes Ctrl-C, `SIGTERM` and `SIGHUP` end the children first; the command then ends by itself.
 pub fn handle_interrupts() {
-    let handled = ctrlc::set_handler(|| {
-        // Under the lock, so that no child starts between the two.
-        let running = locked(&RUNNING);
-        INTERRUPTED.store(true, Ordering::SeqCst);
-        end(&running);
-    });
-    if let Err(error) = handled {
-        eprintln!("tessera: cannot catch Ctrl-C ({error}); it may leave QEMU running");
+    match Signals::new([SIGINT, SIGTERM, SIGHUP]) {
+        Ok(mut signals) => drop(thread::spawn(move || signals.forever().for_each(|_| interrupt()))),
+        Err(error) => eprintln!("tessera: cannot catch Ctrl-C ({error}); it may leave QEMU running"),
     }
+}
+
+/// Does what a Ctrl-C does.
+pub fn interrupt() {
+    if locked(&ANSWER).as_ref().is_some_and(|answer| answer()) {
+        return;
+    }
+    // Under the lock, so that no child starts between the two.
+    let running = locked(&RUNNING);
+    INTERRUPTED.store(true, Ordering::SeqCst);
+    end(&running);
+}
+
+/// Asks `answer` first at each interrupt: if it answers true, the interrupt does nothing else.
+pub fn on_interrupt(answer: impl Fn() -> bool + Send + 'static) {
+    *locked(&ANSWER) = Some(Box::new(answer));
+}
+
+/// Lets interrupts do again what they did before [`on_interrupt`].
+pub fn forget_interrupt() {
+    *locked(&ANSWER) = None;
 }
 
 /// Asks the children to end, as an interrupt does; the command goes on.

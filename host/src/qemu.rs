@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 
+use crate::devices::IOMMU;
 use crate::image::{MachineKind, Memory, Processors};
 use crate::process::{self, Running};
 use crate::symbols::{Symboliser, Symbols};
@@ -30,6 +33,8 @@ pub mod exit {
     pub const TIMEOUT: u8 = 124;
     /// Ctrl-C.
     pub const INTERRUPT: u8 = 130;
+    /// A container did not end within its grace period: as if by `SIGKILL`.
+    pub const KILLED: u8 = 137;
 }
 
 /// What executes the guest's instructions.
@@ -64,6 +69,8 @@ pub struct Boot {
 pub enum Ending {
     /// The guest ended with this code.
     Guest(u8),
+    /// A container did not heed its stop signal, and was ended.
+    Killed,
     /// The kernel crashed, and has printed a report.
     Crash,
     TimedOut,
@@ -90,6 +97,7 @@ impl Ending {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Guest(code) => code,
+            Self::Killed => exit::KILLED,
             Self::Crash => exit::CRASH,
             Self::TimedOut => exit::TIMEOUT,
             Self::Interrupted => exit::INTERRUPT,
@@ -102,6 +110,7 @@ impl fmt::Display for Ending {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Guest(code) => write!(formatter, "exit code {code}"),
+            Self::Killed => write!(formatter, "the end of its grace period"),
             Self::Crash => write!(formatter, "a kernel crash"),
             Self::TimedOut => write!(formatter, "the time-out"),
             Self::Interrupted => write!(formatter, "an interrupt"),
@@ -112,9 +121,12 @@ impl fmt::Display for Ending {
 }
 
 impl Boot {
-    /// QEMU's arguments.
-    pub fn arguments(&self) -> Result<Vec<OsString>> {
+    /// QEMU's arguments. `console` is where the serial console leads.
+    fn arguments(&self, console: &str) -> Result<Vec<OsString>> {
+        let has_iommu = self.devices.iter().any(|argument| argument == IOMMU[1]);
         let machine = match self.machine {
+            // KVM's own interrupt controllers do not know QEMU's IOMMU.
+            MachineKind::Q35 if has_iommu && self.engine == Engine::Kvm => "q35,kernel-irqchip=split",
             MachineKind::Q35 => "q35",
             MachineKind::Microvm => "microvm,isa-serial=on,rtc=off,pit=off,pic=off",
         };
@@ -123,10 +135,6 @@ impl Boot {
             (Engine::Kvm, _) => ("kvm", "host,-arch-capabilities"),
             (Engine::Tcg, 1) | (Engine::Counting, _) => ("tcg,thread=single", "max"),
             (Engine::Tcg, _) => ("tcg,thread=multi", "max"),
-        };
-        let console = match self.keys_go_to_the_guest {
-            true => "stdio,id=console,signal=off",
-            false => "stdio,id=console",
         };
         let memory = self.memory.to_string();
         let processors = self.processors.count().to_string();
@@ -178,15 +186,36 @@ impl Boot {
     pub fn run(&self, symbols: Symbols, input: bool, console: &mut dyn Write) -> Result<Ending> {
         let terminal = input.then(SavedTerminal::take).flatten();
         let mut command = Command::new(EMULATOR);
-        command.args(self.arguments()?).stdin(if input { Stdio::inherit() } else { Stdio::null() });
+        let chardev = match self.keys_go_to_the_guest {
+            true => "stdio,id=console,signal=off",
+            false => "stdio,id=console",
+        };
+        command.args(self.arguments(chardev)?).stdin(if input { Stdio::inherit() } else { Stdio::null() });
+        let ending = self.boot(command, symbols, console);
+        drop(terminal);
+        ending
+    }
+
+    /// The same, with a socket that one of the guest's devices leads to in place of any input ([`Device::Attached`]). Signals from this terminal do not
+    /// reach QEMU.
+    ///
+    /// [`Device::Attached`]: crate::devices::Device::Attached
+    pub fn run_attached(&self, symbols: Symbols, socket: OwnedFd, console: &mut dyn Write) -> Result<Ending> {
+        let mut command = Command::new(EMULATOR);
+        command.args(self.arguments("file,id=console,path=/dev/stdout")?).stdin(socket).process_group(0);
+        self.boot(command, symbols, console)
+    }
+
+    fn boot(&self, mut command: Command, symbols: Symbols, console: &mut dyn Write) -> Result<Ending> {
         let mut running = Running::start(command.stdout(Stdio::piped()), self.limit)
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot start {EMULATOR}; `./tessera doctor` says how to get it"))?;
+        // A socket is QEMU's alone from now on, so that its end is seen.
+        drop(command);
         if let Some(output) = running.child().stdout.take() {
             show(output, symbols, console).into_diagnostic().wrap_err("cannot show the guest's console")?;
         }
         let (status, timed_out) = running.wait().into_diagnostic()?;
-        drop(terminal);
         Ok(match timed_out {
             _ if process::interrupted() => Ending::Interrupted,
             true => Ending::TimedOut,
@@ -289,11 +318,13 @@ mod tests {
 
     #[test]
     fn counting_takes_one_processor() {
-        let told = boot(Engine::Counting, "2").arguments().unwrap_err().to_string();
+        let told = boot(Engine::Counting, "2").arguments("null,id=console").unwrap_err().to_string();
         assert!(told.contains("one processor"), "{told}");
-        let arguments = boot(Engine::Counting, "1").arguments().unwrap();
+        let arguments = boot(Engine::Counting, "1").arguments("null,id=console").unwrap();
         assert!(arguments.iter().any(|argument| argument == "shift=0,sleep=off"));
-        assert!(!boot(Engine::Tcg, "1").arguments().unwrap().iter().any(|argument| argument == "-icount"));
+        assert!(
+            !boot(Engine::Tcg, "1").arguments("null,id=console").unwrap().iter().any(|argument| argument == "-icount")
+        );
     }
 
     #[test]

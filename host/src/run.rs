@@ -8,11 +8,12 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use crate::accelerator;
-use crate::cli::{Build, Run};
+use crate::cli::{Build, ContainerOptions, Run};
 use crate::container::{Source, launch};
 use crate::devices::{self, Device, Forwarding};
 use crate::guests::Registered;
 use crate::image::{self, Description, MachineKind, Memory, Processors};
+use crate::native::{Project, Wishes};
 use crate::qemu::{Boot, Ending};
 use crate::symbols::Symbols;
 use crate::workspace;
@@ -42,8 +43,18 @@ pub fn run(run: &Run) -> Result<u8> {
 /// Makes `image` ready to boot: from its description, or as the file that it is.
 fn prepare(run: &Run, image: &Path) -> Result<(Boot, Symbols)> {
     let machine = &run.machine;
-    let (path, symbols, defaults, wanted) = if is_description(image) {
-        let description = Description::read(image)?;
+    let project = Project::is(image).then(|| Project::read(image)).transpose()?;
+    let wishes = wishes(&run.container, &run.words);
+    let ports = match &project {
+        Some(project) => project.ports(&wishes)?,
+        None => run.container.ports.clone(),
+    };
+    let (path, symbols, defaults, wanted) = if project.is_some() || is_description(image) {
+        let mut description = match &project {
+            Some(project) => project.description(&wishes)?,
+            None => Description::read(image)?,
+        };
+        description.place(run.placement);
         let (path, symbols) = image::build_to_target(&description)?;
         let defaults = (description.machine(), description.memory(), description.processors());
         (path, symbols, defaults, (description.name().to_owned(), description.devices()?))
@@ -62,15 +73,14 @@ fn prepare(run: &Run, image: &Path) -> Result<(Boot, Symbols)> {
         (image.to_owned(), symbols, defaults, (String::new(), Vec::new()))
     };
     let machine_kind = machine.machine.unwrap_or(defaults.0);
-    if !run.container.ports.is_empty() && !wanted.1.contains(&Device::Network) {
+    if !ports.is_empty() && !wanted.1.contains(&Device::Network) {
         return Err(miette!(
             help = "add a [[device]] with `kind = \"network\"`, and the components that drive it",
             "the image {} has no network that a port could lead to",
             image.display()
         ));
     }
-    let ports: Vec<Forwarding> =
-        run.container.ports.iter().map(|mapping| Forwarding { rule: mapping.rule() }).collect();
+    let ports: Vec<Forwarding> = ports.iter().map(|mapping| Forwarding { rule: mapping.rule() }).collect();
     let boot = Boot {
         image: path,
         machine: machine_kind,
@@ -78,17 +88,28 @@ fn prepare(run: &Run, image: &Path) -> Result<(Boot, Symbols)> {
         processors: machine.processors.unwrap_or(if machine.icount { Processors::default() } else { defaults.2 }),
         engine: accelerator::choose(machine.accel, machine.icount)?,
         limit: run.timeout.map(Duration::from_secs),
-        words: run.words.clone(),
+        // A program's are in its image.
+        words: if project.is_some() { Vec::new() } else { run.words.clone() },
         devices: devices::arguments(machine_kind, &wanted.0, &wanted.1, &ports)?,
-        keys_go_to_the_guest: false,
+        keys_go_to_the_guest: run.container.tty,
     };
     Ok((boot, symbols))
 }
 
-/// Whether `given` is an image of Tessera: a description, or a file made from one. Everything else is a container's.
+/// What the command line says to a program of a project.
+fn wishes(options: &ContainerOptions, words: &[String]) -> Wishes {
+    Wishes {
+        words: words.to_vec(),
+        environment: options.environment.iter().map(|entry| launch::with_value(entry)).collect(),
+        ports: options.ports.clone(),
+    }
+}
+
+/// Whether `given` is an image of Tessera: a description, a file made from one, or a project. Everything else is a container's.
 fn is_tessera(given: &str) -> bool {
     let path = Path::new(given);
     is_description(path)
+        || Project::is(path)
         || path.extension().is_some_and(|extension| extension == "elf") && !path.exists()
         || path.is_file() && fs::read(path).is_ok_and(|file| image::is_image(&file))
 }
@@ -102,11 +123,17 @@ pub fn build(build: &Build) -> Result<u8> {
     if !is_tessera(&build.image) {
         return launch::build(build, &Source::of(&build.image)?);
     }
-    let description = Description::read(Path::new(&build.image))?;
+    let path = Path::new(&build.image);
+    let mut description = if Project::is(path) {
+        Project::read(path)?.description(&wishes(&build.container, &build.words))?
+    } else {
+        Description::read(path)?
+    };
+    description.place(build.placement);
     let image = image::build(&description)?;
     let path = match &build.output {
         Some(path) => path.clone(),
-        None => workspace::built_images().join(format!("{}.elf", description.name())),
+        None => workspace::built_images().join(format!("{}.elf", description.file_stem())),
     };
     image::write(&path, &image.file)?;
     image.symbols.remember(&image.file)?;

@@ -13,10 +13,11 @@ pub trait Console {
     #[fills]
     fn read(&self, into: &mut [u8]) -> Result<u64, ConsoleError>;
 
-    /// Raises `bits` of `readable` whenever there is something to read that was not there before, and at once if there is now.
+    /// Raises `bits` of `readable` whenever there is something to read that was not there before, and at once if there is now; also when
+    /// there is room again for what a [`Console::write`] did not take.
     fn watch(&self, readable: Event, bits: u64) -> Result<(), ConsoleError>;
 
-    /// How large it is.
+    /// How large it is. The call fails where there is no console at all.
     fn size(&self) -> Result<ConsoleSize, ConsoleError>;
 }
 

@@ -29,6 +29,33 @@ pub trait Device {
     fn reset(&self) -> Result<(), DeviceError>;
 }
 
+/// What a client gets whose device the machine does not have: it can find that out, and report it.
+pub struct AbsentDevice;
+
+impl Device for AbsentDevice {
+    fn identity(&self) -> Result<Identity, DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn configuration_read(&self, _offset: u32, _width: Width) -> Result<u32, DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn configuration_write(&self, _offset: u32, _width: Width, _value: u32) -> Result<(), DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn registers(&self, _window: u32) -> Result<(Mmio, u64, u64), DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn interrupt(&self, _index: u32) -> Result<Interrupt, DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn dma(&self) -> Result<Dma, DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+    fn reset(&self) -> Result<(), DeviceError> {
+        Err(DeviceError::NotFound)
+    }
+}
+
 /// What a device is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
 pub struct Identity {
@@ -78,4 +105,14 @@ pub enum DeviceError {
     LimitReached,
     /// The call did not reach the object, or its answer did not come back.
     Transport(TransportError),
+}
+
+impl From<tessera_runtime::Error> for DeviceError {
+    /// What the kernel refused a bus.
+    fn from(error: tessera_runtime::Error) -> DeviceError {
+        match error {
+            tessera_runtime::Error::NoQuota => DeviceError::LimitReached,
+            _ => DeviceError::Device,
+        }
+    }
 }

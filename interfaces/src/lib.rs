@@ -17,6 +17,7 @@ mod device;
 mod echo;
 mod entropy;
 mod files;
+mod keeper;
 mod net_device;
 mod network;
 mod ready;
@@ -25,13 +26,14 @@ mod wall_clock;
 
 pub use block::{Block, BlockError, Geometry};
 pub use console::{Console, ConsoleError, ConsoleSize};
-pub use device::{Device, DeviceError, Identity, Width};
+pub use device::{AbsentDevice, Device, DeviceError, Identity, Width};
 pub use echo::{Echo, EchoError};
 pub use entropy::{Entropy, EntropyError};
 pub use files::{
     Appended, AttributeChange, Attributes, Changes, Entries, FileError, FileSystemStatistics, Memory, Node, NodeKind,
     Owner, Rename, SetAttribute, Time, Unlink,
 };
+pub use keeper::{Keeper, KeeperError};
 pub use net_device::{NetDevice, NetDeviceError, NetInformation, offloads};
 pub use network::{
     Address, Configuration, Datagram, Family, Network, NetworkError, Shutdown, Socket, SocketOption, readiness,
@@ -48,6 +50,7 @@ pub const SCHEMAS: &[&Schema] = &[
     <dyn Device>::SCHEMA,
     <dyn Echo>::SCHEMA,
     <dyn Entropy>::SCHEMA,
+    <dyn Keeper>::SCHEMA,
     <dyn NetDevice>::SCHEMA,
     <dyn Network>::SCHEMA,
     <dyn Node>::SCHEMA,

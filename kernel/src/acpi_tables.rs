@@ -6,6 +6,7 @@
 use core::ptr::NonNull;
 
 use acpi::address::{AddressSpace, GenericAddress};
+use acpi::sdt::Signature;
 use acpi::sdt::fadt::Fadt;
 use acpi::sdt::madt::{Madt, MadtEntry};
 use acpi::{AcpiTables, Handler, PciAddress, PhysicalMapping};
@@ -29,6 +30,13 @@ pub struct Shape {
     pub low: bool,
 }
 
+/// A unit that holds devices back, by the address of its registers.
+#[derive(Clone, Copy)]
+pub struct IommuUnit {
+    pub segment: u16,
+    pub address: u64,
+}
+
 /// A register somewhere.
 #[derive(Clone, Copy)]
 pub enum Register {
@@ -50,9 +58,13 @@ pub struct Description {
     /// The sleep control register of a machine without the above, with the value for "off".
     pub sleep: Option<(Register, u8)>,
     pub reset: Option<(Register, u8)>,
+    pub iommus: [Option<IommuUnit>; Description::IOMMUS],
 }
 
 impl Description {
+    /// Most units that are read of.
+    pub const IOMMUS: usize = 8;
+
     /// Reads the tables behind the root pointer at `rsdp` (0: none).
     pub fn read(rsdp: u64) -> Description {
         let mut description = Description {
@@ -64,6 +76,7 @@ impl Description {
             power: None,
             sleep: None,
             reset: None,
+            iommus: [None; Description::IOMMUS],
         };
         if rsdp == 0 {
             return description;
@@ -73,6 +86,7 @@ impl Description {
             Ok(tables) => {
                 description.read_interrupts(&tables);
                 description.read_power(&tables);
+                description.read_iommus(&tables);
             }
             Err(error) => crate::log!("the ACPI tables cannot be read ({error:?}); going on with one processor"),
         }
@@ -109,6 +123,19 @@ impl Description {
         if self.processor_count < MAX {
             self.processors[self.processor_count] = id;
             self.processor_count += 1;
+        }
+    }
+
+    /// Intel's table of units (VT-d, section 8.1).
+    fn read_iommus(&mut self, tables: &AcpiTables<DirectMap>) {
+        let Some((address, header)) = tables.table_headers().find(|(_, header)| header.signature == Signature::DMAR)
+        else {
+            return;
+        };
+        // SAFETY: the table is memory that the direct map has, and nobody writes to it.
+        let table = unsafe { memory::bytes(address as u64, header.length as usize) };
+        for (place, found) in self.iommus.iter_mut().zip(iommu_units(table)) {
+            *place = Some(found);
         }
     }
 
@@ -164,6 +191,25 @@ fn off_value(table: &[u8]) -> Option<u8> {
         value @ (0 | 1) => Some(value),
         _ => None,
     }
+}
+
+/// The units of the table, each a structure of type 0 behind the table's 48 bytes (VT-d, section 8.3).
+fn iommu_units(table: &[u8]) -> impl Iterator<Item = IommuUnit> + '_ {
+    const UNIT: u16 = 0;
+    let mut rest = table.get(48..).unwrap_or_default();
+    let structures = core::iter::from_fn(move || {
+        let (head, _) = rest.split_first_chunk::<4>()?;
+        let length = usize::from(u16::from_le_bytes([head[2], head[3]]));
+        let (structure, behind) = rest.split_at_checked(length.max(head.len()))?;
+        rest = behind;
+        Some(structure)
+    });
+    structures.filter_map(|structure| {
+        let (fields, _) = structure.split_first_chunk::<16>()?;
+        let segment = u16::from_le_bytes([fields[6], fields[7]]);
+        let address = u64::from_le_bytes(*fields.last_chunk()?);
+        (u16::from_le_bytes([fields[0], fields[1]]) == UNIT).then_some(IommuUnit { segment, address })
+    })
 }
 
 /// Lets the crate `acpi` see memory and ports.

@@ -13,6 +13,8 @@ pub const LINES: u32 = 0xb0;
 pub const TIMER: u64 = 0xf0;
 pub const NOTIFY: u64 = 0xf1;
 pub const FLUSH: u64 = 0xf2;
+/// What the IOMMU sends when it has refused an access.
+pub const IOMMU: u64 = 0xf3;
 pub const SPURIOUS: u64 = 0xff;
 
 const ID: u32 = 0x02;
@@ -71,11 +73,17 @@ fn write(register: u32, value: u32) {
     }
 }
 
-/// What a device writes where to fire the vector of `line` as an edge, at the processor that takes the device lines (Intel SDM
-/// volume 3, section 11.11).
+/// What a device writes where to fire the vector of `line` as an edge. Lines are dealt out to the processors in turn.
 pub fn message(line: u32) -> (u64, u32) {
-    let target = processor::running().first().map_or(0, |first| first.apic.load(Ordering::Relaxed));
-    (0xfee0_0000 | u64::from(target & 0xff) << 12, FIRST_VECTOR as u32 + line)
+    message_to(line as usize, FIRST_VECTOR + u64::from(line))
+}
+
+/// What is written where to fire a vector at a processor, or at the one that many behind the first, in a circle (Intel SDM volume 3, section
+/// 11.11).
+pub fn message_to(processor: usize, vector: u64) -> (u64, u32) {
+    let running = processor::running();
+    let target = running.get(processor % running.len().max(1)).map_or(0, |one| one.apic.load(Ordering::Relaxed));
+    (0xfee0_0000 | u64::from(target & 0xff) << 12, vector as u32)
 }
 
 /// Switches this processor's controller on, with the timer stopped; answers its number.

@@ -89,6 +89,7 @@ macro_rules! write_control_register {
 read_control_register!(read_cr0, "cr0");
 read_control_register!(read_cr2, "cr2");
 read_control_register!(read_cr3, "cr3");
+read_control_register!(read_cr4, "cr4");
 write_control_register!(write_cr0, "cr0");
 write_control_register!(write_cr3, "cr3");
 write_control_register!(write_cr4, "cr4");
@@ -112,6 +113,12 @@ pub fn allow_vector() {
 pub fn invalidate_page(address: u64) {
     // SAFETY: dropping a translation never changes what memory holds.
     unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
+}
+
+/// Writes what the processor's cache holds of the line at an address back to memory.
+pub fn write_back(address: *const u8) {
+    // SAFETY: memory holds the same before and after; the instruction is there in every x86-64 processor.
+    unsafe { asm!("clflush [{}]", in(reg) address, options(nostack, preserves_flags)) };
 }
 
 /// Tells the processor that this is a loop that waits.

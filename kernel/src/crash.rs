@@ -18,6 +18,9 @@ use crate::{apic, memory, paging, power};
 /// Most callers that are listed.
 const DEPTH: usize = 48;
 
+/// The number of the exception.
+const PAGE_FAULT: u64 = 14;
+
 static CRASHED: AtomicBool = AtomicBool::new(false);
 
 #[panic_handler]
@@ -38,9 +41,12 @@ fn panic(info: &PanicInfo) -> ! {
 
 /// An exception in the kernel.
 pub fn exception_in_kernel(frame: &KernelFrame) -> ! {
-    let name = name(frame.vector);
+    let (name, address) = (name(frame.vector), cpu::read_cr2());
+    // The hole under each stack is reached at the stack pointer.
+    let is_overflow = frame.vector == PAGE_FAULT && address.abs_diff(frame.rsp) < tessera_abi::PAGE;
+    let likely = if is_overflow { " (a stack overflow, most likely)" } else { "" };
     report(
-        |console| write!(console, "{name}, error code {:#x}, address {:#x}", frame.error, cpu::read_cr2()),
+        |console| write!(console, "{name}{likely}, error code {:#x}, address {address:#x}", frame.error),
         Some(frame),
         Some(frame.rip),
         frame.rbp,
@@ -176,12 +182,12 @@ fn name(vector: u64) -> &'static str {
         3 => "breakpoint",
         6 => "undefined instruction",
         7 => "vector instruction",
-        8 => "double fault (a stack overflow, most likely)",
+        8 => "double fault",
         10 => "bad task state",
         11 => "segment not present",
         12 => "stack fault",
         13 => "general protection fault",
-        14 => "page fault",
+        PAGE_FAULT => "page fault",
         16 | 19 => "floating point error",
         17 => "unaligned access",
         18 => "machine check",

@@ -1,27 +1,40 @@
-//! The way in from user mode and the way out, in assembly.
+//! The way in from programs and the way out, in assembly.
 //!
-//! In: interrupts are off, the user's registers go straight into the running thread's record (which the processor's
+//! In: interrupts are off, the program's registers go straight into the running thread's record (which the processor's
 //! block names), the kernel stack begins anew at its top, and Rust never returns. Out: from a record, by `sysretq` when
 //! only what a system call gives back matters, else by `iretq`. The kernel runs with its own GS base from the first
 //! instruction to the last but one; the few instructions before and after can be met by NMI, double fault and machine
 //! check alone, which have stacks of their own and look at no GS.
 //!
-//! An exception in the kernel itself keeps its registers on the stack and goes to `traps::from_kernel`.
+//! A program that runs in the kernel's mode comes in by `direct.rs` and is left to by a jump. It keeps the kernel's GS base. It has
+//! interrupts on, by which an interrupt or exception tells it from the kernel itself, whose few windows for interrupts say so in the
+//! processor's block.
+//!
+//! Every interrupt and exception has a stack that is not the program's: in the kernel's mode the processor would use that one, which
+//! may not be there or hold something below its pointer. In the kernel itself an exception keeps its registers there and goes to
+//! `traps::from_kernel`.
 
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 
 use tessera_abi::USER_END;
 use tessera_abi::x86_64::Registers;
+use tessera_core::Door;
 
-use crate::processor;
-use crate::segments::{USER_CODE, USER_DATA};
+use crate::segments::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
+use crate::{direct, processor};
 
 /// Bytes from one interrupt stub to the next.
 const STUB: usize = 16;
+/// The flags of a program in the kernel's mode while it is left to: fixed bits, and access to pages of user mode (its guests' memory).
+pub const PROGRAM_FLAGS: u64 = 0x4_0002;
+/// With interrupts on.
+pub const PROGRAM_RUNS: u64 = PROGRAM_FLAGS | 0x200;
 
 const _: () = assert!(USER_END < 1 << 47, "behind the last instruction of user space there is a canonical address");
 
+/// Gives assembly the offsets of all registers in their record.
+#[macro_export]
 macro_rules! with_offsets {
     ($macro:ident!($($body:tt)*)) => {
         $macro! { $($body)*
@@ -91,6 +104,7 @@ interrupt_common:
     test byte ptr [rsp + 24], 3
     jz 2f
     swapgs
+1:
     push rbx
     mov rbx, gs:[{registers}]
     mov [rbx + {RAX}], rax
@@ -120,9 +134,14 @@ interrupt_common:
     mov rdi, gs:[{this}]
     mov rsp, gs:[{stack}]
     xor ebp, ebp
-    call {from_user}
+    call {from_program}
     ud2
 2:
+    test byte ptr [rsp + 33], 2
+    jz 3f
+    cmp byte ptr gs:[{window}], 0
+    je 1b
+3:
     push rax
     push rcx
     push rdx
@@ -166,8 +185,9 @@ interrupt_common:
     registers = const processor::REGISTERS,
     stack = const processor::STACK,
     this = const processor::THIS,
-    system_call = sym crate::run::system_call,
-    from_user = sym crate::traps::from_user,
+    window = const processor::WINDOW,
+    system_call = sym crate::run::system_call::<false>,
+    from_program = sym crate::traps::from_program,
     from_kernel = sym crate::traps::from_kernel,
 ));
 
@@ -203,9 +223,13 @@ pub struct KernelFrame {
     pub ss: u64,
 }
 
-/// Where `syscall` lands.
-pub fn system_call_address() -> u64 {
-    system_call_entry as *const () as u64
+/// Where `syscall` lands for a thread and a guest between which there is this door.
+pub fn system_call_address(door: Door) -> u64 {
+    match door {
+        Door::Closed => system_call_entry as *const () as u64,
+        Door::User => direct::user_guest_address(),
+        Door::Kernel => direct::kernel_guest_address(),
+    }
 }
 
 /// Where interrupt `vector` lands.
@@ -248,6 +272,52 @@ pub unsafe fn leave_fast(registers: *const Registers) -> ! {
     }
 }
 
+/// Leaves to a program in the kernel's mode with what a system call gives back.
+///
+/// # Safety
+/// As for [`leave_fast`], and the thread runs in the kernel's mode.
+#[inline(always)]
+pub unsafe fn leave_direct(registers: *const Registers) -> ! {
+    // SAFETY: the caller vouches for the record. Interrupts are let in when nothing is left to do but the jump.
+    unsafe {
+        with_offsets!(asm!(
+            "push {flags}",
+            "popfq",
+            "mov rsp, {record}",
+            "mov rcx, [rsp + {RIP}]",
+            "mov rax, [rsp + {RAX}]",
+            "mov rdi, [rsp + {RDI}]",
+            "mov rsi, [rsp + {RSI}]",
+            "mov rdx, [rsp + {RDX}]",
+            "mov r10, [rsp + {R10}]",
+            "mov r8, [rsp + {R8}]",
+            "mov r9, [rsp + {R9}]",
+            "mov r12, [rsp + {R12}]",
+            "mov r13, [rsp + {R13}]",
+            "mov r14, [rsp + {R14}]",
+            "mov r15, [rsp + {R15}]",
+            "mov rbx, [rsp + {RBX}]",
+            "mov rbp, [rsp + {RBP}]",
+            "mov rsp, [rsp + {RSP}]",
+            "sti",
+            "jmp rcx /* {RCX} {R11} {RFLAGS} are not what a call gives back */",
+            record = in(reg) registers,
+            flags = const PROGRAM_FLAGS,
+            options(noreturn),
+        ))
+    }
+}
+
+/// Leaves to a program in the kernel's mode with all registers.
+///
+/// # Safety
+/// As for [`leave_direct`].
+#[inline(always)]
+pub unsafe fn leave_direct_full(registers: *const Registers) -> ! {
+    // SAFETY: the caller vouches for the record.
+    unsafe { asm!("jmp leave_direct_record", in("rdi") registers, options(noreturn)) }
+}
+
 /// Leaves to user mode with all registers. The record is sanitized: a canonical address, harmless flags.
 ///
 /// # Safety
@@ -260,12 +330,11 @@ pub unsafe fn leave_full(registers: *const Registers) -> ! {
 
 with_offsets!(global_asm!(
     r#"
-    .pushsection .text.entry, "ax"
-leave_full_record:
-    push {user_data}
+    .macro frame data, code
+    push \data
     push qword ptr [rdi + {RSP}]
     push qword ptr [rdi + {RFLAGS}]
-    push {user_code}
+    push \code
     push qword ptr [rdi + {RIP}]
     mov rax, [rdi + {RAX}]
     mov rsi, [rdi + {RSI}]
@@ -281,11 +350,25 @@ leave_full_record:
     mov rbp, [rdi + {RBP}]
     mov rcx, [rdi + {RCX}]
     mov r11, [rdi + {R11}]
+    .endm
+
+    .pushsection .text.entry, "ax"
+leave_full_record:
+    frame {user_data}, {user_code}
     mov rdi, [rdi + {RDI}]
     swapgs
+    iretq
+
+leave_direct_record:
+    frame {kernel_data}, {kernel_code}
+    or qword ptr [rsp + 16], {program_runs}
+    mov rdi, [rdi + {RDI}]
     iretq
     .popsection
 "#,
     user_data = const USER_DATA,
     user_code = const USER_CODE,
+    kernel_data = const KERNEL_DATA,
+    kernel_code = const KERNEL_CODE,
+    program_runs = const PROGRAM_RUNS,
 ));

@@ -5,6 +5,8 @@
 
 use core::sync::atomic::Ordering;
 
+use tessera_core::Door;
+
 use crate::cpu::{self, msr};
 use crate::processor::Processor;
 use crate::segments::{KERNEL_CODE, KERNEL_DATA};
@@ -50,7 +52,7 @@ pub fn initialize(processor: &'static Processor) {
         cpu::write_cr4(cr4);
         cpu::write_cr0((cpu::read_cr0() & !CR0_EMULATION) | CR0_MONITOR | CR0_NUMERIC_ERROR | CR0_WRITE_PROTECT);
         cpu::write_msr(msr::STAR, u64::from(KERNEL_DATA | 3) << 48 | u64::from(KERNEL_CODE) << 32);
-        cpu::write_msr(msr::LSTAR, entry::system_call_address());
+        cpu::write_msr(msr::LSTAR, entry::system_call_address(Door::Closed));
         cpu::write_msr(msr::SFMASK, SYSCALL_CLEARS);
         cpu::write_msr(msr::FS_BASE, 0);
         cpu::write_msr(msr::KERNEL_GS_BASE, 0);

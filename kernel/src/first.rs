@@ -7,7 +7,7 @@ use elf::ElfBytes;
 use elf::abi::{EM_X86_64, ET_EXEC, PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
 use tar_no_std::TarArchiveRef;
-use tessera_abi::PAGE;
+use tessera_abi::{Level, PAGE};
 use tessera_core::Segment;
 
 use crate::memory;
@@ -32,6 +32,7 @@ pub struct Init {
     pub segments: [Segment<'static>; SEGMENTS],
     pub segment_count: usize,
     pub entry: u64,
+    pub level: Level,
     pub arguments: [&'static str; ARGUMENTS],
     pub argument_count: usize,
 }
@@ -99,6 +100,7 @@ fn load(program: &'static [u8]) -> Result<Init, &'static str> {
         segments: [const { Segment { address: 0, memory: 0, data: &[], write: false, execute: false } }; SEGMENTS],
         segment_count: 0,
         entry: file.ehdr.e_entry,
+        level: Level::from_code(file.ehdr.e_flags.into()).ok_or(DAMAGED)?,
         arguments: [""; ARGUMENTS],
         argument_count: 0,
     };

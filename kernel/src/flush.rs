@@ -42,6 +42,7 @@ pub unsafe fn load_root(processor: &Processor, root: u64) {
 }
 
 /// Returns when no processor has a translation of `root`'s pages in `from..to`.
+#[inline(always)]
 pub fn invalidate(root: Frame, from: u64, to: u64) {
     request(root, from, to);
 }
@@ -51,16 +52,25 @@ pub fn leave(root: Frame) {
     request(root, LEAVE, LEAVE);
 }
 
+#[inline(always)]
 fn request(root: Frame, from: u64, to: u64) {
     let own = Processor::current();
+    if space::shows(Frame(own.root.load(Ordering::Relaxed)), root) {
+        perform(own, from, to);
+    }
+    if processor::running().len() > 1 {
+        request_others(own, root, from, to);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn request_others(own: &Processor, root: Frame, from: u64, to: u64) {
     let mut targets = 0;
     for processor in processor::running() {
         if space::shows(Frame(processor.root.load(Ordering::Relaxed)), root) && processor.number() != own.number() {
             targets |= 1 << processor.number();
         }
-    }
-    if space::shows(Frame(own.root.load(Ordering::Relaxed)), root) {
-        perform(own, from, to);
     }
     if targets == 0 {
         return;
@@ -99,8 +109,10 @@ fn perform(own: &Processor, from: u64, to: u64) {
         // SAFETY: the root that is loaded already.
         unsafe { cpu::write_cr3(own.root.load(Ordering::Relaxed) * PAGE) };
     } else {
-        for address in (from..to).step_by(PAGE as usize) {
+        let mut address = from;
+        while address < to {
             cpu::invalidate_page(address);
+            address += PAGE;
         }
     }
 }

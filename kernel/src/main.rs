@@ -14,9 +14,9 @@
 //! 6. No page is writable and executable; the kernel's text is writable through no address; under each stack is a hole.
 //! 7. The short way of a system call is short: what it need not do is done elsewhere.
 //!
-//! Where to look: `boot_entry` and `main` boot; `memory`, `paging`, `space`, `tables`, `flush` are memory; `entry`,
+//! Where to look: `boot_entry` and `main` boot; `memory`, `paging`, `space`, `tables`, `flush` are memory; `entry`, `direct`,
 //! `traps`, `run`, `lock` are the way in, through and out; `segments`, `features`, `vector`, `processor`, `smp` are the
-//! processors; `apic`, `io_apic`, `clock`, `acpi_tables`, `power`, `serial` are the machine around them; `first` is the
+//! processors; `apic`, `io_apic`, `iommu`, `clock`, `acpi_tables`, `power`, `serial` are the machine around them; `first` is the
 //! first program, `platform` what core asks for, `crash` the report, `provoke` crashes for its tests.
 #![feature(rust_preserve_none_cc)]
 #![no_std]
@@ -30,11 +30,13 @@ mod boot_entry;
 mod clock;
 mod cpu;
 mod crash;
+mod direct;
 mod entry;
 mod features;
 mod first;
 mod flush;
 mod io_apic;
+mod iommu;
 mod lock;
 mod memory;
 mod once;
@@ -61,6 +63,7 @@ use tessera_core::{Config, FirstProgram, Frame, Machine};
 
 use acpi_tables::Description;
 use first::Archive;
+use iommu::Iommu;
 use memory::Free;
 use once::Once;
 use platform::Platform;
@@ -132,6 +135,7 @@ extern "C" fn boot_on_own_stack() -> ! {
     let lines = io_apic::initialize(&description);
     let (clock, source) = clock::calibrate(boot.stamp, &description);
     let processors = smp::start(&description, boot.root, &clock);
+    let iommu = Iommu::start(&description);
     power::set_description(description);
     log!(
         "{processors} processors, {} MiB, clock by {source} at {} MHz",
@@ -139,7 +143,10 @@ extern "C" fn boot_on_own_stack() -> ! {
         clock.frequency / 1_000_000
     );
 
-    let platform = Platform { kernel: boot.root, clock };
+    if iommu.is_some() {
+        log!("an IOMMU keeps devices from memory that they were not given");
+    }
+    let platform = Platform { kernel: boot.root, clock, iommu };
     let archive = &boot.archive;
     let held = archive.start / PAGE..(archive.start + archive.length).div_ceil(PAGE);
     let needed =
@@ -165,6 +172,7 @@ fn start_init(machine: &mut Machine<Platform>, boot: &'static Boot, interrupt_li
     let program = FirstProgram {
         segments: &init.segments[..init.segment_count],
         entry: init.entry,
+        level: init.level,
         archive: (Frame(boot.archive.start / PAGE), boot.archive.length),
         arguments: &init.arguments[..init.argument_count],
         interrupt_lines,

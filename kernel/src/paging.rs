@@ -8,7 +8,7 @@ use tessera_core::Frame;
 
 use crate::memory::{self, DIRECT, KERNEL};
 use crate::processor::MAX;
-use crate::segments::Stacks;
+use crate::segments::{self, Stacks};
 use crate::start_info::StartInfo;
 use crate::{cpu, tables::Entry};
 
@@ -45,7 +45,7 @@ pub fn map_stacks(root: Frame, number: usize) -> Stacks {
         }
         next
     };
-    Stacks { kernel: stack(KERNEL_STACK_PAGES), separate: [(); 3].map(|()| stack(SEPARATE_STACK_PAGES)) }
+    Stacks { kernel: stack(KERNEL_STACK_PAGES), separate: [(); segments::STACKS].map(|()| stack(SEPARATE_STACK_PAGES)) }
 }
 
 /// Whether `address` lies where stacks are.
@@ -59,7 +59,7 @@ pub fn is_guard(address: u64) -> bool {
     let separate = KERNEL_STACK_PAGES + 1;
     page == 0
         || page >= separate && (page - separate).is_multiple_of(SEPARATE_STACK_PAGES + 1)
-        || page >= separate + 3 * (SEPARATE_STACK_PAGES + 1)
+        || page >= separate + segments::STACKS as u64 * (SEPARATE_STACK_PAGES + 1)
 }
 
 fn map_memory(root: Frame, info: &StartInfo) {

@@ -7,9 +7,10 @@ use core::arch::asm;
 use core::sync::atomic::Ordering;
 
 use tessera_abi::PAGE;
-use tessera_core::{Frame, Hardware, PowerAction, Protection};
+use tessera_core::{DeviceId, Frame, Hardware, PowerAction, Protection};
 
 use crate::clock::Clock;
+use crate::iommu::Iommu;
 use crate::processor::{self, Processor};
 use crate::tables::Entry;
 use crate::{apic, cpu, flush, io_apic, memory, power, serial, space, vector};
@@ -19,6 +20,7 @@ pub struct Platform {
     /// The root whose upper half all spaces share.
     pub kernel: Frame,
     pub clock: Clock,
+    pub iommu: Option<Iommu>,
 }
 
 /// Copies `length` bytes, words first.
@@ -123,8 +125,8 @@ impl Hardware for Platform {
         space::write(frame, index, Entry(value));
     }
 
-    fn space_create(&mut self, root: Frame) {
-        space::create(root, self.kernel);
+    fn space_create(&mut self, root: Frame, kernel: bool) {
+        space::create(root, self.kernel, kernel);
     }
 
     fn map(
@@ -138,6 +140,7 @@ impl Hardware for Platform {
         space::map(root, address, frame, protection, &mut || tables(self))
     }
 
+    #[inline(always)]
     fn unmap(&mut self, root: Frame, from: u64, to: u64, limit: usize) -> u64 {
         space::for_each(root, from, to, limit, |_| Entry::EMPTY)
     }
@@ -146,6 +149,7 @@ impl Hardware for Platform {
         space::for_each(root, from, to, limit, Entry::read_only)
     }
 
+    #[inline(always)]
     fn invalidate(&mut self, root: Frame, from: u64, to: u64) {
         flush::invalidate(root, from, to);
     }
@@ -166,6 +170,37 @@ impl Hardware for Platform {
 
     fn view_release(&mut self, view: Frame) {
         flush::leave(view);
+    }
+
+    fn has_iommu(&self) -> bool {
+        self.iommu.is_some()
+    }
+
+    fn device_attach(&mut self, device: DeviceId, number: u32, root: Frame) -> bool {
+        self.iommu.as_mut().is_some_and(|iommu| iommu.attach(device, number, root))
+    }
+
+    fn device_map(
+        &mut self,
+        root: Frame,
+        address: u64,
+        frame: Frame,
+        tables: &mut dyn FnMut(&mut Self) -> Option<Frame>,
+    ) -> bool {
+        let Some(how) = self.iommu.as_ref().map(Iommu::tables) else { return false };
+        let entered = how.map(root, address, frame, &mut || tables(self));
+        self.iommu.iter().for_each(Iommu::entered);
+        entered
+    }
+
+    fn device_detach(&mut self, device: DeviceId, root: Frame) {
+        if let Some(iommu) = &mut self.iommu {
+            iommu.detach(device, root);
+        }
+    }
+
+    fn device_release(&mut self, root: Frame, limit: usize, release: &mut dyn FnMut(Frame)) -> bool {
+        self.iommu.as_ref().is_none_or(|iommu| iommu.release(root, limit, release))
     }
 
     fn vector_save(&mut self, frame: Frame) {

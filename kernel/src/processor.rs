@@ -5,9 +5,10 @@
 
 use core::arch::asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use tessera_abi::x86_64::Registers;
+use tessera_core::Door;
 
 /// Most processors that are started.
 pub const MAX: usize = tessera_core::MAX_PROCESSORS;
@@ -42,12 +43,21 @@ pub struct Processor {
     pub deadline: AtomicU64,
     /// The number of this processor's local APIC.
     pub apic: AtomicU32,
+    /// The kernel itself has let interrupts in.
+    pub window: AtomicBool,
+    /// The thread pointer of the program in the kernel's mode that runs.
+    pub pointer: AtomicU64,
+    /// Where `syscall` lands: a [`Door`](tessera_core::Door).
+    pub door: AtomicU8,
 }
 
 pub const STACK: usize = offset_of!(Processor, stack);
 pub const REGISTERS: usize = offset_of!(Processor, registers);
 pub const SCRATCH: usize = offset_of!(Processor, scratch);
 pub const THIS: usize = offset_of!(Processor, this);
+pub const WINDOW: usize = offset_of!(Processor, window);
+pub const DOOR: usize = offset_of!(Processor, door);
+pub const POINTER: usize = offset_of!(Processor, pointer);
 
 /// The blocks of all processors.
 static PROCESSORS: [Processor; MAX] = [const { Processor::new() }; MAX];
@@ -68,6 +78,9 @@ impl Processor {
             gs_base: AtomicU64::new(0),
             deadline: AtomicU64::new(u64::MAX),
             apic: AtomicU32::new(0),
+            window: AtomicBool::new(false),
+            pointer: AtomicU64::new(0),
+            door: AtomicU8::new(Door::Closed as u8),
         }
     }
 
@@ -80,6 +93,13 @@ impl Processor {
             asm!("mov {}, gs:[{offset}]", out(reg) this, offset = const THIS, options(pure, readonly, nostack, preserves_flags));
             &*this
         }
+    }
+
+    /// Lets interrupts into the kernel itself while `wait` runs, which opens them. No lock is held.
+    pub fn open_window(&self, wait: fn()) {
+        self.window.store(true, Ordering::Relaxed);
+        wait();
+        self.window.store(false, Ordering::Relaxed);
     }
 
     /// This processor's number.

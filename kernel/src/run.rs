@@ -6,30 +6,31 @@
 use core::sync::atomic::Ordering;
 
 use tessera_abi::USER_END;
-use tessera_core::{Activation, Entered, Machine, Next};
+use tessera_core::{Activation, Door, Entered, Machine, Next};
 
 use crate::platform::Platform;
 use crate::processor::{NO_VECTOR, Processor};
 use crate::{cpu, entry, flush, lock, vector};
 
 /// A system call: the assembly saved the caller's registers and jumps here, never to return: no register needs to be kept, which
-/// this calling convention says (its arguments are in `r12` and `r13`). `number` is what the caller has in `rax`.
-pub extern "rust-preserve-none" fn system_call(own: &'static Processor, number: u64) -> ! {
-    // SAFETY: an entry from user mode, where this processor cannot hold the lock; interrupts are off.
+/// this calling convention says (its arguments are in `r12` and `r13`). `number` is what the caller has in `rax`; with `DIRECT` it is
+/// a program that runs in the kernel's mode.
+pub extern "rust-preserve-none" fn system_call<const DIRECT: bool>(own: &'static Processor, number: u64) -> ! {
+    // SAFETY: an entry from a program, where this processor cannot hold the lock; interrupts are off.
     let machine = unsafe { lock::acquire() };
     match machine.fast_syscall(own.number(), number) {
         Entered::Same => {
             // SAFETY: the lock is held, and the thread that entered goes on.
-            unsafe { leave_same(own) }
+            unsafe { leave_same::<DIRECT>(own) }
         }
         // SAFETY: the lock is held, and the activation is what core wants to run here.
         Entered::Switched(activation) => unsafe { leave_switched(own, activation) },
         // SAFETY: as above.
         Entered::Loaded(activation) => unsafe { leave(own, activation) },
-        Entered::Slow => {}
+        Entered::Open | Entered::Mapping | Entered::Slow => {}
     }
     // SAFETY: as above: the lock is held, and core has not done the call.
-    unsafe { system_call_beside(own, machine) }
+    unsafe { system_call_beside::<DIRECT>(own, machine) }
 }
 
 /// The second look at a system call, out of the way of the first.
@@ -38,19 +39,39 @@ pub extern "rust-preserve-none" fn system_call(own: &'static Processor, number: 
 /// This processor holds the big lock, and `machine` is what it got with it.
 #[cold]
 #[inline(never)]
-unsafe extern "rust-preserve-none" fn system_call_beside(
+unsafe extern "rust-preserve-none" fn system_call_beside<const DIRECT: bool>(
     own: &'static Processor,
     machine: &'static mut Machine<Platform>,
 ) -> ! {
     // SAFETY: as in `system_call`.
     unsafe {
         match machine.quick_syscall(own.number()) {
-            Entered::Same => leave_same(own),
+            Entered::Same => leave_same::<DIRECT>(own),
             Entered::Switched(activation) => leave_switched(own, activation),
             Entered::Loaded(activation) => leave(own, activation),
-            Entered::Slow => {}
+            Entered::Mapping => system_call_mapping::<DIRECT>(own, machine),
+            Entered::Open | Entered::Slow => {}
         }
         system_call_slowly(own, machine)
+    }
+}
+
+/// The system calls that map and unmap.
+///
+/// # Safety
+/// This processor holds the big lock, and `machine` is what it got with it.
+#[cold]
+#[inline(never)]
+unsafe extern "rust-preserve-none" fn system_call_mapping<const DIRECT: bool>(
+    own: &'static Processor,
+    machine: &'static mut Machine<Platform>,
+) -> ! {
+    // SAFETY: passed on; where core says so the thread that entered goes on.
+    unsafe {
+        match machine.mapping_syscall(own.number()) {
+            Entered::Same => leave_same::<DIRECT>(own),
+            _ => run(own, machine),
+        }
     }
 }
 
@@ -74,16 +95,19 @@ unsafe extern "rust-preserve-none" fn system_call_slowly(
 /// # Safety
 /// This processor holds the big lock.
 #[inline(always)]
-unsafe fn leave_same(own: &'static Processor) -> ! {
+unsafe fn leave_same<const DIRECT: bool>(own: &'static Processor) -> ! {
     let registers = own.registers.load(Ordering::Relaxed);
     // SAFETY: the record stays this thread's while it runs.
     unsafe {
         lock::release();
+        if DIRECT {
+            entry::leave_direct(registers);
+        }
         entry::leave_fast(registers);
     }
 }
 
-/// Goes to user mode with a thread for which what a system call gives back is enough.
+/// Goes to a thread for which what a system call gives back is enough.
 ///
 /// # Safety
 /// This processor holds the big lock, and `activation` is that of the thread that core wants to run here.
@@ -91,10 +115,46 @@ unsafe fn leave_same(own: &'static Processor) -> ! {
 unsafe fn leave_switched(own: &'static Processor, activation: &mut Activation) -> ! {
     // SAFETY: as in `leave`.
     unsafe {
+        if activation.kernel {
+            leave_to_kernel_mode(own, activation);
+        }
         load(own, activation);
         let registers = &raw const activation.registers;
         lock::release();
         entry::leave_fast(registers);
+    }
+}
+
+/// Goes to a thread that runs in the kernel's mode.
+///
+/// # Safety
+/// This processor holds the big lock, and `activation` is that of the thread that core wants to run here.
+#[cold]
+unsafe fn leave_to_kernel_mode(own: &'static Processor, activation: &mut Activation) -> ! {
+    let (root, state) = (activation.root.0, activation.vector.0);
+    own.registers.store(&raw mut activation.registers, Ordering::Relaxed);
+    own.pointer.store(activation.pointer, Ordering::Relaxed);
+    if own.root.load(Ordering::Relaxed) != root {
+        // SAFETY: as in `load`.
+        unsafe { flush::load_root(own, root) };
+    }
+    // Whether it is the guest that goes on or its thread, what is loaded is the guest's.
+    let [fs_base, _] = activation.guest_bases;
+    if activation.door != Door::Closed && own.fs_base.load(Ordering::Relaxed) != fs_base {
+        load_fs_base(own, fs_base);
+    }
+    if own.vector.load(Ordering::Relaxed) | state != NO_VECTOR {
+        load_rest(own, activation);
+    }
+    let full = core::mem::take(&mut activation.full);
+    let registers = &raw const activation.registers;
+    // SAFETY: the record stays this thread's while it runs.
+    unsafe {
+        lock::release();
+        if full {
+            entry::leave_direct_full(registers);
+        }
+        entry::leave_direct(registers);
     }
 }
 
@@ -113,16 +173,24 @@ unsafe fn load(own: &'static Processor, activation: &mut Activation) {
     if own.fs_base.load(Ordering::Relaxed) != activation.registers.fs_base {
         load_fs_base(own, activation.registers.fs_base);
     }
-    // Only a guest has vector state, or a GS base.
+    // Few threads have vector state: those that asked for it, and guests, which alone have a GS base.
     if own.vector.load(Ordering::Relaxed) | state != NO_VECTOR {
-        load_guest(own, activation.registers.gs_base, state);
+        load_rest(own, activation);
     }
 }
 
-/// Loads what only guests have.
+/// Loads what few threads have.
 #[cold]
 #[inline(never)]
-fn load_guest(own: &Processor, gs_base: u64, state: u64) {
+fn load_rest(own: &Processor, activation: &Activation) {
+    let (door, state) = (activation.door, activation.vector.0);
+    let gs_base = if door == Door::Closed { activation.registers.gs_base } else { activation.guest_bases[1] };
+    own.pointer.store(activation.pointer, Ordering::Relaxed);
+    if own.door.load(Ordering::Relaxed) != door as u8 {
+        own.door.store(door as u8, Ordering::Relaxed);
+        // SAFETY: an address of the kernel's text, where an entry begins.
+        unsafe { cpu::write_msr(cpu::msr::LSTAR, entry::system_call_address(door)) };
+    }
     if own.gs_base.load(Ordering::Relaxed) != gs_base {
         load_gs_base(own, gs_base);
     }
@@ -131,14 +199,19 @@ fn load_guest(own: &Processor, gs_base: u64, state: u64) {
     }
 }
 
-/// Loads what a thread needs, releases the lock, and goes to user mode.
+/// Loads what a thread needs, releases the lock, and goes to it.
 ///
 /// # Safety
 /// This processor holds the big lock, and `activation` is that of the thread that core wants to run here.
 #[inline(always)]
 unsafe fn leave(own: &'static Processor, activation: &mut Activation) -> ! {
     // SAFETY: passed on.
-    unsafe { load(own, activation) };
+    unsafe {
+        if activation.kernel {
+            leave_to_kernel_mode(own, activation)
+        }
+        load(own, activation);
+    }
     let full = core::mem::take(&mut activation.full);
     if full && activation.registers.rip >= USER_END {
         // `iretq` to an address that is not canonical would fault in the kernel: let it fault in user mode.
@@ -170,7 +243,7 @@ pub unsafe fn run(own: &'static Processor, mut machine: &'static mut Machine<Pla
             Next::Work => {
                 // SAFETY: `machine` is not used until it is taken again.
                 unsafe { lock::release() };
-                cpu::interrupt_window();
+                own.open_window(cpu::interrupt_window);
                 // SAFETY: released above; interrupts are off again.
                 machine = unsafe { lock::acquire() };
                 machine.work(own.number());
@@ -178,11 +251,11 @@ pub unsafe fn run(own: &'static Processor, mut machine: &'static mut Machine<Pla
             Next::Idle => {
                 if own.vector.load(Ordering::Relaxed) != NO_VECTOR {
                     // Another processor may run the thread next: its state must be in memory.
-                    vector::switch(own, NO_VECTOR);
+                    load_rest(own, &Activation::default());
                 }
                 // SAFETY: `machine` is not used until it is taken again.
                 unsafe { lock::release() };
-                cpu::wait_for_interrupt();
+                own.open_window(cpu::wait_for_interrupt);
                 // SAFETY: as above.
                 machine = unsafe { lock::acquire() };
             }

@@ -1,7 +1,8 @@
 //! Segments, the task state and the interrupt table: what the processor consults at each entry.
 //!
-//! The selectors' order is dictated by `syscall` and `sysretq` (AMD APM volume 2, section 6.1). Faults that may come at any
-//! instruction of the kernel (NMI, double fault, machine check) have stacks of their own.
+//! The selectors' order is dictated by `syscall` and `sysretq` (AMD APM volume 2, section 6.1). Every vector names a stack: in the
+//! kernel's mode the processor would else use that of the program which runs in it. Faults that may come at any instruction of the
+//! kernel (NMI, double fault, machine check) have one each.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -16,15 +17,20 @@ pub const USER_DATA: u16 = 0x18 | 3;
 pub const USER_CODE: u16 = 0x20 | 3;
 const TASK: u16 = 0x28;
 
-/// Vectors with a stack of their own, in the order of [`Stacks::separate`].
+/// Vectors with a stack of their own, in the order of [`Stacks::separate`]. Behind those stacks come that of the other exceptions and that
+/// of interrupts.
 const SEPARATE: [usize; 3] = [8, 2, 18];
+/// How many stacks a processor has besides the kernel's.
+pub const STACKS: usize = SEPARATE.len() + 2;
+/// The vectors below it are exceptions.
+const EXCEPTIONS: usize = 32;
 
 /// The tops of one processor's stacks.
 #[derive(Clone, Copy)]
 pub struct Stacks {
     pub kernel: u64,
-    /// For double fault, NMI and machine check.
-    pub separate: [u64; 3],
+    /// For double fault, NMI and machine check; for other exceptions; for interrupts.
+    pub separate: [u64; STACKS],
 }
 
 /// 64-bit task state segment. Packed, as its 64-bit fields lie at odd multiples of four.
@@ -96,7 +102,8 @@ pub fn fill_gates() {
     let gates = unsafe { &mut *GATES.0.get() };
     for (vector, gate) in gates.iter_mut().enumerate() {
         let target = entry::stub(vector);
-        let stack = SEPARATE.iter().position(|&own| own == vector).map_or(0, |index| index as u64 + 1);
+        let shared = SEPARATE.len() + usize::from(vector >= EXCEPTIONS);
+        let stack = SEPARATE.iter().position(|&own| own == vector).unwrap_or(shared) as u64 + 1;
         // Interrupt gate, present, from level 3 only for the breakpoint instruction.
         let level: u64 = if vector == 3 { 3 } else { 0 };
         gate[0] = target & 0xffff
@@ -113,8 +120,9 @@ pub fn load(number: usize, stacks: Stacks) {
     // SAFETY: element `number` is this processor's own, and it has not loaded it yet.
     let tables = unsafe { &mut (*TABLES.0.get())[number] };
     tables.task.stacks[0] = stacks.kernel;
-    let [double_fault, interrupt, machine_check] = stacks.separate;
-    tables.task.separate = [double_fault, interrupt, machine_check, 0, 0, 0, 0];
+    let mut separate = [0; 7];
+    separate[..STACKS].copy_from_slice(&stacks.separate);
+    tables.task.separate = separate;
     let base = &raw const tables.task as u64;
     let limit = size_of::<TaskState>() as u64 - 1;
     tables.descriptors[5] = limit | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;

@@ -1,9 +1,9 @@
 //! User address spaces: the lower half of four-level page tables, in frames that core hands out.
 //!
 //! Every function here runs under the big lock and trusts the frames that core names. A root's upper half is the
-//! kernel's, the same in all. A joint root ("view") of a process and its guest keeps the frame numbers of the two in
-//! entries of the upper half that the kernel does not use, with the present bit clear; its lower half repeats their
-//! top-level entries. Top-level entries are only ever added until a root is released, so a view can lag but not lie:
+//! kernel's, the same in all, but for marks in entries that it does not use, with the present bit clear. A root whose pages are for the
+//! kernel's mode is marked so. A joint root ("view") of a process and its guest keeps the frame numbers of the two in
+//! such entries; its lower half repeats their top-level entries. Top-level entries are only ever added until a root is released, so a view can lag but not lie:
 //! what it lacks it takes over at the page fault (`catch_up`).
 
 use tessera_abi::PAGE;
@@ -18,6 +18,9 @@ const GUEST_SLOTS: usize = 254;
 /// Entries of a view's upper half that name its parts.
 const VIEW_PROCESS: usize = 500;
 const VIEW_GUEST: usize = 501;
+/// The entry that says that the pages are for the kernel's mode alone, and what it says then.
+const LEVEL: usize = 502;
+const KERNEL_ONLY: Entry = Entry(1 << 1);
 
 /// Reads entry `index` of a table.
 #[inline(always)]
@@ -46,8 +49,15 @@ fn parts(root: Frame) -> Option<(Frame, Frame)> {
     (process != 0).then(|| (Frame(process), Frame(read(root, VIEW_GUEST).0 >> 1)))
 }
 
-/// Enters the kernel's half (of `kernel`'s root) into a zeroed root.
-pub fn create(root: Frame, kernel: Frame) {
+/// Enters the kernel's half (of `half`'s root) into a zeroed root, and for whose mode its pages are.
+pub fn create(root: Frame, half: Frame, kernel: bool) {
+    enter_half(root, half);
+    if kernel {
+        write(root, LEVEL, KERNEL_ONLY);
+    }
+}
+
+fn enter_half(root: Frame, kernel: Frame) {
     for slot in USER_SLOTS..512 {
         let entry = read(kernel, slot);
         if entry.is_present() {
@@ -58,7 +68,7 @@ pub fn create(root: Frame, kernel: Frame) {
 
 /// Makes a zeroed frame the view of a process and a guest.
 pub fn create_view(view: Frame, process: Frame, guest: Frame, kernel: Frame) {
-    create(view, kernel);
+    enter_half(view, kernel);
     write(view, VIEW_PROCESS, Entry(process.0 << 1));
     write(view, VIEW_GUEST, Entry(guest.0 << 1));
     for slot in 0..USER_SLOTS {
@@ -83,7 +93,23 @@ pub fn shows(loaded: Frame, root: Frame) -> bool {
     loaded == root || parts(loaded).is_some_and(|(process, guest)| process == root || guest == root)
 }
 
+/// The last table on the way to `address`, if it is there.
+#[inline(always)]
+fn last_table(root: Frame, address: u64) -> Option<Frame> {
+    let third = read(root, index(address, 3));
+    if !third.is_present() {
+        return None;
+    }
+    let second = read(third.frame(), index(address, 2));
+    if !second.is_present() {
+        return None;
+    }
+    let first = read(second.frame(), index(address, 1));
+    first.is_present().then(|| first.frame())
+}
+
 /// Enters one page; false when `tables` had no frame for a missing table.
+#[inline(always)]
 pub fn map(
     root: Frame,
     address: u64,
@@ -91,38 +117,42 @@ pub fn map(
     protection: Protection,
     tables: &mut dyn FnMut() -> Option<Frame>,
 ) -> bool {
+    let Some(table) = last_table(root, address).or_else(|| make_tables(root, address, tables)) else { return false };
+    let page = Entry::user(frame, protection);
+    let page = if read(root, LEVEL) == KERNEL_ONLY { page.kernel_only() } else { page };
+    write(table, index(address, 0), page);
+    true
+}
+
+/// The last table on the way to `address`, with all that are missing before it made.
+#[cold]
+#[inline(never)]
+fn make_tables(root: Frame, address: u64, tables: &mut dyn FnMut() -> Option<Frame>) -> Option<Frame> {
     let mut table = root;
     for level in [3, 2, 1] {
         let entry = read(table, index(address, level));
         table = if entry.is_present() {
             entry.frame()
         } else {
-            let Some(fresh) = tables() else { return false };
+            let fresh = tables()?;
             write(table, index(address, level), Entry::user_table(fresh));
             fresh
         };
     }
-    write(table, index(address, 0), Entry::user(frame, protection));
-    true
+    Some(table)
 }
 
 /// Applies `change` to the present pages in `from..to`, visiting at most about `limit` entries; answers where it stopped.
+#[inline(always)]
 pub fn for_each(root: Frame, from: u64, to: u64, limit: usize, change: impl Fn(Entry) -> Entry) -> u64 {
     let mut address = from;
     let mut left = limit.max(1);
-    'pages: while address < to && left > 0 {
+    while address < to && left > 0 {
         left -= 1;
-        let mut table = root;
-        for level in [3, 2, 1] {
-            let entry = read(table, index(address, level));
-            if !entry.is_present() {
-                // Nothing below: go to where the next entry of this table begins.
-                let span = 1u64 << (12 + 9 * level);
-                address = (address & !(span - 1)) + span;
-                continue 'pages;
-            }
-            table = entry.frame();
-        }
+        let Some(table) = last_table(root, address) else {
+            address = behind_hole(root, address);
+            continue;
+        };
         // The rest of this last table, without walking down again.
         loop {
             let entry = read(table, index(address, 0));
@@ -137,6 +167,23 @@ pub fn for_each(root: Frame, from: u64, to: u64, limit: usize, change: impl Fn(E
         }
     }
     address.min(to)
+}
+
+/// Where the entry ends for which no table is there on the way to `address`.
+#[cold]
+#[inline(never)]
+fn behind_hole(root: Frame, address: u64) -> u64 {
+    let mut table = root;
+    let mut span = 1 << 12;
+    for level in [3, 2, 1] {
+        span = 1u64 << (12 + 9 * level);
+        let entry = read(table, index(address, level));
+        if !entry.is_present() {
+            break;
+        }
+        table = entry.frame();
+    }
+    (address & !(span - 1)) + span
 }
 
 /// Takes up to `limit` tables below and with `root` out of use, deepest first; true when the root itself is out.
@@ -160,8 +207,8 @@ pub fn release(root: Frame, limit: usize, release: &mut dyn FnMut(Frame)) -> boo
     true
 }
 
-/// Releases a table of `level` and all below it; false when `left` ran out first.
-fn release_below(table: Frame, level: u32, left: &mut usize, release: &mut dyn FnMut(Frame)) -> bool {
+/// Releases a table of `level` (0: last) and all below it; false when `left` ran out first.
+pub fn release_below(table: Frame, level: u32, left: &mut usize, release: &mut dyn FnMut(Frame)) -> bool {
     if level > 0 {
         for slot in 0..512 {
             let entry = read(table, slot);
@@ -181,24 +228,12 @@ fn release_below(table: Frame, level: u32, left: &mut usize, release: &mut dyn F
     true
 }
 
-/// The physical address behind a user address, if user mode could read (or write) it.
+/// The physical address behind a user address, if the program could read (or write) it.
 #[inline]
 pub fn translate(root: Frame, address: u64, write: bool) -> Option<u64> {
     if address >= tessera_abi::USER_END {
         return None;
     }
-    let third = read(root, index(address, 3));
-    if !third.is_present() {
-        return None;
-    }
-    let second = read(third.frame(), index(address, 2));
-    if !second.is_present() {
-        return None;
-    }
-    let first = read(second.frame(), index(address, 1));
-    if !first.is_present() {
-        return None;
-    }
-    let page = read(first.frame(), index(address, 0));
-    page.allows_user(write).then(|| page.address() | address & (PAGE - 1))
+    let page = read(last_table(root, address)?, index(address, 0));
+    page.allows(write).then(|| page.address() | address & (PAGE - 1))
 }

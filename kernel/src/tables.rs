@@ -49,6 +49,11 @@ impl Entry {
         Entry(bits)
     }
 
+    /// The same, for the kernel's mode alone.
+    pub const fn kernel_only(self) -> Entry {
+        Entry(self.0 & !USER)
+    }
+
     /// A table of user space: the pages below it decide what is allowed.
     pub const fn user_table(frame: Frame) -> Entry {
         Entry((frame.0 * PAGE) | PRESENT | WRITABLE | USER | ACCESSED_DIRTY)
@@ -84,10 +89,10 @@ impl Entry {
         self.0 & PRESENT != 0
     }
 
-    /// Whether user mode may read it (and write, if asked).
+    /// Whether a page of a program may be read (and written, if asked) by it.
     #[inline(always)]
-    pub const fn allows_user(self, write: bool) -> bool {
-        let wanted = if write { PRESENT | USER | WRITABLE } else { PRESENT | USER };
+    pub const fn allows(self, write: bool) -> bool {
+        let wanted = if write { PRESENT | WRITABLE } else { PRESENT };
         self.0 & wanted == wanted
     }
 

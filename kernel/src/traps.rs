@@ -1,8 +1,8 @@
 //! Interrupts and exceptions: what each vector means, and who is told.
 //!
-//! From user mode an exception is the running thread's fault and goes to core. In the kernel itself an exception is a bug:
-//! it ends in the crash report. Interrupts come in user mode, in the idle wait and in the windows between steps of long
-//! work, never while this processor holds the big lock.
+//! In a program, in whichever mode it runs, an exception is the running thread's fault and goes to core. In the kernel itself an
+//! exception is a bug: it ends in the crash report. Interrupts come in programs, in the idle wait and in the windows between steps of
+//! long work, never while this processor holds the big lock.
 
 use core::sync::atomic::Ordering;
 
@@ -26,17 +26,19 @@ const FAULT_WRITE: u64 = 1 << 1;
 const FAULT_USER: u64 = 1 << 2;
 const FAULT_EXECUTE: u64 = 1 << 4;
 
-/// An entry from user mode; the thread's record holds its registers.
-pub extern "C" fn from_user(own: &'static Processor, vector: u64, error: u64) -> ! {
+/// An entry from a program; the thread's record holds its registers.
+pub extern "C" fn from_program(own: &'static Processor, vector: u64, error: u64) -> ! {
     let address = cpu::read_cr2();
     if vector == NMI || vector == DOUBLE_FAULT || vector == MACHINE_CHECK {
         crash::stop_if_told();
         crash::exception_in_user(own, vector, error);
     }
-    // SAFETY: an entry from user mode, where this processor cannot hold the lock; interrupts are off.
+    // SAFETY: an entry from a program, where this processor cannot hold the lock; interrupts are off.
     let machine = unsafe { lock::acquire() };
+    let mut kernel = false;
     if let Some(activation) = machine.activation(own.number()) {
         activation.full = true;
+        kernel = activation.kernel;
     }
     if vector >= apic::FIRST_VECTOR {
         interrupt(own, machine, vector);
@@ -46,17 +48,17 @@ pub extern "C" fn from_user(own: &'static Processor, vector: u64, error: u64) ->
     {
         // The page may be there now: the instruction tries again.
     } else {
-        machine.fault(own.number(), describe(own, vector, error, address));
+        machine.fault(own.number(), describe(own, vector, error, address, kernel));
     }
     // SAFETY: the lock was taken above.
     unsafe { run::run(own, machine) }
 }
 
-/// An exception of user mode, as core names it.
-fn describe(own: &Processor, vector: u64, error: u64, address: u64) -> Fault {
+/// An exception of a program, as core names it.
+fn describe(own: &Processor, vector: u64, error: u64, address: u64, kernel: bool) -> Fault {
     let kind = match vector {
         // The processor itself looked at a page on the program's behalf (QEMU does at `iretq`): no mapping mends that.
-        PAGE_FAULT if error & FAULT_USER == 0 => FaultKind::Protection,
+        PAGE_FAULT if error & FAULT_USER == 0 && !kernel => FaultKind::Protection,
         PAGE_FAULT if error & FAULT_EXECUTE != 0 => FaultKind::Execute,
         PAGE_FAULT if error & FAULT_WRITE != 0 => FaultKind::Write,
         PAGE_FAULT => FaultKind::Read,
@@ -91,6 +93,12 @@ fn interrupt(own: &Processor, machine: &mut Machine<Platform>, vector: u64) {
         apic::FLUSH => {
             flush::serve();
             apic::acknowledge();
+        }
+        apic::IOMMU => {
+            apic::acknowledge();
+            if let Some(iommu) = &mut machine.hardware.iommu {
+                iommu.report();
+            }
         }
         apic::SPURIOUS => {}
         _ => {

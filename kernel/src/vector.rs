@@ -1,4 +1,4 @@
-//! Vector state: the registers that only threads with a guest have.
+//! Vector state: the registers that only threads have which asked for them, or have a guest.
 //!
 //! The state of the last such thread, in its guest or not, stays in the registers until another one (or none) runs on this
 //! processor; CR0.TS is set whenever nothing is loaded, so that an ordinary thread faults instead of seeing it. Whoever reuses the frame
@@ -91,7 +91,9 @@ pub fn switch(own: &Processor, wanted: u64) {
 /// Takes the state of `frame` out of this processor's registers, if it is in them.
 pub fn save_loaded(own: &Processor, frame: Frame) {
     if own.vector.load(Ordering::Relaxed) == frame.0 {
-        switch(own, NO_VECTOR);
+        save(frame.0);
+        // What is loaded is looked at again before anything runs.
+        own.vector.store(LOST_VECTOR, Ordering::Relaxed);
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) const MORE_GROUPS: &str = "more-groups";
 pub(crate) const HOST_NAME: &str = "host-name";
 pub(crate) const PORT: &str = "port";
 pub(crate) const VOLUME: &str = "volume";
+pub(crate) const MOUNT: &str = "mount";
+pub(crate) const HELD_TO: &str = "held-to";
 pub(crate) const STOP_SIGNAL: &str = "stop-signal";
 pub(crate) const GRACE: &str = "grace";
 pub(crate) const TERMINAL: &str = "terminal";
@@ -106,6 +108,17 @@ impl<'a> Container<'a> {
         self.all(VOLUME)
     }
 
+    /// Where volumes of the host are to be, the first that the guest has first.
+    pub fn mounts(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        self.all(MOUNT)
+    }
+
+    /// What the person who runs it said of the network that it may reach, to be told when something is refused; empty if nothing. It is held to
+    /// that by others.
+    pub fn held_to(&self) -> &'a [u8] {
+        self.one(HELD_TO).unwrap_or_default()
+    }
+
     /// The number of the signal that asks the program to end.
     pub fn stop_signal(&self) -> u32 {
         self.number(STOP_SIGNAL).filter(|signal| (1..=64).contains(signal)).unwrap_or(DEFAULT_STOP_SIGNAL)
@@ -162,6 +175,8 @@ mod write {
         pub host_name: String,
         pub ports: Vec<(Protocol, u16)>,
         pub volumes: Vec<String>,
+        pub mounts: Vec<String>,
+        pub held_to: String,
         pub stop_signal: u32,
         pub grace: u32,
         pub terminal: bool,
@@ -190,6 +205,8 @@ mod write {
             put(HOST_NAME, &self.host_name)?;
             self.ports.iter().try_for_each(|(protocol, port)| put(PORT, &format!("{}:{port}", protocol.name())))?;
             self.volumes.iter().try_for_each(|value| put(VOLUME, value))?;
+            self.mounts.iter().try_for_each(|value| put(MOUNT, value))?;
+            put(HELD_TO, &self.held_to)?;
             put(STOP_SIGNAL, &self.stop_signal.to_string())?;
             put(GRACE, &self.grace.to_string())?;
             put(TERMINAL, if self.terminal { "1" } else { "0" })?;
@@ -219,6 +236,8 @@ mod tests {
             host_name: "web".into(),
             ports: vec![(Protocol::Tcp, 80), (Protocol::Udp, 53)],
             volumes: vec!["/data".into()],
+            mounts: vec!["/srv/www".into(), "/logs".into()],
+            held_to: "--deny net".into(),
             stop_signal: 3,
             grace: 7,
             terminal: true,
@@ -239,6 +258,8 @@ mod tests {
             host_name: String::from_utf8(read.host_name().to_vec()).unwrap(),
             ports: read.ports().collect(),
             volumes: texts(read.volumes().collect()),
+            mounts: texts(read.mounts().collect()),
+            held_to: String::from_utf8(read.held_to().to_vec()).unwrap(),
             stop_signal: read.stop_signal(),
             grace: read.grace(),
             terminal: read.has_terminal(),

@@ -1,9 +1,11 @@
 //! The heap: the allocator of crate `talc`, on memory objects mapped one after the other into a range of the own space.
 //!
-//! What the heap took is kept until the process ends. Growing must not allocate.
+//! What the heap took is kept until the process ends. Growing must not allocate. How much of it is in use is counted: a program
+//! that others drive refuses them in time, as it ends when its heap can give no more.
 
-use core::alloc::Layout;
+use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use talc::TalcLock;
 use talc::base::Talc;
@@ -16,7 +18,50 @@ use crate::own;
 use crate::sync::RawMutex;
 
 #[global_allocator]
-static HEAP: TalcLock<RawMutex, Growing> = TalcLock::new(Growing { end: None });
+static HEAP: Counted = Counted(TalcLock::new(Growing { end: None }));
+
+/// Bytes that are allocated now.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of the heap that are allocated now.
+#[inline(always)]
+pub fn used() -> usize {
+    USED.load(Ordering::Relaxed)
+}
+
+/// The allocator, with a count of what it gave out.
+struct Counted(TalcLock<RawMutex, Growing>);
+
+// SAFETY: all is the allocator's; the count changes nothing of it.
+unsafe impl GlobalAlloc for Counted {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        let memory = unsafe { self.0.alloc(layout) };
+        if !memory.is_null() {
+            USED.fetch_add(layout.size(), Ordering::Relaxed);
+        }
+        memory
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        USED.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { self.0.dealloc(memory, layout) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        let moved = unsafe { self.0.realloc(memory, layout, size) };
+        if !moved.is_null() {
+            USED.fetch_add(size, Ordering::Relaxed);
+            USED.fetch_sub(layout.size(), Ordering::Relaxed);
+        }
+        moved
+    }
+}
 
 /// Where the heap starts. Nothing else is placed between here and `LIMIT`.
 const BASE: u64 = 0x7f40_0000_0000;
@@ -44,7 +89,7 @@ unsafe impl Source for Growing {
         if start.checked_add(length).is_none_or(|end| end > LIMIT) {
             return Err(());
         }
-        let memory = Vmo::create(&own::pool(), length).map_err(|_| ())?;
+        let memory = Vmo::create(&own::heap_pool(), length).map_err(|_| ())?;
         own::space().map_at(&memory, 0, start, length, Access::Write).map_err(|_| ())?;
         // SAFETY: the range was just mapped for this purpose and is never unmapped; it starts where the heap ended.
         let end = unsafe {

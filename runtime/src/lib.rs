@@ -20,8 +20,8 @@ pub mod component;
 #[cfg(target_os = "none")]
 mod domain;
 pub mod handle;
-#[cfg(target_os = "none")]
-mod heap;
+#[cfg_attr(not(target_os = "none"), path = "host/heap.rs")]
+pub mod heap;
 #[cfg(not(target_os = "none"))]
 mod host;
 pub mod log;

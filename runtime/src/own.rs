@@ -50,7 +50,7 @@ macro_rules! own {
 }
 
 own! {
-    /// The pool that the process's heap and threads are charged to.
+    /// The pool that the process's threads are charged to, and its heap and stacks, unless these have another.
     pool: Pool = "pool";
     /// The space that it runs in.
     space: Space = "space";
@@ -62,4 +62,22 @@ own! {
     log: Log = "log";
     /// The clock.
     clock: Clock = "clock";
+}
+
+/// The number of the pool of the heap and the stacks, where they have one of their own.
+static HEAP_POOL: AtomicU32 = AtomicU32::new(0);
+
+/// The pool that the heap and the stacks of new threads are charged to.
+#[inline]
+pub fn heap_pool() -> ManuallyDrop<Pool> {
+    match HEAP_POOL.load(Ordering::Relaxed) {
+        0 => pool(),
+        number => ManuallyDrop::new(Pool::from_owned(Owned::new(Handle(number)))),
+    }
+}
+
+/// Charges what the heap takes from now on, and the stacks of new threads, to a pool of their own: whatever else the process uses up,
+/// they have what is in it.
+pub fn set_heap_pool(pool: Pool) {
+    HEAP_POOL.store(pool.into_owned().into_handle().0, Ordering::Relaxed);
 }

@@ -1,5 +1,9 @@
 //! The `syscall` instruction: all inline assembly of the runtime, one function for each shape of its registers.
 //!
+//! The instruction has four prefixes, which say nothing to the processor. In a program that is linked with the kernel, `tessera build`
+//! puts a call of as many bytes in its place, which goes through [`tessera_kernel_calls`]: so the same object code makes system calls in user
+//! mode and plain calls in the kernel's.
+//!
 //! Nothing here interprets what it passes on. A call can make the kernel read or write any memory of this process that an
 //! argument names, which is why every function is unsafe; the modules above make safe calls of them.
 
@@ -27,6 +31,26 @@ pub struct MessageOutcome {
     pub words: [u64; 8],
 }
 
+/// Where the kernel is called, and where it is jumped to with the way back in `rcx`. Filled in when the program is linked with the kernel.
+#[used]
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".tessera.calls")]
+static tessera_kernel_calls: [u64; 2] = [0; 2];
+
+/// The instruction that is replaced by a call through the first word.
+macro_rules! kernel {
+    () => {
+        ".byte 0x3e, 0x3e, 0x3e, 0x3e, 0x0f, 0x05"
+    };
+}
+
+/// The instruction that is replaced by a jump through the second word. It uses no stack.
+macro_rules! kernel_without_stack {
+    () => {
+        "lea rcx, [rip + 99f]\n.byte 0x26, 0x26, 0x26, 0x26, 0x0f, 0x05\n99:"
+    };
+}
+
 macro_rules! shape {
     ($(#[$doc:meta])* $name:ident [$($input:ident $input_register:tt),*] [$($output:ident $output_register:tt),*]) => {
         $(#[$doc])*
@@ -40,7 +64,7 @@ macro_rules! shape {
             // SAFETY: the kernel preserves every register that is not named here, and does not touch the stack; for
             // the effects on memory the caller answers.
             unsafe {
-                asm!("syscall",
+                asm!(kernel!(),
                     inlateout("rax") number => code,
                     $(inlateout($input_register) $input,)*
                     $(lateout($output_register) $output,)*
@@ -75,7 +99,7 @@ pub unsafe fn message<const N: usize>(number: u64, first: u64, tag: u64, words: 
     // SAFETY: the kernel preserves every register that is not named here, and does not touch the stack; for the effects on
     // memory the caller answers.
     unsafe {
-        asm!("syscall",
+        asm!(kernel!(),
             inlateout("rax") number => code,
             inlateout("rdi") first => badge,
             inlateout("rsi") tag => received,
@@ -97,7 +121,7 @@ pub unsafe fn receive(endpoint: u64, tag: u64, buffer: u64) -> MessageOutcome {
     let mut last = buffer;
     // SAFETY: as for `message`.
     unsafe {
-        asm!("syscall",
+        asm!(kernel!(),
             inlateout("rax") tessera_abi::Syscall::Receive as u64 => code,
             inlateout("rdi") endpoint => badge,
             inlateout("rsi") tag => received,
@@ -121,11 +145,11 @@ pub unsafe fn end_thread(state: *const core::sync::atomic::AtomicU32, ended: u32
             "test edi, edi",
             "jz 2f",
             "mov eax, {unpark}",
-            "syscall",
+            kernel_without_stack!(),
             "2:",
             "mov edi, r12d",
             "mov eax, {exit}",
-            "syscall",
+            kernel_without_stack!(),
             "ud2",
             in("rsi") state,
             in("edi") ended,

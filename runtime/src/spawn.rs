@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 use elf::ElfBytes;
 use elf::abi::{PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
-use tessera_abi::{Error, NATIVE_BASE, PAGE, StartupWriter, USER_END};
+use tessera_abi::{Error, Level, NATIVE_BASE, PAGE, StartupWriter, USER_END};
 
 use crate::handle::{Object, Owned, Result};
-use crate::object::{Access, Budget, Event, Pool, Process, Progress, Space, Thread, Vmo};
+use crate::object::{Access, Budget, Event, Pool, Privilege, Process, Progress, Space, Thread, Vmo};
 use crate::own;
 use crate::start::NAME_ARGUMENT;
 
@@ -31,6 +31,7 @@ pub struct Program<'a> {
     handles: Vec<(String, Owned)>,
     pool: &'a Pool,
     budget: &'a Budget,
+    level: Option<(&'a Privilege, Level)>,
 }
 
 /// A process that this one started. Dropped, the process is ended.
@@ -45,7 +46,13 @@ pub struct Child {
 impl<'a> Program<'a> {
     /// The program in the ELF file `file`, charged to `pool`, run by `budget`.
     pub fn new(name: &str, file: &'a [u8], pool: &'a Pool, budget: &'a Budget) -> Program<'a> {
-        Program { file, name: name.into(), arguments: Vec::new(), handles: Vec::new(), pool, budget }
+        Program { file, name: name.into(), arguments: Vec::new(), handles: Vec::new(), pool, budget, level: None }
+    }
+
+    /// Lets it run at a level, for which it was linked.
+    pub fn level(mut self, privilege: &'a Privilege, level: Level) -> Self {
+        self.level = Some((privilege, level));
+        self
     }
 
     /// Adds an argument.
@@ -74,7 +81,10 @@ impl<'a> Program<'a> {
 
     /// Starts it. Its own pool, process, space, thread and budget are among its handles.
     pub fn start(self) -> Result<Child> {
-        let space = Space::create(self.pool)?;
+        let space = match self.level {
+            Some((privilege, level)) => privilege.space(self.pool, level)?,
+            None => Space::create(self.pool)?,
+        };
         let process = Process::create(self.pool, &space, &self.name)?;
         let file = ElfBytes::<LittleEndian>::minimal_parse(self.file).map_err(|_| Error::BadArgument)?;
         self.map_segments(&file, &space)?;

@@ -19,8 +19,8 @@ use crate::{own, raw};
 
 /// Where the stacks lie, one in each slot, the slot's first page left out as guard.
 const STACKS: u64 = 0x7f80_0000_0000;
-const SLOT: u64 = 1 << 20;
-const SLOTS: u32 = 1 << 18;
+const SLOT: u64 = 64 << 20;
+const SLOTS: u32 = 1 << 13;
 /// Bytes of a stack if nothing else is asked for. Pages are charged when touched.
 const STACK: u64 = 256 << 10;
 
@@ -33,11 +33,18 @@ struct Record {
     handle: AtomicU32,
     /// Whose call it carries out: 1 plus a route's number, or 0.
     caller: AtomicU64,
+    /// What [`set_note`] left.
+    note: AtomicU64,
 }
 
 impl Record {
     const fn new() -> Record {
-        Record { address: AtomicU64::new(0), handle: AtomicU32::new(0), caller: AtomicU64::new(0) }
+        Record {
+            address: AtomicU64::new(0),
+            handle: AtomicU32::new(0),
+            caller: AtomicU64::new(0),
+            note: AtomicU64::new(0),
+        }
     }
 
     /// Makes this the calling thread's record.
@@ -79,6 +86,16 @@ pub(crate) fn caller() -> u64 {
 #[inline(always)]
 pub(crate) fn set_caller(caller: u64) {
     record().caller.store(caller, Ordering::Relaxed);
+}
+
+/// A word of the calling thread's own, for whoever runs on it: 0, or what it left there last.
+pub fn note() -> u64 {
+    record().note.load(Ordering::Relaxed)
+}
+
+/// Leaves a word for [`note`].
+pub fn set_note(note: u64) {
+    record().note.store(note, Ordering::Relaxed);
 }
 
 /// The calling thread.
@@ -141,12 +158,29 @@ struct Slots {
 
 static SLOT_TABLE: Mutex<Slots> = Mutex::new(Slots { detached: Vec::new(), free: Vec::new(), next: 0 });
 
+/// The thread-local variables of a program that is linked with this one: what each of its threads begins with. They lie below the
+/// thread's record, where the compiler looks for them (ELF Handling For Thread-Local Storage, section 3.4.6, variant II).
+#[derive(Clone, Copy, Debug)]
+pub struct Locals {
+    /// The initialised ones; the others are zero.
+    pub image: &'static [u8],
+    /// Bytes of all.
+    pub size: usize,
+}
+
+impl Locals {
+    /// What the linker script aligns them to.
+    const ALIGN: u64 = 64;
+}
+
 /// How a thread is to be made.
 #[derive(Default)]
 pub struct Builder<'a> {
     stack: Option<u64>,
     budget: Option<&'a Budget>,
     passive: bool,
+    vector: bool,
+    locals: Option<Locals>,
 }
 
 impl<'a> Builder<'a> {
@@ -155,7 +189,7 @@ impl<'a> Builder<'a> {
         Builder::default()
     }
 
-    /// Bytes of its stack, at most 1 MiB less a page.
+    /// Bytes of its stack, at most 64 MiB less a page.
     pub fn stack(mut self, bytes: u64) -> Self {
         self.stack = Some(bytes);
         self
@@ -170,6 +204,18 @@ impl<'a> Builder<'a> {
     /// No budget: it runs on its callers' only.
     pub fn passive(mut self) -> Self {
         self.passive = true;
+        self
+    }
+
+    /// It may use vector registers.
+    pub fn vector(mut self) -> Self {
+        self.vector = true;
+        self
+    }
+
+    /// It has these variables of its own, at the top of its stack.
+    pub fn locals(mut self, locals: Locals) -> Self {
+        self.locals = Some(locals);
         self
     }
 
@@ -195,7 +241,7 @@ impl<'a> Builder<'a> {
                 // SAFETY: the joiner reads after the thread ended.
                 unsafe { (*theirs.result.get()).write(main()) };
                 let state = &raw const theirs.state;
-                let own = theirs.record.handle.load(Ordering::Relaxed);
+                let own = own_number();
                 // The joiner, or the table of detached threads, holds the other reference until the state says ended.
                 drop(theirs);
                 (state, own)
@@ -213,13 +259,19 @@ impl<'a> Builder<'a> {
 
     fn start<T: Send>(&self, slot: u32, bytes: u64, main: Main, shared: &Arc<Shared<T>>) -> Result<u32> {
         let top = STACKS + (u64::from(slot) + 1) * SLOT;
-        let memory = Vmo::create(&own::pool(), bytes)?;
+        let memory = Vmo::create(&own::heap_pool(), bytes)?;
         own::space().map_at(&memory, 0, top - bytes, bytes, Access::Write)?;
         let process_budget = own::budget();
         let budget = if self.passive { None } else { Some(self.budget.unwrap_or(&process_budget)) };
         let thread = Thread::create(&own::pool(), &own::process(), budget)?;
+        if self.vector {
+            thread.use_vector(&own::pool())?;
+        }
         let number = thread.handle();
-        let record: *const Record = &shared.record;
+        let (top, record) = match self.locals {
+            None => (top, &raw const shared.record),
+            Some(locals) => place(locals, top, bytes)?,
+        };
         let first = Box::into_raw(Box::new(First { main, record, number }));
         // The stack looks as at a call: 8 bytes below a multiple of 16.
         // SAFETY: `enter` takes the box that `first` came from, on a stack that is its own.
@@ -235,6 +287,23 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// Puts a record and below it the thread's variables at the top of its new stack of `bytes`; answers the stack's new top and the record.
+fn place(locals: Locals, top: u64, bytes: u64) -> Result<(u64, *const Record)> {
+    let record = (top - size_of::<Record>() as u64) & !(Locals::ALIGN - 1);
+    let size = (locals.size.max(locals.image.len()) as u64).next_multiple_of(Locals::ALIGN);
+    // Half of the stack is left to the thread.
+    if size > bytes / 2 {
+        return Err(Error::BadArgument);
+    }
+    let start = record - size;
+    // SAFETY: both lie in the stack, which was just mapped, is zero, and which nobody else knows of yet.
+    unsafe {
+        core::ptr::copy_nonoverlapping(locals.image.as_ptr(), start as *mut u8, locals.image.len());
+        (record as *mut Record).write(Record::new());
+    }
+    Ok((start, record as *const Record))
+}
+
 type Main = Box<dyn FnOnce() -> (*const AtomicU32, u32) + Send>;
 
 struct First {
@@ -247,7 +316,7 @@ extern "C" fn enter(first: *mut First) -> ! {
     // SAFETY: `start` made the box for this thread alone.
     let first = unsafe { Box::from_raw(first) };
     // Before the box is freed: the heap's lock needs the record.
-    // SAFETY: the record is part of what the thread shares with its joiner, which lives until the thread ended.
+    // SAFETY: the record is part of what the thread shares with its joiner, or of its stack: it lives until the thread ended.
     unsafe { &*first.record }.enter(first.number);
     let First { main, .. } = *first;
     let (state, own) = main();

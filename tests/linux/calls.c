@@ -1,36 +1,28 @@
-// What the Linux personality promises to programs, asked by one: signals, processes, memory, threads, timers.
+// What the Linux personality promises to programs, asked by one: signals, processes, memory, threads, timers; what other families of
+// calls promise is in the files beside this one.
 //
 // An ordinary static program: on Linux it passes as it is. Each test checks what Linux documents, and ends with `N passed, N failed`.
 // The program starts itself again for the tests of `execve`: with an argument it is the child of one.
 
 #define _GNU_SOURCE
-#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-static int failures;
-static const char *self;
+#include "check.h"
 
-#define CHECK(condition)                                                                                   \
-    do {                                                                                                   \
-        if (!(condition)) {                                                                                \
-            printf("  line %d: %s (errno %d)\n", __LINE__, #condition, errno);                             \
-            failures++;                                                                                    \
-        }                                                                                                  \
-    } while (0)
+int failures;
+static const char *self;
 
 static volatile int caught;
 static volatile double number;
@@ -53,7 +45,7 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
     siglongjmp(back, 1);
 }
 
-static int status_of(pid_t child) {
+int status_of(pid_t child) {
     int status = -1;
     CHECK(waitpid(child, &status, 0) == child);
     return status;
@@ -328,11 +320,7 @@ static void bad_addresses_are_errors(void) {
     CHECK(syscall(100000) == -1 && errno == ENOSYS);
 }
 
-static const struct {
-    const char *name;
-    void (*run)(void);
-} tests[] = {
-#define TEST(name) {#name, name}
+static const struct test own_tests[] = {
     TEST(a_handler_runs_and_vector_registers_survive_it),
     TEST(queued_signals_carry_a_value),
     TEST(blocked_signals_wait_and_can_be_taken),
@@ -349,7 +337,10 @@ static const struct {
     TEST(a_lock_survives_the_end_of_its_holder),
     TEST(all_threads_end_with_their_process),
     TEST(bad_addresses_are_errors),
+    END,
 };
+
+static const struct test *const families[] = {own_tests, ipc_tests, event_tests, trace_tests, time_tests, file_tests};
 
 int main(int count_of_arguments, char **arguments) {
     if (count_of_arguments > 1) {
@@ -358,14 +349,16 @@ int main(int count_of_arguments, char **arguments) {
     }
     self = arguments[0];
     int passed = 0, failed = 0;
-    for (size_t index = 0; index < sizeof tests / sizeof *tests; index++) {
-        int before = failures;
-        tests[index].run();
-        int good = failures == before;
-        printf("test %s ... %s\n", tests[index].name, good ? "ok" : "FAILED");
-        fflush(stdout);
-        passed += good;
-        failed += !good;
+    for (size_t family = 0; family < sizeof families / sizeof *families; family++) {
+        for (const struct test *test = families[family]; test->name; test++) {
+            int before = failures;
+            test->run();
+            int good = failures == before;
+            printf("test %s ... %s\n", test->name, good ? "ok" : "FAILED");
+            fflush(stdout);
+            passed += good;
+            failed += !good;
+        }
     }
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod account;
+mod component;
 mod content;
 mod directory;
 mod image;
@@ -17,5 +18,7 @@ mod inode;
 mod node;
 mod system;
 
+pub use component::{Files, Uses};
 pub use image::Image;
+pub use node::Handle;
 pub use system::{Clock, root};

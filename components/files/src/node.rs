@@ -15,6 +15,11 @@ use crate::inode::Inode;
 pub struct Handle(Arc<Inode>);
 
 impl Handle {
+    /// One to `inode`, as it is.
+    pub fn new(inode: Arc<Inode>) -> Handle {
+        Handle(inode)
+    }
+
     /// One to `inode`.
     pub fn of(inode: Arc<Inode>) -> Cap<dyn Node> {
         Cap::local(Arc::new(Handle(inode)))

@@ -2,10 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use tessera_interfaces::{Cap, Network};
+use tessera_interfaces::{Cap, Network, Node as VolumeNode};
 use tessera_rootfs::Image;
 use tessera_rootfs::container::{Container, NOTE_MEMBER, ROOT_MEMBER};
 use tessera_runtime::abi::x86_64::Registers;
@@ -14,19 +15,26 @@ use tessera_runtime::component::StartError;
 use tessera_runtime::log;
 use tessera_runtime::object::Vmo;
 
+use crate::attached::{Attachment, Streams};
 use crate::errno::{Errno, Result};
-use crate::file::console::LogConsole;
+use crate::file::console::{LogConsole, Simple};
 use crate::file::inet::Inet;
+use crate::file::pipe::Pipe;
+use crate::file::terminal::Terminal;
 use crate::file::{Description, OpenFile, Table, open};
 use crate::fs::path::{Mounts, Walk, walk};
 use crate::fs::ram::{Node, Ram, make_device};
-use crate::fs::{FsContext, Inode, Kind, Place, devices};
-use crate::memory::{GuestMemory, Mm};
+use crate::fs::volume::VolumeInode;
+use crate::fs::{Creation, FsContext, Inode, Kind, Owner, Place, devices};
+use crate::memory::{GuestMemory, Mm, reserve};
 use crate::program::load::load;
 use crate::task::process::Resources;
 use crate::task::run::{self, Parts};
+use crate::task::shortage;
 use crate::task::{Context, Credentials, Process, System, Task};
 
+/// `st_dev` of the first volume.
+const FIRST_VOLUME: u64 = 0x40;
 /// Where programs are looked for if the environment does not say.
 const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -34,6 +42,10 @@ const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 pub struct Setup {
     /// The network, if the container has one.
     pub network: Option<Cap<dyn Network>>,
+    /// Who runs the container, where somebody is there.
+    pub attachment: Option<Arc<Attachment>>,
+    /// The roots of its volumes, in the order in which the note names their places.
+    pub volumes: Vec<Cap<dyn VolumeNode>>,
     /// The root image, for as long as the machine runs.
     pub root: Image<'static>,
     /// What is to run, and how.
@@ -55,7 +67,6 @@ fn open_device(context: &Context, node: &Arc<Node>, flags: u32) -> Result<Option
 
 /// Makes the device nodes that programs expect, in a file system of its own on /dev.
 fn make_devices(root: &Arc<dyn Inode>, mounts: &Mounts, time: i64) -> Result<()> {
-    use crate::fs::{Creation, Owner};
     let Ok(on) = root.lookup(b"dev") else { return Ok(()) };
     let dev: Arc<dyn Inode> = Ram::root(5, None, open_device)?;
     let owner = Owner { uid: 0, gid: 0 };
@@ -103,7 +114,15 @@ impl Setup {
         let (root, note) = (member(ROOT_MEMBER)?, member(NOTE_MEMBER)?);
         let root =
             Image::new(root).map_err(|error| StartError::new(format!("the root file system is damaged: {error}")))?;
-        Ok(Setup { network: None, root, note: Container::new(note), wall: 0, seed: None })
+        Ok(Setup {
+            network: None,
+            attachment: None,
+            volumes: Vec::new(),
+            root,
+            note: Container::new(note),
+            wall: 0,
+            seed: None,
+        })
     }
 }
 
@@ -112,7 +131,8 @@ impl Setup {
 /// # Errors
 /// Why it could not be started; what it was is in the log.
 pub fn start(setup: Setup) -> Result<()> {
-    let Setup { network, root, note, wall, seed } = setup;
+    let Setup { network, attachment, volumes, root, note, wall, seed } = setup;
+    reserve::split_off()?;
     let inet = network.map(Inet::new).transpose()?;
     let root: Arc<dyn Inode> = Ram::root(1, Some(root), open_device)?;
     let mounts = Arc::new(Mounts::default());
@@ -120,18 +140,16 @@ pub fn start(setup: Setup) -> Result<()> {
     let place = Place::root(root);
     let fs = Arc::new(FsContext::new(place.clone(), mounts.clone()));
     let host_name = if note.host_name().is_empty() { b"tessera".to_vec() } else { note.host_name().to_vec() };
-    let system = System::new(host_name, mounts.clone(), inet, wall, seed);
+    let held_to = String::from_utf8_lossy(note.held_to()).into_owned();
+    let system = System::new(host_name, mounts.clone(), inet, attachment, held_to, wall, seed)?;
+    shortage::keeper(&system)?;
     devices::mount(&system, &place.inode, &mounts)?;
     let credentials = Arc::new(Credentials::new(note.user(), note.group(), note.more_groups().collect()));
     let number = system.number();
+    mount_volumes(&system, &place.inode, &note, volumes)?;
     let process = Process::new(number, None, credentials, system.now());
     let task = Task::new(number, process.clone(), crate::signal::Set::EMPTY, [0; 16]);
     let files = Arc::new(Table::default());
-    let console: Arc<dyn OpenFile> = LogConsole::new();
-    let terminal = Description::new(console, None, open::READ_WRITE);
-    for _ in 0..3 {
-        files.add(terminal.clone(), 0, 3, false)?;
-    }
     process.threads.lock().push(task.clone());
     system.add_task(&task);
     system.add_process(&process);
@@ -157,11 +175,14 @@ pub fn start(setup: Setup) -> Result<()> {
         waited: Default::default(),
         next: Default::default(),
     };
+    for description in standard_streams(&context, &note)? {
+        files.add(description, 0, 3, false)?;
+    }
     let directory = if note.directory().is_empty() { b"/" } else { note.directory() };
     match walk(&context, place, directory, Walk::default()).and_then(|walked| walked.found()) {
         Ok(place) => context.fs.set_directory(place),
         Err(error) => {
-            log!("linux: no working directory {}: {}", shown(directory), error.name());
+            report(&system, format!("no working directory {}: {}", shown(directory), error.name()));
             return Err(error);
         }
     }
@@ -173,7 +194,7 @@ pub fn start(setup: Setup) -> Result<()> {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
-            log!("linux: cannot run {}: {}", shown(&name), error.name());
+            report(&system, format!("cannot run {}: {}", shown(&name), error.name()));
             return Err(error);
         }
     };
@@ -183,6 +204,9 @@ pub fn start(setup: Setup) -> Result<()> {
     *process.resources.lock() =
         Resources { mm: Some(loaded.mm.clone()), files: Some(files.clone()), fs: Some(fs.clone()) };
     drop(context);
+    if let Some(attachment) = &system.attachment {
+        attachment.mark("the first instruction of Linux");
+    }
     run::start(Parts {
         task,
         mm: loaded.mm,
@@ -195,6 +219,76 @@ pub fn start(setup: Setup) -> Result<()> {
         clear_number: 0,
         robust_list: 0,
     })
+}
+
+/// Puts the volumes where the note says, in directories that are made where they are missing.
+fn mount_volumes(
+    system: &System,
+    root: &Arc<dyn Inode>,
+    note: &Container,
+    volumes: Vec<Cap<dyn VolumeNode>>,
+) -> Result<()> {
+    let directory = Creation {
+        kind: Kind::Directory,
+        permissions: 0o755,
+        owner: Owner { uid: 0, gid: 0 },
+        names_device: 0,
+        time: system.wall_now(),
+    };
+    for ((path, volume), device) in note.mounts().zip(volumes).zip(FIRST_VOLUME..) {
+        let mut on = root.clone();
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            let below = match on.lookup(name) {
+                Err(Errno::ENOENT) => on.create(name, &directory),
+                found => found,
+            };
+            on = below.map(|below| system.mounts.cover(below)).inspect_err(|error| {
+                report(system, format!("no place for the volume at {}: {}", shown(path), error.name()));
+            })?;
+        }
+        system.mounts.add(&on, VolumeInode::root(volume, device))?;
+    }
+    Ok(())
+}
+
+/// Tells the person who runs the container, or the log.
+fn report(system: &System, text: String) {
+    match &system.attachment {
+        Some(attachment) => attachment.notice(text),
+        None => log!("linux: {text}"),
+    }
+}
+
+/// Standard input, output and error of the first process.
+fn standard_streams(context: &Context, note: &Container) -> Result<[Arc<Description>; 3]> {
+    let system = &context.system;
+    let Some(attachment) = &system.attachment else {
+        let console = Description::new(LogConsole::new(), None, open::READ_WRITE);
+        return Ok([console.clone(), console.clone(), console]);
+    };
+    if note.has_terminal() {
+        let master = Terminal::create(system.clone())?;
+        master.become_console();
+        let terminal = Description::new(master.terminal().open(context, open::READ_WRITE)?, None, open::READ_WRITE);
+        attachment.carry(Streams::Terminal { master, has_keys: note.has_input() }, system);
+        return Ok([terminal.clone(), terminal.clone(), terminal]);
+    }
+    let ((output, its_output), (error, its_error)) = (Pipe::pair(), Pipe::pair());
+    let mut input = None;
+    let its_input = if note.has_input() {
+        let (reads, writes) = Pipe::pair();
+        input = Some(writes);
+        Description::new(reads, None, open::READ_ONLY)
+    } else {
+        let place = walk(context, context.fs.directory(), b"/dev/null", Walk::default())?.found()?;
+        Description::new(Arc::new(Simple::Null), Some(place), open::READ_ONLY)
+    };
+    attachment.carry(Streams::Pipes { input, output: Some(output), error: Some(error) }, system);
+    Ok([
+        its_input,
+        Description::new(its_output, None, open::WRITE_ONLY),
+        Description::new(its_error, None, open::WRITE_ONLY),
+    ])
 }
 
 /// Finds the program: a path, or a name in PATH.

@@ -12,20 +12,26 @@ extern crate alloc;
 
 use alloc::sync::Arc;
 
-use tessera_interfaces::{Entropy, Network, WallClock};
+use tessera_attach::ToHost;
+use tessera_interfaces::{Console, Entropy, Network, Node, WallClock};
 use tessera_runtime::component::{self, Route, StartError};
 use tessera_runtime::object::Vmo;
 use tessera_runtime::{exit, log, own, thread};
 
+use crate::attached::Attachment;
 use crate::container::Setup;
+use crate::errno::Errno;
 
+pub mod attached;
 pub mod container;
 pub mod errno;
 pub mod file;
 pub mod fs;
 pub mod futex;
+pub mod ipc;
 pub mod memory;
 pub mod program;
+pub mod seccomp;
 pub mod signal;
 pub mod syscall;
 pub mod task;
@@ -39,14 +45,22 @@ pub struct Uses {
     pub clock: Route<dyn WallClock>,
     /// The seed of its random numbers.
     pub entropy: Route<dyn Entropy>,
+    /// Whoever runs the container.
+    pub console: Option<Route<dyn Console>>,
+    /// The roots of volumes.
+    pub volume_1: Option<Route<dyn Node>>,
+    pub volume_2: Option<Route<dyn Node>>,
+    pub volume_3: Option<Route<dyn Node>>,
+    pub volume_4: Option<Route<dyn Node>>,
 }
 
 /// The component: one container.
 #[derive(Debug)]
 pub struct Linux;
 
-/// The code with which shells say that a program could not be started.
-const NOT_STARTED: u64 = 126;
+/// The codes with which shells say that a program could not be started, and that there is none.
+const NOT_STARTED: u8 = 126;
+const NOT_FOUND: u8 = 127;
 
 impl Linux {
     /// Starts the container that is in the boot archive. The domain ends with the container's first process, and with its code.
@@ -54,6 +68,7 @@ impl Linux {
     /// # Errors
     /// The archive holds no container, or there is no memory for it.
     pub fn new(context: component::Context, uses: Uses) -> Result<Arc<Linux>, StartError> {
+        let begun = own::clock().now().unwrap_or(0);
         // Without a date the container starts in 1970, as a machine without a clock does.
         let date = uses.clock.cap.now().unwrap_or(0);
         let boot = date.saturating_sub(own::clock().now().unwrap_or(0));
@@ -64,10 +79,22 @@ impl Linux {
             Ok(()) => setup.seed = Some(seed),
             Err(_) => log!("linux: the entropy source gives nothing: random numbers can be guessed"),
         }
+        setup.attachment = uses.console.map(Attachment::connect).transpose()?.flatten();
+        let volumes = [uses.volume_1, uses.volume_2, uses.volume_3, uses.volume_4];
+        setup.volumes = volumes.into_iter().flatten().map(|route| route.cap).collect();
+        if let Some(attachment) = &setup.attachment {
+            attachment.say(ToHost::Mark(begun, "the personality begins".into()));
+            attachment.mark("the drivers answer");
+        }
         // The thread that loads the first program is given a guest, which is more than the thread that serves is to have.
         thread::spawn(move || {
-            if container::start(setup).is_err() {
-                exit(NOT_STARTED);
+            let attachment = setup.attachment.clone();
+            if let Err(error) = container::start(setup) {
+                let code = if error == Errno::ENOENT { NOT_FOUND } else { NOT_STARTED };
+                match attachment {
+                    Some(attachment) => attachment.end(code),
+                    None => exit(code.into()),
+                }
             }
         })?;
         Ok(Arc::new(Linux))

@@ -11,12 +11,15 @@ use tessera_plan::{Domain, Ending, Need, Plan, Server, badge};
 use tessera_runtime::abi::syscall::RESOURCE_HANDLES;
 use tessera_runtime::archive::Archive;
 use tessera_runtime::object::{
-    Budget, Dma, Endpoint, Event, Interrupt, IoPort, Limits, Mmio, Pool, Power, Progress, Session, Vmo,
+    Budget, Dma, Endpoint, Event, Interrupt, IoPort, Limits, Mmio, Pool, Power, Privilege, Progress, Session, Vmo,
 };
 use tessera_runtime::{Child, Error, Object, Owned, Program, Start, log, own};
 
 /// The bit of the news event that says only: look.
 pub const LOOK: u64 = 1 << 63;
+/// The manager's objects: that of the interface `Supervisor`, and that of `Keeper`.
+pub const SUPERVISOR: u16 = 0;
+pub const KEEPER: u16 = 1;
 /// Most domains: each has a bit of the news event.
 const DOMAINS: usize = 63;
 /// The exit code of a domain that the manager ends.
@@ -49,6 +52,7 @@ struct Authority {
     archive: Vmo,
     power: Power,
     dma: Dma,
+    privilege: Privilege,
 }
 
 impl Kernel {
@@ -70,6 +74,7 @@ impl Kernel {
             archive: memory,
             power: start.take("power")?,
             dma: start.take("dma")?,
+            privilege: start.take("privilege")?,
         };
         let domains = plan.domains.iter().map(Held::new).collect::<Result<Vec<Held>, Error>>()?;
         let endpoint = Endpoint::create(&own::pool())?;
@@ -80,7 +85,8 @@ impl Kernel {
     fn try_start(&mut self, index: usize, life: u32) -> Result<(), Error> {
         let held = self.domains.get(index).ok_or(Error::NotFound)?;
         let file = self.archive.program(&held.plan.program)?;
-        let mut program = Program::new(&held.plan.name, file, &held.pool, &held.budget);
+        let mut program = Program::new(&held.plan.name, file, &held.pool, &held.budget)
+            .level(&self.authority.privilege, held.plan.level.into());
         for (name, owned) in self.handles(held)? {
             program = program.owned(&name, owned);
         }
@@ -115,7 +121,10 @@ impl Kernel {
             for used in &component.uses {
                 let (endpoint, badge) = match used.server {
                     Server::Neighbour => continue,
-                    Server::Manager { route } => (&self.endpoint, badge(0, route)),
+                    Server::Manager { route } => {
+                        let object = if used.interface == "Keeper" { KEEPER } else { SUPERVISOR };
+                        (&self.endpoint, badge(object, route))
+                    }
                     Server::Domain { domain, object, route, .. } => {
                         let server = self.domains.get(usize::from(domain)).ok_or(Error::NotFound)?;
                         (&server.endpoint, badge(object, route))

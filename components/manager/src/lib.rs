@@ -7,10 +7,12 @@
 
 extern crate alloc;
 
+mod kept;
 mod policy;
 mod supervision;
 mod world;
 
+pub use kept::Kept;
 pub use policy::{Backoff, Next};
 pub use supervision::{Supervision, Unknown};
 pub use world::{Usage, World};

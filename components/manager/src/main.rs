@@ -14,7 +14,7 @@ mod service;
 
 use alloc::sync::Arc;
 
-use tessera_interfaces::Supervisor;
+use tessera_interfaces::{Keeper, Supervisor};
 use tessera_manager::Supervision;
 use tessera_plan::Plan;
 use tessera_runtime::archive::Archive;
@@ -22,8 +22,8 @@ use tessera_runtime::object::{Event, Vmo};
 use tessera_runtime::sync::Mutex;
 use tessera_runtime::{Error, Server, Start, log, own, program, thread};
 
-use kernel::Kernel;
-use service::Service;
+use kernel::{KEEPER, Kernel, SUPERVISOR};
+use service::{Devices, Service};
 
 program!(main);
 
@@ -60,7 +60,8 @@ fn supervise(mut start: Start) -> Result<(), Error> {
     let supervision = Arc::new(Mutex::new(Supervision::new(plan, kernel)));
 
     let mut server = Server::new(endpoint, 1);
-    server.provide::<dyn Supervisor>(0, Arc::new(Service::new(supervision.clone(), news.clone())));
+    server.provide::<dyn Keeper>(KEEPER.into(), Arc::new(Devices::default()));
+    server.provide::<dyn Supervisor>(SUPERVISOR.into(), Arc::new(Service::new(supervision.clone(), news.clone())));
     thread::spawn(move || {
         let error = server.run(1);
         log!("manager: the supervisor's server ended: {error}");

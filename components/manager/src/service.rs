@@ -1,11 +1,11 @@
-//! The manager's own interface, served to whom the image gives a route to it.
+//! The manager's own interfaces, served to whom the image gives a route to them.
 
 use alloc::sync::Arc;
 
-use tessera_interfaces::{DomainPhase, DomainReport, Supervisor, SupervisorError};
-use tessera_manager::{Supervision, Unknown};
+use tessera_interfaces::{DomainPhase, DomainReport, Keeper, KeeperError, Supervisor, SupervisorError};
+use tessera_manager::{Kept, Supervision, Unknown};
 use tessera_plan::Phase;
-use tessera_runtime::object::Event;
+use tessera_runtime::object::{Dma, Event};
 use tessera_runtime::sync::Mutex;
 
 use crate::kernel::{Kernel, LOOK};
@@ -65,5 +65,22 @@ impl Supervisor for Service {
         self.supervision.lock().restart(name).map_err(unknown)?;
         // One that did not run ends nothing that would wake the main thread.
         self.news.raise(LOOK).map_err(|_| SupervisorError::NotFound)
+    }
+}
+
+/// What holds for buses the memory that devices reach: the manager outlives them all.
+#[derive(Default)]
+pub struct Devices(Mutex<Kept<Dma>>);
+
+impl Keeper for Devices {
+    fn keep(&self, device: u64, memory: Dma) -> Result<(), KeeperError> {
+        self.0.lock().keep(device, memory)
+    }
+
+    fn release(&self, device: u64) -> Result<(), KeeperError> {
+        // Closed when the lock is given back.
+        let released = self.0.lock().release(device);
+        drop(released);
+        Ok(())
     }
 }

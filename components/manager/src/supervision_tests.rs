@@ -86,6 +86,7 @@ fn domain(name: &str, restart: Restart) -> Domain {
         processors: 0,
         restart,
         essential: false,
+        level: Default::default(),
         components: Vec::new(),
     }
 }

@@ -1,5 +1,6 @@
 //! The component: one stack behind one lock, and the thread that drives it.
 
+use alloc::format;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +13,7 @@ use tessera_runtime::{Cap, log, own, thread};
 
 use crate::arguments::Arguments;
 use crate::objects::Client;
+use crate::rules::{NoRule, Rules};
 use crate::stack::{KEY, Source, Stack};
 use crate::wire::{Shared, device};
 
@@ -27,6 +29,7 @@ pub struct Uses {
 pub struct Net {
     core: Arc<Core>,
     arguments: Arguments,
+    context: Context,
 }
 
 /// What threads and clients share.
@@ -110,13 +113,17 @@ impl Net {
         }
         let driven = core.clone();
         thread::spawn(move || drive(&driven, &cap, &shared, port, arguments.source))?;
-        Ok(Arc::new(Net { core, arguments }))
+        Ok(Arc::new(Net { core, arguments, context }))
     }
 
-    /// The network as one client sees it, with limits of its own.
+    /// The network as one client sees it, with limits and rules of its own. Rules that cannot be read allow nothing.
     pub fn client(&self, name: &str) -> Arc<Client> {
-        let _ = name;
-        Client::new(self.core.clone(), self.arguments.limits)
+        let list = |kind| self.context.argument(&format!("{kind}.{name}"));
+        let rules = Rules::read(list("only"), list("never")).unwrap_or_else(|NoRule| {
+            log!("net: the rules for {name} cannot be read: it may speak to nobody");
+            Rules::nobody()
+        });
+        Client::new(self.core.clone(), self.arguments.limits, rules)
     }
 }
 

@@ -13,6 +13,7 @@ extern crate std;
 mod arguments;
 mod component;
 mod objects;
+mod rules;
 pub mod stack;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! What clients hold: the network as each of them sees it, and its sockets. A socket is closed when its object goes.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -9,27 +10,67 @@ use tessera_interfaces::{
     Address, Cap, Configuration, Datagram, Family, Network, NetworkError, Shutdown, Socket, SocketOption, readiness,
 };
 use tessera_runtime::object::{Access, Event, Vmo};
-use tessera_runtime::{Mapping, own};
+use tessera_runtime::sync::Mutex;
+use tessera_runtime::{Mapping, log, own};
 
 use crate::component::Core;
+use crate::rules::Rules;
 use crate::stack::{ClientId, Id, Limits, Protocol, Signals};
 
 /// The network as one client sees it.
 pub struct Client {
     core: Arc<Core>,
     id: ClientId,
+    /// None where everybody may be spoken to.
+    guard: Option<Arc<Guard>>,
+}
+
+/// What holds a client to its rules.
+struct Guard {
+    rules: Rules,
+    /// What was denied and told of, so that it is told once.
+    told: Mutex<Vec<(Protocol, Address)>>,
+}
+
+/// Denials that are told of.
+const TOLD: usize = 32;
+/// How many addresses a socket may answer without a rule: those that it heard last.
+const HEARD: usize = 64;
+
+impl Guard {
+    /// Refuses what the rules do not allow.
+    fn check(&self, protocol: Protocol, to: &Address) -> Result<(), NetworkError> {
+        let Err(reason) = self.rules.check(protocol, to) else { return Ok(()) };
+        let mut told = self.told.lock();
+        if told.len() < TOLD && !told.contains(&(protocol, *to)) {
+            told.push((protocol, *to));
+            log!("net: denied: {protocol:?} to {}: {reason}", shown(to));
+        }
+        Err(NetworkError::PermissionDenied)
+    }
+}
+
+/// An address as people write it.
+fn shown(address: &Address) -> alloc::string::String {
+    let ip = core::net::Ipv6Addr::from(address.ip);
+    match ip.to_ipv4_mapped() {
+        Some(ip) => alloc::format!("{ip}:{}", address.port),
+        None => alloc::format!("[{ip}]:{}", address.port),
+    }
 }
 
 impl Client {
-    /// A client with limits of its own.
-    pub fn new(core: Arc<Core>, limits: Limits) -> Arc<Client> {
+    /// A client with limits and rules of its own.
+    pub fn new(core: Arc<Core>, limits: Limits, rules: Rules) -> Arc<Client> {
         let id = core.act(|stack| stack.add_client(limits));
-        Arc::new(Client { core, id })
+        let guard = (!rules.are_none()).then(|| Arc::new(Guard { rules, told: Mutex::new(Vec::new()) }));
+        Arc::new(Client { core, id, guard })
     }
 
     fn open(&self, protocol: Protocol, family: Family) -> Result<Cap<dyn Socket>, NetworkError> {
         let id = self.core.act(|stack| stack.open(self.id, protocol, family))?;
-        Ok(Open::cap(&self.core, id))
+        let guard = self.guard.clone().map(|guard| Guarded { guard, protocol, heard: Mutex::new(VecDeque::new()) });
+        Ok(Open::cap(&self.core, id, guard))
     }
 }
 
@@ -55,6 +96,11 @@ impl Network for Client {
     }
 
     fn resolve(&self, name: &str) -> Result<Vec<u8>, NetworkError> {
+        if let Some(guard) = &self.guard {
+            // A question to the stack's own name server is one to a port of it.
+            let ip = self.core.look(|stack| stack.configuration()).name_server;
+            guard.check(Protocol::Udp, &Address { ip, port: 53, family: Family::V4 })?;
+        }
         self.core.act(|stack| stack.resolve(self.id, name))
     }
 
@@ -92,11 +138,46 @@ impl Signals for Table {
 struct Open {
     core: Arc<Core>,
     id: Id,
+    /// None where everybody may be spoken to. A connection that was accepted is to whoever began it.
+    guarded: Option<Guarded>,
+}
+
+/// A socket of a client with rules.
+struct Guarded {
+    guard: Arc<Guard>,
+    protocol: Protocol,
+    /// Who spoke to it, and may be answered.
+    heard: Mutex<VecDeque<Address>>,
+}
+
+impl Guarded {
+    fn check(&self, to: &Address) -> Result<(), NetworkError> {
+        if self.heard.lock().contains(to) { Ok(()) } else { self.guard.check(self.protocol, to) }
+    }
+
+    fn hear(&self, from: Address) {
+        let mut heard = self.heard.lock();
+        if !heard.contains(&from) {
+            heard.truncate(HEARD.saturating_sub(1));
+            heard.push_front(from);
+        }
+    }
 }
 
 impl Open {
-    fn cap(core: &Arc<Core>, id: Id) -> Cap<dyn Socket> {
-        Cap::local(Arc::new(Open { core: core.clone(), id }) as Arc<dyn Socket>)
+    fn cap(core: &Arc<Core>, id: Id, guarded: Option<Guarded>) -> Cap<dyn Socket> {
+        Cap::local(Arc::new(Open { core: core.clone(), id, guarded }) as Arc<dyn Socket>)
+    }
+
+    fn check(&self, to: &Address) -> Result<(), NetworkError> {
+        self.guarded.as_ref().map_or(Ok(()), |guarded| guarded.check(to))
+    }
+
+    fn hear(&self, datagram: Datagram) -> Datagram {
+        if let Some(guarded) = &self.guarded {
+            guarded.hear(datagram.from);
+        }
+        datagram
     }
 }
 
@@ -121,10 +202,11 @@ impl Socket for Open {
 
     fn accept(&self) -> Result<Cap<dyn Socket>, NetworkError> {
         let id = self.core.act(|stack| stack.accept(self.id))?;
-        Ok(Open::cap(&self.core, id))
+        Ok(Open::cap(&self.core, id, None))
     }
 
     fn connect(&self, to: Address) -> Result<(), NetworkError> {
+        self.check(&to)?;
         self.core.act(|stack| stack.connect(self.id, to))
     }
 
@@ -141,6 +223,7 @@ impl Socket for Open {
     }
 
     fn send_to(&self, to: Address, from: &[u8]) -> Result<u64, NetworkError> {
+        self.check(&to)?;
         self.core.act(|stack| stack.send_to(self.id, to, from))
     }
 
@@ -153,11 +236,11 @@ impl Socket for Open {
     }
 
     fn receive_from(&self, into: &mut [u8]) -> Result<Datagram, NetworkError> {
-        self.core.act(|stack| stack.receive_from(self.id, into, false))
+        self.core.act(|stack| stack.receive_from(self.id, into, false)).map(|datagram| self.hear(datagram))
     }
 
     fn peek_from(&self, into: &mut [u8]) -> Result<Datagram, NetworkError> {
-        self.core.act(|stack| stack.receive_from(self.id, into, true))
+        self.core.act(|stack| stack.receive_from(self.id, into, true)).map(|datagram| self.hear(datagram))
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<(), NetworkError> {

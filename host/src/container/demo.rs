@@ -26,6 +26,7 @@ pub fn demo(demo: &Demo) -> Result<u8> {
     let mapping: PortMapping = format!("{port}:80").parse().map_err(|error: String| miette!("{error}"))?;
     eprintln!("tessera: the same as: ./tessera run {PACKAGES} -p {port}:80 -- nginx -g 'daemon off;'");
     let request = Request {
+        placement: None,
         source: &Source::of(PACKAGES)?,
         overrides: &Overrides {
             words: COMMAND.map(str::to_owned).into(),
@@ -36,13 +37,14 @@ pub fn demo(demo: &Demo) -> Result<u8> {
         machine: &demo.machine,
         system: None,
         seconds: Some(demo.timeout),
+        shows_log: false,
         // One answer is all that is to be shown.
         answered: Some(process::end_children),
     };
     let outcome = launch::boot(&request)?;
     let Some(answer) = &outcome.answer else {
         return Err(miette!(
-            help = "its output above may say why",
+            help = outcome.hint(),
             "nginx did not answer: the container ended with {}",
             outcome.ending
         ));

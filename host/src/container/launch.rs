@@ -1,7 +1,7 @@
-//! Boots a container: its machine, its network, its console, and the time line of it all.
+//! Boots a container: its machine, its network, its log, and the time line of it all.
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,14 @@ use miette::{IntoDiagnostic, Result, miette};
 use serde_json::json;
 
 use super::asker::{Answer, Asker};
-use super::{Container, DESCRIPTION, Overrides, PortMapping, Source, prepare};
+use super::log::Log;
+use super::session::{Heard, Manner, Session};
+use super::{Authority, Container, DESCRIPTION, Overrides, PortMapping, Source, prepare};
 use crate::accelerator;
 use crate::cli::{Build, ContainerOptions, Machine, Run};
 use crate::devices::{self, Device, Forwarding};
 use crate::guests::Registered;
-use crate::image::{Description, MachineKind, Processors};
+use crate::image::{Description, MachineKind, Placement, Processors};
 use crate::qemu::{Boot, Ending};
 use crate::workspace;
 
@@ -22,9 +24,11 @@ use crate::workspace;
 /// it serves machines without any.
 const QUICK_FIRMWARE: &str = "/usr/share/qemu/qboot.rom";
 
-/// The file that describes the system for a container.
-pub fn system(given: Option<&PathBuf>) -> PathBuf {
-    given.cloned().unwrap_or_else(|| workspace::root().join(DESCRIPTION))
+/// The description of the system for a container.
+pub fn system(given: Option<&PathBuf>, placement: Option<Placement>) -> Result<Description> {
+    let mut system = Description::read(&given.cloned().unwrap_or_else(|| workspace::root().join(DESCRIPTION)))?;
+    system.place(placement);
+    Ok(system)
 }
 
 impl Overrides {
@@ -39,6 +43,7 @@ impl Overrides {
             host_name: options.hostname.clone(),
             ports: options.ports.clone(),
             volumes: options.volumes.clone(),
+            authority: Authority { allowed: options.allow.clone(), denied: options.deny.clone() },
             grace: options.stop_timeout,
             terminal: options.tty.then(|| env::var("TERM").unwrap_or_else(|_| "xterm".to_owned())),
             input: options.interactive,
@@ -48,7 +53,7 @@ impl Overrides {
 }
 
 /// As Docker does: a name alone passes this machine's value on, if it has one.
-fn with_value(entry: &str) -> String {
+pub fn with_value(entry: &str) -> String {
     match env::var(entry) {
         Ok(value) if !entry.contains('=') => format!("{entry}={value}"),
         _ => entry.to_owned(),
@@ -61,7 +66,10 @@ pub struct Request<'a> {
     pub overrides: &'a Overrides,
     pub machine: &'a Machine,
     pub system: Option<&'a PathBuf>,
+    pub placement: Option<Placement>,
     pub seconds: Option<u64>,
+    /// Whether the log of the kernel and the components is shown.
+    pub shows_log: bool,
     /// If the first mapped port is to be asked until it answers: what to do then.
     pub answered: Option<fn()>,
 }
@@ -74,8 +82,13 @@ pub struct Outcome {
     /// When the command began with it, when it was ready to boot, when the guest's console spoke, when it was over.
     begun: Instant,
     started: Instant,
-    console: Option<Instant>,
+    first_log: Option<Instant>,
     ended: Instant,
+    /// What the guest told of itself.
+    heard: Heard,
+    /// The last lines of the log, and where all of it is.
+    last_of_log: String,
+    log: PathBuf,
 }
 
 /// Runs a container to its end, and answers with the command's exit code.
@@ -92,13 +105,19 @@ pub fn run(run: &Run, source: &Source) -> Result<u8> {
         overrides: &Overrides::of(options, &run.words),
         machine: &run.machine,
         system: options.system.as_ref(),
+        placement: run.placement,
         seconds: run.timeout,
+        shows_log: options.log,
         answered: (options.timing || options.json).then_some(|| ()),
     })?;
     match outcome.ending {
         Ending::Guest(_) | Ending::Interrupted => {}
         Ending::TimedOut => eprintln!("tessera: killed the container after {} s", run.timeout.unwrap_or_default()),
-        other => eprintln!("tessera: the container ended with {other}"),
+        Ending::Killed => eprintln!("tessera: killed the container, which did not end when it was asked to"),
+        other => {
+            eprint!("{}", outcome.last_of_log);
+            eprintln!("tessera: the container ended with {other}; all of its log is in {}", outcome.log.display());
+        }
     }
     if options.timing {
         outcome.print_times();
@@ -109,12 +128,12 @@ pub fn run(run: &Run, source: &Source) -> Result<u8> {
     Ok(outcome.ending.exit_code())
 }
 
-/// Makes the container ready and boots it, its console on standard output.
+/// Makes the container ready and boots it, its output on standard output.
 pub fn boot(request: &Request) -> Result<Outcome> {
     let begun = Instant::now();
-    let system = system(request.system);
+    let system = system(request.system, request.placement)?;
     let container = prepare(request.source, request.overrides, &system, request.machine.memory)?;
-    let system = Description::read(&system)?;
+    let system = &container.system;
     let machine = request.machine.machine.unwrap_or(system.machine());
     let default = if request.machine.icount { Processors::default() } else { system.processors() };
     let ports = &request.overrides.ports;
@@ -126,37 +145,69 @@ pub fn boot(request: &Request) -> Result<Outcome> {
         engine: accelerator::choose(request.machine.accel, request.machine.icount)?,
         limit: request.seconds.map(Duration::from_secs),
         words: Vec::new(),
-        devices: devices(machine, &system, ports)?,
-        keys_go_to_the_guest: request.overrides.terminal.is_some() && request.overrides.input,
+        devices: devices(machine, system, ports, &[&[Device::Attached], container.volumes.as_slice()].concat())?,
+        keys_go_to_the_guest: false,
     };
     if machine == MachineKind::Q35 && boot.devices.is_empty() && Path::new(QUICK_FIRMWARE).exists() {
         boot.devices.extend(["-bios", QUICK_FIRMWARE].map(str::to_owned));
     }
     let guest = Registered::new(&container.name, &boot.image)?;
     boot.devices.extend(guest.arguments(machine));
-    let mut console = Watched { first: None };
+    let mut log = Log::new(&container.name, request.shows_log)?;
+    let note = tessera_rootfs::container::Container::new(container.note.as_bytes());
+    let manner = Manner {
+        terminal: note.has_terminal(),
+        input: note.has_input(),
+        stop_signal: u8::try_from(note.stop_signal()).unwrap_or_default(),
+        grace: Duration::from_secs(note.grace().into()),
+    };
+    let (session, socket) = Session::open(manner)?;
     let started = Instant::now();
     let asker = request.answered.and_then(|answered| Asker::start(ports, answered));
-    let ending = boot.run(container.symbols.clone(), request.overrides.input, &mut console);
+    let ending = boot.run_attached(container.symbols.clone(), socket, &mut log);
+    let heard = session.finish();
     let ended = Instant::now();
     devices::remove_scratch();
     let answer = asker.and_then(Asker::finish);
-    Ok(Outcome { container, ending: ending?, answer, begun, started, console: console.first, ended })
+    let ending = match (ending?, heard.code) {
+        // The machine's own code says less: it is no larger than 125.
+        (Ending::Guest(_), Some(code)) => Ending::Guest(code),
+        _ if heard.was_killed => Ending::Killed,
+        (ending, _) => ending,
+    };
+    let (first_log, last_of_log, log) = log.finish();
+    Ok(Outcome { container, ending, answer, begun, started, first_log, ended, heard, last_of_log, log })
 }
 
 impl Outcome {
+    /// Where to look for what went wrong.
+    pub fn hint(&self) -> String {
+        format!("its output above may say why, or the log in {}", self.log.display())
+    }
+
+    /// When the kernel was entered: not after it said something.
+    fn entry(&self) -> Option<Instant> {
+        let entry = self.heard.entry()?;
+        Some(self.first_log.map_or(entry, |first| entry.min(first)))
+    }
+
+    /// What happened when, in order.
+    fn times(&self) -> Vec<(Instant, String)> {
+        let mut times = vec![(self.started, "QEMU starts".to_owned()), (self.ended, "end".to_owned())];
+        if let Some(entry) = self.entry() {
+            times.push((entry, "the kernel is entered".to_owned()));
+            times.extend(self.heard.marks.iter().map(|mark| (entry + mark.since_entry, mark.what.clone())));
+        }
+        times.extend(self.first_log.map(|time| (time, "the kernel starts the manager".to_owned())));
+        times.extend(self.answer.as_ref().map(|answer| (answer.first, "the first byte of an answer".to_owned())));
+        times.sort_by_key(|(time, _)| *time);
+        times
+    }
+
     /// Prints the time line on standard error. Times count from the start of QEMU.
     pub fn print_times(&self) {
-        let times = [
-            ("QEMU starts", Some(self.started)),
-            ("first sign of the kernel", self.console),
-            ("first byte of an answer", self.answer.as_ref().map(|answer| answer.first)),
-            ("end", Some(self.ended)),
-        ];
-        for (what, time) in times {
-            if let Some(time) = time {
-                eprintln!("tessera: {:>8.1} ms  {what}", milliseconds(self.started, time));
-            }
+        for (time, what) in self.times() {
+            eprintln!("tessera: {:>8.1} ms  {what}", milliseconds(self.started, time));
         }
         let before = milliseconds(self.begun, self.started);
         eprintln!("tessera: {before:>8.1} ms  went by before, making the container ready");
@@ -164,7 +215,9 @@ impl Outcome {
 
     /// The same and more, for programs. Times count from the start of this command's work.
     fn to_json(&self) -> serde_json::Value {
-        let since = |time: Option<Instant>| time.map(|time| (milliseconds(self.begun, time) * 10.0).round() / 10.0);
+        let since = |time: Instant| (milliseconds(self.begun, time) * 10.0).round() / 10.0;
+        let times: Vec<_> =
+            self.times().into_iter().map(|(time, what)| json!({"at": since(time), "what": what})).collect();
         json!({
             "name": self.container.name,
             "root_bytes": self.container.root,
@@ -172,12 +225,14 @@ impl Outcome {
             "arguments": self.container.arguments(),
             "exit_code": self.ending.exit_code(),
             "ending": self.ending.to_string(),
+            "log": self.log.display().to_string(),
             "milliseconds": {
-                "boot": since(Some(self.started)),
-                "kernel": since(self.console),
-                "answer": since(self.answer.as_ref().map(|answer| answer.first)),
-                "end": since(Some(self.ended)),
+                "boot": since(self.started),
+                "kernel": self.entry().map(since),
+                "answer": self.answer.as_ref().map(|answer| since(answer.first)),
+                "end": since(self.ended),
             },
+            "times": times,
         })
     }
 }
@@ -186,38 +241,26 @@ fn milliseconds(from: Instant, to: Instant) -> f64 {
     to.saturating_duration_since(from).as_secs_f64() * 1e3
 }
 
-/// The machine's devices: those that the system's description names, and a network if ports are to lead into it.
-pub fn devices(machine: MachineKind, system: &Description, ports: &[PortMapping]) -> Result<Vec<String>> {
+/// The machine's devices: those that the system's description names, `more`, and a network if ports are to lead into it.
+pub fn devices(
+    machine: MachineKind,
+    system: &Description,
+    ports: &[PortMapping],
+    more: &[Device],
+) -> Result<Vec<String>> {
     let mut devices = system.devices()?;
     if !ports.is_empty() && !devices.contains(&Device::Network) {
         devices.push(Device::Network);
     }
+    devices.extend_from_slice(more);
     let ports: Vec<Forwarding> = ports.iter().map(|mapping| Forwarding { rule: mapping.rule() }).collect();
     devices::arguments(machine, system.name(), &devices, &ports)
-}
-
-/// Standard output, with the time of its first byte.
-struct Watched {
-    first: Option<Instant>,
-}
-
-impl Write for Watched {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !bytes.is_empty() {
-            self.first.get_or_insert_with(Instant::now);
-        }
-        io::stdout().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
-    }
 }
 
 /// Writes the file to boot to where it is wanted, or says where it is.
 pub fn build(build: &Build, source: &Source) -> Result<u8> {
     let overrides = Overrides::of(&build.container, &build.words);
-    let container = prepare(source, &overrides, &system(build.container.system.as_ref()), None)?;
+    let container = prepare(source, &overrides, &system(build.container.system.as_ref(), build.placement)?, None)?;
     let file = std::fs::read(&container.image).into_diagnostic()?;
     let path = match &build.output {
         Some(path) => {

@@ -6,6 +6,7 @@
 //! run in it, and [`system`] gives the programs of Tessera, which are built once for all containers.
 
 mod asker;
+mod authority;
 mod blobs;
 mod debian;
 mod decode;
@@ -13,6 +14,7 @@ pub mod demo;
 mod folder;
 pub mod launch;
 mod layer;
+mod log;
 mod look;
 mod note;
 mod package;
@@ -20,6 +22,7 @@ mod ports;
 mod program;
 mod registry;
 mod root;
+mod session;
 mod settings;
 mod source;
 mod store;
@@ -36,13 +39,16 @@ use serde::{Deserialize, Serialize};
 use tessera_rootfs::Image;
 use tessera_rootfs::container::{NOTE_MEMBER, Note, ROOT_MEMBER};
 
-use crate::image::{self, Memory};
+use crate::devices::Device;
+use crate::image::{self, Description, Memory};
 use crate::symbols::Symbols;
 use crate::workspace;
 
+pub use authority::{Authority, Grant};
 pub use ports::PortMapping;
 pub use source::Source;
 pub use system::DESCRIPTION;
+use system::System;
 pub use volume::Volume;
 
 use store::Kept;
@@ -58,6 +64,7 @@ pub struct Overrides {
     pub host_name: Option<String>,
     pub ports: Vec<PortMapping>,
     pub volumes: Vec<Volume>,
+    pub authority: Authority,
     pub grace: Option<u32>,
     /// The kind of this terminal, if the program is to have one.
     pub terminal: Option<String>,
@@ -77,11 +84,16 @@ pub struct Container {
     /// Bytes of the root image.
     pub root: u64,
     pub memory: Memory,
+    /// The system that it runs on.
+    pub system: Description,
+    /// The devices of its volumes.
+    pub volumes: Vec<Device>,
 }
 
-/// Memory for programs beside the root image, in MiB: what is given by default, and what they need at least.
-const PROGRAMS: u64 = 256;
-const LEAST: u64 = 64;
+/// Memory for the kernel and the container's programs, in MiB, beside the root image and the other domains: what is given by default, and
+/// what they need at least.
+const PROGRAMS: u64 = 172;
+const LEAST: u64 = 40;
 
 impl Container {
     /// The program and its arguments.
@@ -101,10 +113,25 @@ struct Made {
 }
 
 /// Makes a container ready. `system` is the description of Tessera's own programs.
-pub fn prepare(source: &Source, overrides: &Overrides, system: &Path, memory: Option<Memory>) -> Result<Container> {
+pub fn prepare(
+    source: &Source,
+    overrides: &Overrides,
+    system: &Description,
+    memory: Option<Memory>,
+) -> Result<Container> {
     overrides.ports.iter().try_for_each(PortMapping::check_free)?;
-    let kept = store::root(source, &overrides.volumes, overrides.renew)?;
-    let system = system::base(system)?;
+    if !overrides.ports.is_empty() && !overrides.authority.has_network() {
+        return Err(miette!(
+            help =
+                "leave out `-p`, or the `--deny net`; `--deny net=*:*:*` takes only what the container itself begins",
+            "a port cannot lead to a container without a network"
+        ));
+    }
+    let (live, copies) = volume::part(&overrides.volumes)?;
+    let volumes = live.iter().map(|volume| volume.device()).collect::<Result<_>>()?;
+    let kept = store::root(source, &copies, overrides.renew)?;
+    let description = overrides.authority.narrow(system, &live)?;
+    let system = system::base(&description)?;
     let name = source.name();
     let path = workspace::target().join("tessera/containers").join(format!("{name}.elf"));
     let key = {
@@ -114,10 +141,26 @@ pub fn prepare(source: &Source, overrides: &Overrides, system: &Path, memory: Op
     };
     let made = match known(&path, &key) {
         Some(made) => made,
-        None => make(&kept, overrides, &system.file, &path, key)?,
+        None => make(&kept, overrides, &live, &system.file, &path, key)?,
     };
-    let memory = choose_memory(memory, made.root)?;
-    Ok(Container { name, image: path, symbols: system.symbols, note: made.note, root: made.root, memory })
+    let memory = choose_memory(memory, made.root, description.fixed_memory())?;
+    let System { symbols, .. } = system;
+    Ok(Container { name, image: path, symbols, note: made.note, root: made.root, memory, system: description, volumes })
+}
+
+/// What a container runs, and the bytes of its files.
+pub fn told(source: &Source, words: &[String]) -> Result<(Vec<String>, u64)> {
+    let kept = store::root(source, &[], false)?;
+    let cannot = || format!("cannot read {}", kept.path.display());
+    let bytes = fs::read(&kept.path).into_diagnostic().wrap_err_with(cannot)?;
+    let root = Image::new(&bytes).into_diagnostic().wrap_err("the root image is not what was written")?;
+    let overrides = Overrides { words: words.to_vec(), ..Overrides::default() };
+    Ok((note::note(&root, &kept.settings, &overrides, &[])?.arguments, bytes.len() as u64))
+}
+
+/// The root image of `source` as a file that is kept.
+pub fn root_image(source: &Source) -> Result<PathBuf> {
+    Ok(store::root(source, &[], false)?.path)
 }
 
 /// The file to boot, if it was made by the same means before.
@@ -127,11 +170,11 @@ fn known(path: &Path, key: &str) -> Option<Made> {
 }
 
 /// Makes the file to boot.
-fn make(kept: &Kept, overrides: &Overrides, system: &[u8], path: &Path, key: String) -> Result<Made> {
+fn make(kept: &Kept, overrides: &Overrides, live: &[&Volume], system: &[u8], path: &Path, key: String) -> Result<Made> {
     let bytes =
         fs::read(&kept.path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", kept.path.display()))?;
     let root = Image::new(&bytes).into_diagnostic().wrap_err("the root image is not what was written")?;
-    let note: Note = note::note(&root, &kept.settings, overrides)?;
+    let note: Note = note::note(&root, &kept.settings, overrides, live)?;
     let note = note.to_text().map_err(|text| {
         miette!(help = "leave the NUL character out", "{text:?} cannot be passed to a program of Linux")
     })?;
@@ -146,19 +189,20 @@ fn make(kept: &Kept, overrides: &Overrides, system: &[u8], path: &Path, key: Str
     Ok(made)
 }
 
-/// The machine's memory: the root image lies in it.
-fn choose_memory(given: Option<Memory>, root: u64) -> Result<Memory> {
-    let root = root.div_ceil(1 << 20);
+/// The machine's memory: the root image lies in it, and it holds what the system's other domains are given.
+fn choose_memory(given: Option<Memory>, root: u64, domains: u64) -> Result<Memory> {
+    let [root, domains] = [root, domains].map(|bytes| bytes.div_ceil(1 << 20));
     let whole = |mebibytes: u64| -> Result<Memory> {
         let text = format!("{}M", mebibytes.next_multiple_of(32));
         text.parse().map_err(|error: String| miette!("{error}"))
     };
-    let Some(given) = given else { return whole(root + PROGRAMS) };
-    let least = whole(root + LEAST)?;
+    let Some(given) = given else { return whole(root + domains + PROGRAMS) };
+    let least = whole(root + domains + LEAST)?;
     if given.bytes() < least.bytes() {
         return Err(miette!(
-            help = format!("give at least `--memory {least}`, or leave it out for {}", whole(root + PROGRAMS)?),
-            "{given} is too little memory: the files of the image take {root} MiB of it"
+            help =
+                format!("give at least `--memory {least}`, or leave it out for {}", whole(root + domains + PROGRAMS)?),
+            "{given} is too little memory: the files of the image take {root} MiB of it, the drivers and the network {domains} MiB"
         ));
     }
     Ok(given)

@@ -6,10 +6,10 @@ use tessera_rootfs::container::{DEFAULT_GRACE, DEFAULT_STOP_SIGNAL, Note};
 
 use super::look::Look;
 use super::settings::{DEFAULT_PATH, Settings, signal};
-use super::{Overrides, program};
+use super::{Overrides, Volume, program};
 
 /// Decides what is run, and checks that it can be.
-pub fn note(image: &Image, settings: &Settings, overrides: &Overrides) -> Result<Note> {
+pub fn note(image: &Image, settings: &Settings, overrides: &Overrides, live: &[&Volume]) -> Result<Note> {
     let look = Look(*image);
     // As Docker does: a new entry point makes the image's command meaningless.
     let entrypoint = match &overrides.entrypoint {
@@ -49,6 +49,8 @@ pub fn note(image: &Image, settings: &Settings, overrides: &Overrides) -> Result
         host_name: overrides.host_name.clone().unwrap_or_else(|| "tessera".to_owned()),
         ports: overrides.ports.iter().map(|mapping| (mapping.protocol, mapping.guest)).collect(),
         volumes: settings.volumes.clone(),
+        mounts: live.iter().map(|volume| volume.guest.clone()).collect(),
+        held_to: overrides.authority.told().unwrap_or_default(),
         stop_signal,
         grace: overrides.grace.unwrap_or(DEFAULT_GRACE),
         terminal: overrides.terminal.is_some(),

@@ -35,7 +35,7 @@ fn decide(settings: &Settings, overrides: &Overrides) -> Result<Note> {
         ("etc/passwd", PASSWD, 0o644),
         ("etc/group", GROUP, 0o644),
     ]);
-    note(&Image::new(&bytes).unwrap(), settings, overrides)
+    note(&Image::new(&bytes).unwrap(), settings, overrides, &[])
 }
 
 fn with_command(command: &[&str]) -> Settings {

@@ -27,7 +27,7 @@ pub struct Kept {
 }
 
 /// The root image of `source`, made if it is not there, or if it is to be made anew.
-pub fn root(source: &Source, volumes: &[Volume], renew: bool) -> Result<Kept> {
+pub fn root(source: &Source, volumes: &[&Volume], renew: bool) -> Result<Kept> {
     let folder = workspace::target().join("tessera/roots");
     fs::create_dir_all(&folder).into_diagnostic().wrap_err_with(|| format!("cannot write to {}", folder.display()))?;
     if !renew
@@ -74,7 +74,7 @@ fn find(folder: &Path, key: &str) -> Option<Kept> {
 }
 
 /// Tells sources apart: equal keys, equal root images. `None` if it cannot be told yet.
-fn key(source: &Source, volumes: &[Volume]) -> Result<Option<String>> {
+fn key(source: &Source, volumes: &[&Volume]) -> Result<Option<String>> {
     let mut hash = Hasher::new();
     // Another version of this command may make other images. Its file may have been replaced while it runs: the link leads to
     // it all the same, and its name does not.
@@ -91,7 +91,7 @@ fn key(source: &Source, volumes: &[Volume]) -> Result<Option<String>> {
         Source::Program(path) | Source::Tar(path) => add_file(&mut hash, path)?,
         Source::Folder(path) => add_folder(&mut hash, path)?,
     }
-    for Volume { host, guest } in volumes {
+    for Volume { host, guest, .. } in volumes.iter().copied() {
         hash.update(b"volume\0").update(guest.as_bytes()).update(b"\0");
         add_folder(&mut hash, host)?;
     }

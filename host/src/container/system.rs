@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use blake3::Hasher;
 use miette::{IntoDiagnostic, Result, WrapErr};
@@ -27,18 +27,20 @@ pub struct System {
 }
 
 /// Builds `description`, or takes what was built if no source has changed since.
-pub fn base(description: &Path) -> Result<System> {
-    let description = Description::read(description)?;
-    let path = workspace::built_images().join(format!("{}.elf", description.name()));
+pub fn base(description: &Description) -> Result<System> {
+    // Systems with the same components may differ in what these are told.
+    let told = blake3::hash(description.text().as_bytes()).to_hex();
+    let name = format!("{}-{}.elf", description.file_stem(), told.get(..8).unwrap_or_default());
+    let path = workspace::built_images().join(name);
     let stamp_path = path.with_extension("stamp");
-    let stamp = stamp(&description)?;
+    let stamp = stamp(description)?;
     if fs::read(&stamp_path).is_ok_and(|kept| kept == stamp.as_bytes())
         && let Ok(file) = fs::read(&path)
         && let Some(symbols) = Symbols::recall(&file)
     {
         return Ok(System { file, symbols });
     }
-    let image = image::build(&description)?;
+    let image = image::build(description)?;
     image::write(&path, &image.file)?;
     image.symbols.remember(&image.file)?;
     // Taken before the build: a change during it makes the next one build again.
@@ -49,7 +51,7 @@ pub fn base(description: &Path) -> Result<System> {
 /// Changes with every source, the tool chain, and this command.
 fn stamp(description: &Description) -> Result<String> {
     let mut hash = Hasher::new();
-    hash.update(description.path().as_os_str().as_bytes());
+    hash.update(description.path().as_os_str().as_bytes()).update(description.text().as_bytes());
     // Cargo's settings may also come from the environment.
     for (name, value) in env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"CARGO_PROFILE_")) {
         hash.update(name.as_bytes()).update(b"=").update(value.as_bytes()).update(b"\0");

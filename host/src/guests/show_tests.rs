@@ -20,6 +20,7 @@ fn sample() -> (Plan, State) {
         share: None,
         processors: 0,
         restart: Restart::Always,
+        level: Default::default(),
         essential: false,
         components: vec![component.clone()],
     };

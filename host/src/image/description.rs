@@ -9,6 +9,7 @@
 //! memory = "64M"
 //! processors = 1
 //! machine = "q35"
+//! iommu = true                   # on a q35 only
 //!
 //! [init]
 //! program = "tessera-hello"      # a package of the workspace; its program becomes the first process
@@ -34,7 +35,7 @@ use toml::Spanned;
 
 use super::archive::Members;
 use super::mistake::{check_name, closest, listed, report, unreadable};
-use super::sizes::{MachineKind, Memory, Processors};
+use super::sizes::{MachineKind, Memory, Processors, Size};
 use super::written::{DeviceKind, Placement, Routes, WrittenComponent, WrittenDevice, WrittenDomain, WrittenFile};
 use crate::bare::Package;
 use crate::devices::{Device, Disk};
@@ -47,6 +48,8 @@ pub struct Description {
     path: PathBuf,
     file: Written,
     source: NamedSource<String>,
+    /// Whether its placement is another one than the file says.
+    placed: bool,
 }
 
 /// The file as it is written.
@@ -78,6 +81,7 @@ struct WrittenMachine {
     memory: Memory,
     processors: Processors,
     machine: MachineKind,
+    iommu: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,9 +115,14 @@ pub struct Program<'a> {
 }
 
 impl Program<'_> {
+    /// Whether it is the first process.
+    pub fn is_first(&self) -> bool {
+        self.name == INIT
+    }
+
     /// Its path in the archive.
     pub fn member(&self) -> String {
-        if self.name == INIT { INIT.to_owned() } else { format!("bin/{}", self.name) }
+        if self.is_first() { INIT.to_owned() } else { format!("bin/{}", self.name) }
     }
 }
 
@@ -131,7 +140,7 @@ impl Description {
     pub fn parse(path: &Path, text: String) -> Result<Self> {
         let source = NamedSource::new(workspace::shown(path), text.clone()).with_language("TOML");
         let file: Written = toml::from_str(&text).map_err(|error| unreadable(&source, &error))?;
-        let description = Self { path: path.to_owned(), file, source };
+        let description = Self { path: path.to_owned(), file, source, placed: false };
         description.check()?;
         Ok(description)
     }
@@ -149,6 +158,13 @@ impl Description {
                 return Err(self.wrong(init.span(), "this image has both an [init] and a [[component]]", mend));
             }
             _ => {}
+        }
+        let machine = &self.file.machine;
+        if let Some(iommu) = machine.iommu.as_ref().filter(|iommu| *iommu.get_ref())
+            && machine.machine == MachineKind::Microvm
+        {
+            let mend = "remove it, or write `machine = \"q35\"`";
+            return Err(self.wrong(iommu.span(), "a microvm has no IOMMU", mend));
         }
         let arguments = self.init().into_iter().flat_map(|init| &init.arguments);
         let arguments = arguments.chain(self.file.components.iter().flat_map(|component| &component.arguments));
@@ -216,8 +232,34 @@ impl Description {
         &self.path
     }
 
+    /// The file's contents.
+    pub fn text(&self) -> &str {
+        self.source.inner()
+    }
+
+    /// A path that begins at the folder of this file.
+    pub fn beside(&self, path: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
+    }
+
     pub fn source(&self) -> &NamedSource<String> {
         &self.source
+    }
+
+    /// Chooses another placement than the file does.
+    pub fn place(&mut self, placement: Option<Placement>) {
+        if let Some(placement) = placement {
+            self.placed = self.file.placement.as_ref().is_none_or(|written| *written.get_ref() != placement);
+            self.file.placement = Some(Spanned::new(self.file.name.span(), placement));
+        }
+    }
+
+    /// The name of the file that the image is built into: another one for each placement.
+    pub fn file_stem(&self) -> String {
+        match &self.file.placement {
+            Some(placement) if self.placed => format!("{}-{}", self.name(), placement.get_ref().word()),
+            _ => self.name().to_owned(),
+        }
     }
 
     pub fn placement(&self) -> Option<&Spanned<Placement>> {
@@ -234,6 +276,17 @@ impl Description {
 
     pub fn routes(&self) -> &Routes {
         &self.file.routes
+    }
+
+    /// Bytes of memory that domains are given whatever there is, if each component that names none has one of its own.
+    pub fn fixed_memory(&self) -> u64 {
+        let names = self.components().iter().map(|component| component.domain.as_ref().unwrap_or(&component.name));
+        let names: BTreeSet<&str> = names.map(|name| name.get_ref().as_str()).collect();
+        let of = |name: &str| {
+            let memory = self.domains().get(name).and_then(|domain| domain.memory.as_ref());
+            memory.map_or(Size::DEFAULT, |memory| *memory.get_ref())
+        };
+        names.into_iter().map(of).filter(|memory| *memory != Size::REST).map(Size::bytes).sum()
     }
 
     /// Where the image's name is written.
@@ -278,7 +331,9 @@ impl Description {
 
     /// The devices of the virtual machine.
     pub fn devices(&self) -> Result<Vec<Device>> {
-        self.file.devices.iter().map(|device| self.device(device)).collect()
+        let iommu = self.file.machine.iommu.as_ref().is_none_or(|iommu| *iommu.get_ref());
+        let iommu = iommu.then_some(Ok(Device::Iommu));
+        iommu.into_iter().chain(self.file.devices.iter().map(|device| self.device(device))).collect()
     }
 
     fn device(&self, written: &WrittenDevice) -> Result<Device> {

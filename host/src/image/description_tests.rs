@@ -139,3 +139,17 @@ fn a_package_with_several_programs_wants_a_choice_that_exists() {
     let text = told(&missing.check_packages(&packages()).unwrap_err());
     assert!(text.contains("did you mean `server`?"), "{text}");
 }
+
+#[test]
+fn a_microvm_with_an_iommu_is_refused() {
+    let text = |machine: &str, iommu: &str| {
+        format!(
+            "name = \"a\"\n[machine]\nmachine = \"{machine}\"\n{iommu}[init]\nprogram = \"p\"\n[[device]]\nkind = \"network\"\n"
+        )
+    };
+    let told = mistake(&text("microvm", "iommu = true\n"));
+    assert!(told.contains("image.toml:4:9"), "{told}");
+    assert!(told.contains("a microvm has no IOMMU"), "{told}");
+    let has_one = |iommu| parse(&text("q35", iommu)).unwrap().devices().unwrap().contains(&Device::Iommu);
+    assert!(has_one("") && has_one("iommu = true\n") && !has_one("iommu = false\n"));
+}

@@ -18,7 +18,7 @@ type Segment = object::elf::ProgramHeader64<Endianness>;
 const PAGE: u64 = 4096;
 const LITTLE: Endianness = Endianness::Little;
 
-fn damaged(error: object::read::Error) -> miette::Report {
+pub fn damaged(error: object::read::Error) -> miette::Report {
     miette!("the ELF file cannot be read: {error}")
 }
 
@@ -140,7 +140,7 @@ fn slice_to(file: &[u8], end: u64) -> Result<&[u8]> {
         .ok_or_else(|| miette!("the ELF file is cut short: a segment ends at byte {end} of {}", file.len()))
 }
 
-fn overwrite(file: &mut [u8], offset: usize, bytes: &[u8]) -> Result<()> {
+pub fn overwrite(file: &mut [u8], offset: usize, bytes: &[u8]) -> Result<()> {
     let place = file
         .get_mut(offset..offset.saturating_add(bytes.len()))
         .ok_or_else(|| miette!("the ELF file is cut short: it has no byte {offset}"))?;

@@ -1,7 +1,7 @@
 //! Makes the program of each domain: a small crate that constructs the domain's components and binds their routes.
 //!
 //! It is meant to be read: what stands in it is what the image says, one line for each thing. All else is in the runtime's
-//! `component` module.
+//! `component` module. A domain that is to be linked with a program of the user's becomes a library.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -26,11 +26,13 @@ pub fn package(image: &str, domain: &str) -> String {
 /// The packages of all domains of `system`, by their names.
 pub fn packages(image: &str, described_in: &str, system: &System, root: &std::path::Path) -> BTreeMap<String, Files> {
     let of = |domain: &Domain| {
-        let files = BTreeMap::from([
+        let mut files = BTreeMap::from([
             ("Cargo.toml", manifest(image, domain, root)),
-            ("build.rs", BUILD.to_owned()),
-            ("src/main.rs", main(image, described_in, domain)),
+            (if domain.program().is_some() { "src/lib.rs" } else { "src/main.rs" }, main(image, described_in, domain)),
         ]);
+        if domain.program().is_none() {
+            files.insert("build.rs", BUILD.to_owned());
+        }
         (package(image, &domain.name), files)
     };
     system.domains.iter().map(of).collect()
@@ -51,7 +53,7 @@ fn main() {
 fn manifest(image: &str, domain: &Domain, root: &std::path::Path) -> String {
     let name = package(image, &domain.name);
     let mut text = format!(
-        "[package]\nname = \"{name}\"\nversion.workspace = true\nedition.workspace = true\npublish.workspace = true\n\n\
+        "[package]\nname = \"{name}\"\nversion.workspace = true\nedition.workspace = true\npublish.workspace = true\nautobins = false\n\n\
          [dependencies]\ntessera-interfaces = {{ path = \"../../interfaces\" }}\n\
          tessera-runtime = {{ path = \"../../runtime\" }}\n"
     );
@@ -60,13 +62,18 @@ fn manifest(image: &str, domain: &Domain, root: &std::path::Path) -> String {
         let folder = manifest.folder.strip_prefix(root).unwrap_or(&manifest.folder);
         let _ = writeln!(text, "{package} = {{ path = \"../../{}\" }}", folder.display());
     }
-    let _ = write!(text, "\n[[bin]]\nname = \"{name}\"\npath = \"src/main.rs\"\ntest = false\nbench = false\n");
+    let (what, name, file) = match domain.program() {
+        None => ("[[bin]]", name, "main"),
+        Some(_) => ("[lib]\ncrate-type = [\"staticlib\"]", name.replace("--", "_").replace('-', "_"), "lib"),
+    };
+    let _ = write!(text, "\n{what}\nname = \"{name}\"\npath = \"src/{file}.rs\"\ntest = false\nbench = false\n");
     text
 }
 
 fn main(image: &str, described_in: &str, domain: &Domain) -> String {
+    let no_main = if domain.program().is_some() { "" } else { "#![no_main]\n" };
     let mut text = format!(
-        "//! The domain `{}` of the image `{image}`, made from {described_in}.\n#![no_std]\n#![no_main]\n\
+        "//! The domain `{}` of the image `{image}`, made from {described_in}.\n#![no_std]\n{no_main}\
          #![forbid(unsafe_code)]\n\nuse tessera_runtime::component::{{self, Domain, StartError}};\n\
          use tessera_runtime::{{Start, program}};\n\nprogram!(main);\n\n",
         domain.name

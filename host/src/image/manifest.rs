@@ -4,6 +4,7 @@
 //! name = "net"
 //! package = "tessera-net"              # its library
 //! constructor = "Net::new"             # fn new(context: Context, uses: Uses) -> Result<Arc<Net>, StartError>
+//! in-order = true                      # calls are served one at a time, in the order in which they came; if not said, two at once
 //!
 //! [provides]
 //! network = "Network"                  # the constructed object implements this trait of `tessera-interfaces`
@@ -54,11 +55,16 @@ pub struct Manifest {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Written {
     name: Spanned<String>,
     package: Spanned<String>,
     constructor: Spanned<String>,
+    /// Whether its domain is linked with a program of the user's.
+    #[serde(default)]
+    program: bool,
+    #[serde(default)]
+    in_order: bool,
     #[serde(default)]
     provides: BTreeMap<Spanned<String>, Spanned<TextOr<WrittenProvision>>>,
     #[serde(default)]
@@ -293,6 +299,16 @@ impl Manifest {
 
     pub fn constructor(&self) -> &str {
         self.file.constructor.get_ref()
+    }
+
+    /// Whether it is called by one thread, so that a call is over before a later one begins.
+    pub fn is_in_order(&self) -> bool {
+        self.file.in_order
+    }
+
+    /// Whether its domain is linked with a program of the user's.
+    pub fn runs_a_program(&self) -> bool {
+        self.file.program
     }
 
     pub fn provisions(&self) -> Vec<Provision> {

@@ -8,8 +8,10 @@ mod description;
 mod elf;
 mod explain;
 mod generate;
+mod link;
 mod manifest;
 mod mistake;
+mod placement;
 mod plan;
 mod sizes;
 mod soundness;
@@ -24,13 +26,18 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 pub use description::Description;
 pub use elf::is_image;
+pub use explain::picture;
 use manifest::Manifests;
-pub use sizes::{MachineKind, Memory, Processors};
+pub use mistake::unreadable;
+pub use sizes::{MachineKind, Memory, Processors, Size};
 use system::System;
+use tessera_plan::Level;
+pub use written::Placement;
 
 use crate::bare::{self, Executable};
 use crate::image::archive::Members;
 use crate::mirror::Files;
+use crate::native;
 use crate::symbols::{self, Symbols};
 use crate::workspace;
 
@@ -57,17 +64,27 @@ pub fn build(description: &Description) -> Result<Image> {
     let executables = bare::build(&names, &made)?;
 
     let kernel = find(&executables, KERNEL.0, Some(KERNEL.1))?;
+    let kernel_file = read(&kernel.path)?;
     let mut symbols = BTreeMap::from([(symbols::KERNEL.to_owned(), kernel.path.clone())]);
     let mut members = Members::new();
     for program in description.programs() {
         let executable = find(&executables, program.package, program.bin)?;
-        members.insert(program.member(), elf::loadable_part(&read(&executable.path)?)?.into());
+        // The first process of a system of components, its manager, stays in user mode: nothing waits for it.
+        let level =
+            if system.is_none() && program.is_first() { placement::first_level(description) } else { Level::User };
+        let linked = link::link(&read(&executable.path)?, &kernel_file, level)?;
+        members.insert(program.member(), elf::loadable_part(&linked)?.into());
         symbols.insert(program.name.to_owned(), executable.path.clone());
     }
     for domain in system.iter().flat_map(|system| &system.domains) {
         let executable = find(&executables, &generate::package(description.name(), &domain.name), None)?;
-        members.insert(format!("bin/{}", domain.name), elf::loadable_part(&read(&executable.path)?)?.into());
-        symbols.insert(domain.name.clone(), executable.path.clone());
+        let path = match domain.program() {
+            None => executable.path.clone(),
+            Some(project) => with_program(&executable.path, project)?,
+        };
+        let linked = link::link(&read(&path)?, &kernel_file, domain.settings.level)?;
+        members.insert(format!("bin/{}", domain.name), elf::loadable_part(&linked)?.into());
+        symbols.insert(domain.name.clone(), path);
     }
     if let Some(system) = &system {
         members.insert(tessera_plan::MEMBER.to_owned(), plan::plan(description.name(), system).encode().into());
@@ -76,7 +93,7 @@ pub fn build(description: &Description) -> Result<Image> {
         members.insert("arguments".to_owned(), arguments.into());
     }
     description.add_files(&mut members)?;
-    let file = elf::with_archive(&read(&kernel.path)?, &archive::pack(&members)?)
+    let file = elf::with_archive(&kernel_file, &archive::pack(&members)?)
         .wrap_err_with(|| format!("{} cannot carry an archive", kernel.path.display()))?;
     Ok(Image { file, symbols: Symbols::new(symbols) })
 }
@@ -88,9 +105,11 @@ pub fn extend(base: &[u8], more: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     elf::replace_archive(base, &archive::pack(&members)?)
 }
 
-/// What the image consists of, in words; nothing if it is one of programs.
-pub fn explained(description: &Description) -> Result<Option<String>> {
-    Ok(System::new(description, &Manifests::find())?.map(|system| explain::explain(&system)))
+/// The domain in the static library `domain`, linked with the program of a project.
+fn with_program(domain: &Path, project: &Path) -> Result<PathBuf> {
+    let (object, path) = (native::build(project)?, domain.with_extension("linked"));
+    native::link::link(domain, &object, &path)?;
+    Ok(path)
 }
 
 /// The packages of the domains' programs.
@@ -104,7 +123,7 @@ fn domains(description: &Description, system: &System) -> BTreeMap<String, Files
 /// Builds `description` and writes the image where `run`, `test` and `bench` look for it.
 pub fn build_to_target(description: &Description) -> Result<(PathBuf, Symbols)> {
     let image = build(description)?;
-    let path = workspace::built_images().join(format!("{}.elf", description.name()));
+    let path = workspace::built_images().join(format!("{}.elf", description.file_stem()));
     write(&path, &image.file)?;
     Ok((path, image.symbols))
 }

@@ -26,6 +26,7 @@ fn domain(domain: &system::Domain) -> Domain {
             WrittenRestart::Never => Restart::Never,
         },
         essential: settings.essential,
+        level: settings.level,
         components: domain.instances.iter().map(component).collect(),
     }
 }

@@ -16,6 +16,15 @@ pub enum MachineKind {
     Microvm,
 }
 
+impl fmt::Display for MachineKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Q35 => "q35",
+            Self::Microvm => "microvm",
+        })
+    }
+}
+
 /// The guest's memory in MiB, 16 or more.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
@@ -113,9 +122,17 @@ impl Size {
     /// What the other domains leave: known when the machine starts.
     pub const REST: Self = Self(tessera_plan::Domain::REST * Self::PAGE);
 
+    /// What a domain has if nothing is said.
+    pub const DEFAULT: Self = Self::mebibytes(4);
+
     /// The amount that must be there when an image is checked.
     pub fn least(self) -> u64 {
         if self == Self::REST { 4 << 20 } else { self.0 }
+    }
+
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        if self == Self::REST || other == Self::REST { Self::REST } else { Self(self.0.saturating_add(other.0)) }
     }
 
     pub const fn mebibytes(count: u64) -> Self {
@@ -128,6 +145,15 @@ impl Size {
 
     pub fn pages(self) -> u64 {
         self.0 / Self::PAGE
+    }
+
+    /// As a description writes it.
+    pub fn written(self) -> String {
+        match self.0 >> 10 {
+            _ if self == Self::REST => "the rest".to_owned(),
+            kibibytes if kibibytes % 1024 == 0 => format!("{}M", kibibytes >> 10),
+            kibibytes => format!("{kibibytes}K"),
+        }
     }
 }
 

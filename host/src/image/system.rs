@@ -5,28 +5,27 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use miette::Result;
+use tessera_plan::Level;
 use toml::Spanned;
 
 use super::description::Description;
 use super::manifest::{FREE, Manifest, Manifests, Provision, Source};
 use super::mistake::{check_name, closest, listed};
 use super::sizes::Size;
-use super::soundness;
-use super::written::{Placement, Privilege, WrittenComponent, WrittenRestart, WrittenShare};
+use super::written::{WrittenComponent, WrittenRestart, WrittenShare};
+use super::{placement, soundness};
 
 /// The name by which routes and people call the manager.
 pub const MANAGER: &str = "manager";
 /// What the manager provides.
 const SUPERVISOR: &str = "Supervisor";
+const KEEPER: &str = "Keeper";
 /// The word by which an image allows a component to use it.
 const ALLOWS_SUPERVISOR: &str = "supervisor";
-/// What may be allowed to a component that drives no device.
-const NO_DEVICES: [&str; 3] = [ALLOWS_SUPERVISOR, "power", "archive"];
-/// The domain of all components that drive no device, if they are grouped.
-const GROUP: &str = "program";
 /// Names that reports use for something else.
 const RESERVED: [&str; 4] = [MANAGER, "init", "kernel", "route"];
 /// The kernel keeps that much of a process's name for its reports.
@@ -53,6 +52,7 @@ pub struct Domain {
 /// What a domain is given and how it is treated.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    pub level: Level,
     pub memory: Size,
     /// The priority, and where it is written if it is.
     pub priority: (u8, Option<Range<usize>>),
@@ -64,10 +64,19 @@ pub struct Settings {
     pub essential: bool,
 }
 
+impl Domain {
+    /// The Cargo project whose program is linked into it.
+    pub fn program(&self) -> Option<&Path> {
+        self.instances.iter().find_map(|instance| instance.program.as_deref())
+    }
+}
+
 /// One component in a domain.
 #[derive(Debug)]
 pub struct Instance {
     pub name: String,
+    /// The Cargo project whose program it runs.
+    pub program: Option<PathBuf>,
     pub manifest: Rc<Manifest>,
     pub arguments: Vec<String>,
     pub uses: Vec<Bound>,
@@ -146,10 +155,11 @@ impl System {
         }
         let mut placed = place(description, manifests)?;
         check_domains(description, &placed)?;
+        check_programs(description, &placed)?;
         link(description, &mut placed)?;
-        let settings = settings(description, &placed)?;
+        let settings = placement::settings(description, &placed)?;
         let order = soundness::check(description, &placed, &settings)?;
-        Ok(Some(assemble(&placed, settings, &order)))
+        Ok(Some(assemble(description, &placed, settings, &order)))
     }
 }
 
@@ -157,7 +167,7 @@ impl System {
 fn check_unused(description: &Description) -> Result<()> {
     let domain = description.domains().keys().next().map(Spanned::span);
     let route = description.routes().keys().next().map(Spanned::span);
-    match domain.or(route).or(description.placement().map(Spanned::span)) {
+    match domain.or(route) {
         Some(span) => {
             let what = "this image has no [[component]] that this could be about";
             Err(description.wrong(span, what, "remove it, or add the components"))
@@ -168,11 +178,6 @@ fn check_unused(description: &Description) -> Result<()> {
 
 /// Finds each component's description and domain.
 fn place<'a>(description: &'a Description, manifests: &Manifests) -> Result<Vec<Placed<'a>>> {
-    let placement = description.placement().map_or(Placement::Isolated, |placement| *placement.get_ref());
-    if let (Placement::Monolith | Placement::Unikernel, Some(written)) = (placement, description.placement()) {
-        let mend = "use \"isolated\"; components that are to call one another directly can share a `domain`";
-        return Err(description.wrong(written.span(), "domains in the kernel cannot be built yet", mend));
-    }
     let mut placed: Vec<Placed<'a>> = Vec::new();
     for written in description.components() {
         let name = &written.name;
@@ -198,19 +203,12 @@ fn place<'a>(description: &'a Description, manifests: &Manifests) -> Result<Vec<
             ));
         };
         check_allowed(description, written, &manifest)?;
-        let domain = match (&written.domain, placement) {
-            (Some(domain), _) => domain.get_ref().clone(),
-            (None, Placement::Libos) if !drives_devices(written) => GROUP.to_owned(),
-            (None, _) => name.get_ref().clone(),
-        };
+        check_program(description, written, &manifest)?;
+        let domain = placement::domain(description, written, &manifest);
         let provisions = manifest.provisions();
         placed.push(Placed { written, manifest, provisions, domain, links: Vec::new() });
     }
     Ok(placed)
-}
-
-fn drives_devices(written: &WrittenComponent) -> bool {
-    written.allow.iter().any(|allowed| !NO_DEVICES.contains(&allowed.get_ref().as_str()))
 }
 
 /// What a component needs must be allowed, and what is allowed must be needed.
@@ -221,6 +219,10 @@ fn check_allowed(description: &Description, written: &WrittenComponent, manifest
     if manifest.uses().iter().any(|used| used.interface == SUPERVISOR) {
         // Whoever has it can end every domain.
         needs.push(ALLOWS_SUPERVISOR);
+    }
+    if manifest.uses().iter().any(|used| used.interface == KEEPER) && !needs.contains(&"dma") {
+        // Whoever has it can let go of what a device still reaches.
+        needs.push("dma");
     }
     if let Some(missing) = needs.iter().find(|by| !written.allow.iter().any(|allowed| allowed.get_ref() == *by)) {
         let mend = format!("if it may have them, add `allow = [{}]` to this component", quoted(&needs));
@@ -237,6 +239,26 @@ fn check_allowed(description: &Description, written: &WrittenComponent, manifest
         return Err(description.wrong(more.span(), &what, &mend));
     }
     Ok(())
+}
+
+/// Who runs a program must be told which, and nobody else.
+fn check_program(description: &Description, written: &WrittenComponent, manifest: &Manifest) -> Result<()> {
+    match &written.program {
+        None if manifest.runs_a_program() => {
+            let what = format!("`{}` runs a program, and this image does not say which", written.name.get_ref());
+            Err(description.wrong(written.name.span(), &what, "add `program` with the folder of a Cargo project"))
+        }
+        Some(program) if !manifest.runs_a_program() => {
+            let what = format!("`{}` runs no program", manifest.name());
+            Err(description.wrong(program.span(), &what, "remove it, or use the component `native`"))
+        }
+        Some(program) if !description.beside(program.get_ref()).join("Cargo.toml").is_file() => {
+            let folder = description.beside(program.get_ref());
+            let mend = format!("the path begins at the folder of this file; it leads to {}", folder.display());
+            Err(description.wrong(program.span(), "this is not the folder of a Cargo project", &mend))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn quoted(words: &[&str]) -> String {
@@ -258,15 +280,26 @@ fn check_domains(description: &Description, placed: &[Placed]) -> Result<()> {
             return Err(description.wrong(written.span(), &what, &mend));
         }
     }
-    for (name, written) in description.domains() {
-        if !names.contains(&name.get_ref().as_str()) {
+    for name in description.domains().keys() {
+        let part = |placed: &Placed| placed.name() == name.get_ref() && placed.written.domain.is_none();
+        if !names.contains(&name.get_ref().as_str()) && !placed.iter().any(part) {
             let mend = format!("{}the domains of this image are: {}", closest(name.get_ref(), &names), listed(&names));
             let what = format!("no component is in the domain `{}`", name.get_ref());
             return Err(description.wrong(name.span(), &what, &mend));
         }
-        if let Some(privilege) = written.privilege.as_ref().filter(|level| *level.get_ref() == Privilege::Kernel) {
-            let mend = "leave it out, or use \"user\"";
-            return Err(description.wrong(privilege.span(), "domains in the kernel cannot be built yet", mend));
+    }
+    Ok(())
+}
+
+/// The functions that a program calls have one name each: a domain has room for one.
+fn check_programs(description: &Description, placed: &[Placed]) -> Result<()> {
+    for (index, this) in placed.iter().enumerate() {
+        let with =
+            placed.iter().take(index).find(|other| other.domain == this.domain && other.written.program.is_some());
+        if let (Some(program), Some(other)) = (&this.written.program, with) {
+            let what =
+                format!("the domain `{}` has two programs, this one and that of `{}`", this.domain, other.name());
+            return Err(description.wrong(program.span(), &what, "give each a `domain` of its own"));
         }
     }
     Ok(())
@@ -312,13 +345,18 @@ fn check_routes(description: &Description, placed: &[Placed]) -> Result<()> {
     Ok(())
 }
 
+/// Whether an interface is one of the manager's.
+fn is_managers(interface: &str) -> bool {
+    interface == SUPERVISOR || interface == KEEPER
+}
+
 /// What an explicit route names.
 fn chosen(description: &Description, placed: &[Placed], route: &Spanned<String>, interface: &str) -> Result<Link> {
     let (name, provision) = match route.get_ref().split_once('.') {
         Some((name, provision)) => (name, Some(provision)),
         None => (route.get_ref().as_str(), None),
     };
-    if name == MANAGER && interface == SUPERVISOR {
+    if name == MANAGER && is_managers(interface) {
         return Ok(Link::Manager);
     }
     let Some(instance) = placed.iter().position(|placed| placed.name() == name) else {
@@ -356,7 +394,7 @@ fn only(
     client: usize,
     used: &super::manifest::Use,
 ) -> Result<Option<Link>> {
-    if used.interface == SUPERVISOR {
+    if is_managers(&used.interface) {
         return Ok(Some(Link::Manager));
     }
     let mut found = Vec::new();
@@ -393,59 +431,13 @@ fn only(
     }
 }
 
-/// The settings of every domain, by its name.
-fn settings(description: &Description, placed: &[Placed]) -> Result<BTreeMap<String, Settings>> {
-    let mut all = BTreeMap::new();
-    for placed in placed {
-        let mut settings = Settings {
-            memory: Size::mebibytes(4),
-            priority: (20, None),
-            share: None,
-            processors: 0,
-            threads: 2,
-            restart: WrittenRestart::Always,
-            essential: false,
-        };
-        if let Some(written) = description.domains().get(placed.domain.as_str()) {
-            let within = |value: &Spanned<i64>, range: Range<i64>, what: &str| match u8::try_from(*value.get_ref()) {
-                Ok(small) if range.contains(value.get_ref()) => Ok(small),
-                _ => {
-                    let told = format!("{} is out of range", value.get_ref());
-                    let mend = format!("{what} go from {} to {}", range.start, range.end - 1);
-                    Err(description.wrong(value.span(), &told, &mend))
-                }
-            };
-            if let Some(memory) = &written.memory {
-                settings.memory = *memory.get_ref();
-            }
-            if let Some(priority) = &written.priority {
-                settings.priority = (within(priority, 0..60, "priorities")?, Some(priority.span()));
-            }
-            if let Some(share) = &written.processor {
-                if share.get_ref().amount.0 > share.get_ref().period.0 {
-                    let mend = "give an amount of at most the period";
-                    let what = "the amount is more than the period has";
-                    return Err(description.wrong(share.span(), what, mend));
-                }
-                settings.share = Some(*share.get_ref());
-            }
-            for processor in &written.processors {
-                let count = i64::from(description.processors().count());
-                settings.processors |= 1 << within(processor, 0..count, "this image's processors")?;
-            }
-            if let Some(threads) = &written.threads {
-                settings.threads = within(threads, 1..33, "threads")?;
-            }
-            settings.restart = written.restart;
-            settings.essential = written.essential;
-        }
-        all.insert(placed.domain.clone(), settings);
-    }
-    Ok(all)
-}
-
 /// Numbers everything. `order` has the indexes of all components, servers before clients, those of a domain together.
-fn assemble(placed: &[Placed], mut settings: BTreeMap<String, Settings>, order: &[usize]) -> System {
+fn assemble(
+    description: &Description,
+    placed: &[Placed],
+    mut settings: BTreeMap<String, Settings>,
+    order: &[usize],
+) -> System {
     let mut domains: Vec<Domain> = Vec::new();
     let mut route = 0;
     for &index in order {
@@ -485,6 +477,7 @@ fn assemble(placed: &[Placed], mut settings: BTreeMap<String, Settings>, order: 
         }
         domains[domain].instances.push(Instance {
             name: this.name().to_owned(),
+            program: this.written.program.as_ref().map(|program| description.beside(program.get_ref())),
             manifest: Rc::clone(&this.manifest),
             arguments: this.written.arguments.iter().map(|argument| argument.get_ref().clone()).collect(),
             uses,

@@ -9,6 +9,7 @@ use miette::Report;
 
 use super::super::generate;
 use super::super::plan::plan;
+use super::super::written::Placement;
 use super::*;
 
 const SERVER: &str = r#"
@@ -34,6 +35,7 @@ const BUS: &str = r#"
 name = "bus"
 package = "tessera-bus"
 constructor = "Bus::new"
+in-order = true
 [provides]
 devices = { interface = "Device", for_each = "device_for" }
 first = { interface = "Echo", from = "first" }
@@ -117,12 +119,10 @@ fn mistake(name: &str, text: &str) {
 fn every_mistake_is_told_with_its_line_and_its_mend() {
     let pair = [component("server"), component("client")].concat();
     let bus = "[[component]]\nname = \"bus\"\nallow = [\"ports\", \"memory\", \"dma\"]\n";
-    let cases: [(&str, String); 28] = [
+    let cases: [(&str, String); 27] = [
         ("unknown-key", format!("{pair}[domain.server]\nmemroy = \"8M\"\n")),
         ("unknown-component", component("sever")),
         ("unknown-placement", format!("placement = \"isolate\"\n{pair}")),
-        ("placement-not-yet", format!("placement = \"unikernel\"\n{pair}")),
-        ("privilege-not-yet", format!("{pair}[domain.server]\nprivilege = \"kernel\"\n")),
         ("missing-route", component("client")),
         ("ambiguous-route", format!("{pair}[[component]]\nname = \"other\"\ncomponent = \"server\"\n")),
         ("route-to-nobody", format!("{pair}[route]\nclient.echo = \"sever\"\n")),
@@ -154,6 +154,7 @@ fn every_mistake_is_told_with_its_line_and_its_mend() {
         ("priority-out-of-range", format!("{pair}[domain.server]\npriority = 60\n")),
         ("amount-longer-than-period", format!("{pair}[domain.server]\nprocessor = {{ amount = \"2s\", period = \"1s\" }}\n")),
         ("processor-that-is-not-there", format!("{pair}[domain.server]\nprocessors = [1]\n")),
+        ("threads-of-one-in-order", format!("{bus}[domain.bus]\nthreads = 2\n")),
         ("init-beside-components", format!("{pair}[init]\nprogram = \"tessera-hello\"\n")),
     ];
     for (name, text) in cases {
@@ -210,6 +211,85 @@ fn neighbours_are_constructed_servers_first_and_call_one_another_directly() {
     assert!(matches!(system.domains[0].instances[1].uses[0].target, Some(Target::Neighbour { .. })));
 }
 
+fn domains(system: &System) -> Vec<&str> {
+    system.domains.iter().map(|domain| domain.name.as_str()).collect()
+}
+
+#[test]
+fn monolith_and_unikernel_link_all_with_the_kernel_and_add_up_what_the_parts_have() {
+    for (preset, level) in [("monolith", Level::Kernel), ("unikernel", Level::Guests)] {
+        let system = image(&format!("placement = \"{preset}\"\n{DEVICES}[domain.loop]\nessential = true\n")).unwrap();
+        assert_eq!(domains(&system), ["system"]);
+        let settings = &system.domains[0].settings;
+        assert_eq!(settings.level, level);
+        assert_eq!(settings.memory.bytes(), 10 << 20, "2 of the driver, 4 each of those that say nothing");
+        assert_eq!((settings.priority.0, settings.essential), (31, true));
+        assert_eq!(settings.restart, WrittenRestart::OnFailure, "the strictest holds");
+        assert!(settings.share.is_none());
+        let direct =
+            |used: &Bound| matches!(used.target, None | Some(Target::Neighbour { .. } | Target::Manager { .. }));
+        assert!(system.domains[0].instances.iter().flat_map(|instance| &instance.uses).all(direct));
+        plan("test", &system).check().unwrap();
+    }
+}
+
+#[test]
+fn each_domain_can_be_placed_by_itself() {
+    let out = format!("placement = \"monolith\"\n{DEVICES}")
+        .replace("[domain.driver]", "[domain.driver]\nprivilege = \"user\"");
+    let out = image(&out.replace("priority = 31", "priority = 31\nprivilege = \"user\"")).unwrap();
+    assert_eq!(domains(&out), ["bus", "driver", "system"]);
+    let levels = |system: &System| system.domains.iter().map(|domain| domain.settings.level).collect::<Vec<_>>();
+    assert_eq!(levels(&out), [Level::User, Level::User, Level::Kernel]);
+    let within = image(&DEVICES.replace("[domain.driver]", "[domain.driver]\nprivilege = \"kernel\"")).unwrap();
+    assert_eq!(domains(&within), ["bus", "driver", "loop"]);
+    assert_eq!(levels(&within), [Level::User, Level::Kernel, Level::User]);
+}
+
+/// What each component of a plan may reach, whichever domain it is in.
+fn authority(plan: &tessera_plan::Plan) -> BTreeMap<String, String> {
+    let components = plan.domains.iter().flat_map(|domain| &domain.components);
+    let reach = |component: &tessera_plan::Component| {
+        let uses: Vec<String> = component
+            .uses
+            .iter()
+            .map(|used| format!("{} is {} of {}", used.name, used.interface, used.provider))
+            .collect();
+        format!("{uses:?} {:?} {:?}", component.needs, component.arguments)
+    };
+    components.map(|component| (component.name.clone(), reach(component))).collect()
+}
+
+/// The images in the checkout, in every placement: the manager is told to give each component the same.
+#[test]
+fn the_authority_of_a_component_is_the_same_in_every_placement() {
+    use clap::ValueEnum;
+    let folder = crate::workspace::root().join("images");
+    let mut compared = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let mut found = BTreeMap::new();
+        for placement in Placement::value_variants() {
+            let mut description = Description::read(&path).unwrap();
+            description.place(Some(*placement));
+            if let Some(system) = System::new(&description, &Manifests::find()).unwrap() {
+                let plan = plan(description.name(), &system);
+                plan.check().unwrap();
+                found.insert(placement.word(), authority(&plan));
+            }
+        }
+        let mut all = found.values();
+        if let Some(first) = all.next() {
+            assert!(all.all(|other| other == first), "{}: {found:#?}", path.display());
+            compared += 1;
+        }
+    }
+    assert!(compared > 3, "the images are where they were");
+}
+
 /// A driver and two clients of it on a bus.
 const DEVICES: &str = "[[component]]\nname = \"bus\"\nallow = [\"ports\", \"memory\", \"dma\"]\n\
     [[component]]\nname = \"driver\"\nallow = [\"supervisor\"]\narguments = [\"speed=fast\"]\n[[component]]\nname = \"loop\"\ncomponent = \"client\"\n\
@@ -218,10 +298,12 @@ const DEVICES: &str = "[[component]]\nname = \"bus\"\nallow = [\"ports\", \"memo
 
 #[test]
 fn the_preset_libos_groups_what_drives_no_device() {
-    let system = image(&format!("placement = \"libos\"\n{}", DEVICES.replace(".driver]", ".program]"))).unwrap();
-    let names: Vec<&str> = system.domains.iter().map(|domain| domain.name.as_str()).collect();
-    assert_eq!(names, ["bus", "program"]);
-    assert_eq!(system.domains[1].instances.len(), 2);
+    let text = format!("placement = \"libos\"\n{DEVICES}{}", component("server"));
+    let system = image(&text.replace("domain.driver]\npriority = 30", "domain.driver]\npriority = 29")).unwrap();
+    assert_eq!(domains(&system), ["bus", "driver", "program"]);
+    let program = &system.domains[2];
+    assert_eq!(program.instances.len(), 2, "the drivers are what the bus gives a device to");
+    assert_eq!(program.settings.level, Level::User);
 }
 
 #[test]
@@ -234,14 +316,16 @@ fn a_plan_holds_what_the_image_says() {
 
 #[test]
 fn an_image_is_explained() {
-    golden("explained", &super::super::explain::explain(&image(DEVICES).unwrap()));
+    use crate::explain::{model::Picture, text};
+    let domains = super::super::explain::domains(&image(DEVICES).unwrap());
+    golden("explained", &text::text(&Picture { name: "test".to_owned(), domains, ..Picture::default() }, None));
 }
 
 #[test]
 fn the_made_programs_are_short_enough_to_read() {
     let isolated = image(DEVICES).unwrap();
-    let grouped = image(&format!("placement = \"libos\"\n{}", DEVICES.replace(".driver]", ".program]"))).unwrap();
-    for (preset, system) in [("isolated", isolated), ("libos", grouped)] {
+    let grouped = image(&format!("placement = \"monolith\"\n{DEVICES}")).unwrap();
+    for (preset, system) in [("isolated", isolated), ("monolith", grouped)] {
         for (package, files) in generate::packages("test", "image.toml", &system, Path::new("")) {
             golden(&format!("{preset}-{package}-manifest"), &files["Cargo.toml"]);
             golden(&format!("{preset}-{package}"), &files["src/main.rs"]);

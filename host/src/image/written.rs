@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! name = "web"
-//! placement = "isolated"         # each component in a domain of its own; or "libos": all without device rights in one
+//! placement = "isolated"         # each component in a domain of its own; or "libos", "monolith", "unikernel" (`placement.rs`)
 //!
 //! [[component]]
 //! name = "net"                   # this instance's name; a domain of one component has it too
@@ -10,8 +10,10 @@
 //! domain = "services"            # places it with others of the same domain
 //! arguments = ["address=dhcp"]
 //! allow = ["ports"]              # what of its [needs] it is given, besides log and clock
+//! program = "../server"          # of the component `native`: the Cargo project that it runs
 //!
 //! [domain.services]              # each key has a default
+//! privilege = "kernel"           # linked with the kernel, in its mode of the processor; or "user"
 //! memory = "8M"                  # what its pool holds; "rest": all that the other domains leave (for one domain)
 //! priority = 20                  # 0 to 59, higher first; a server's is not lower than its clients'
 //! processor = { amount = "10ms", period = "100ms" }
@@ -47,7 +49,7 @@ use super::sizes::{Size, Time};
 pub type Routes = BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Spanned<String>>>;
 
 /// Where components are if nothing else is said.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
     /// Each in a domain of its own.
@@ -55,10 +57,27 @@ pub enum Placement {
     Isolated,
     /// Those that drive devices each in a domain of its own, all others together in one.
     Libos,
-    /// All linked with the kernel.
+    /// All linked with the kernel, together in one.
     Monolith,
     /// All linked with the kernel, and the program too.
     Unikernel,
+}
+
+impl Placement {
+    /// The word that chooses it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Placement::Isolated => "isolated",
+            Placement::Libos => "libos",
+            Placement::Monolith => "monolith",
+            Placement::Unikernel => "unikernel",
+        }
+    }
+
+    /// Whether it places components in the kernel's mode of the processor.
+    pub fn is_kernel(self) -> bool {
+        matches!(self, Placement::Monolith | Placement::Unikernel)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,6 +86,8 @@ pub struct WrittenComponent {
     pub name: Spanned<String>,
     pub component: Option<Spanned<String>>,
     pub domain: Option<Spanned<String>>,
+    /// Of a component that runs one: the folder of a Cargo project, from that of the image.toml.
+    pub program: Option<Spanned<String>>,
     #[serde(default)]
     pub arguments: Vec<Spanned<String>>,
     #[serde(default)]
@@ -82,7 +103,7 @@ pub struct WrittenDomain {
     pub processor: Option<Spanned<WrittenShare>>,
     pub processors: Vec<Spanned<i64>>,
     pub threads: Option<Spanned<i64>>,
-    pub restart: WrittenRestart,
+    pub restart: Option<WrittenRestart>,
     pub essential: bool,
 }
 
@@ -101,10 +122,10 @@ pub struct WrittenShare {
     pub period: Time,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+/// The stricter, the later.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum WrittenRestart {
-    #[default]
     Always,
     OnFailure,
     Never,

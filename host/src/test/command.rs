@@ -35,10 +35,15 @@ impl Finished {
 
 /// Runs `command` to its end.
 pub fn run(command: &mut Command, step: &mut Step) -> Result<Finished> {
+    run_within(command, LIMIT, step)
+}
+
+/// Runs `command` to its end, or kills it after `limit`.
+pub fn run_within(command: &mut Command, limit: Duration, step: &mut Step) -> Result<Finished> {
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running =
-        Running::start(command, Some(LIMIT)).into_diagnostic().wrap_err_with(|| format!("cannot start {name}"))?;
+        Running::start(command, Some(limit)).into_diagnostic().wrap_err_with(|| format!("cannot start {name}"))?;
     let (sender, lines) = mpsc::channel();
     let child = running.child();
     let (output, errors) = (child.stdout.take(), child.stderr.take());

@@ -96,7 +96,8 @@ fn program(text: &str, code: u8) -> Vec<u8> {
 
 /// Boots the container that `overrides` make of the tar file at `path`, and answers its console.
 fn boot(path: &Path, overrides: &Overrides, system: &str, machine: MachineKind) -> Result<(Ending, String)> {
-    let (source, system) = (Source::of(&path.display().to_string())?, workspace::root().join(system));
+    let source = Source::of(&path.display().to_string())?;
+    let system = Description::read(&workspace::root().join(system))?;
     let container = container::prepare(&source, overrides, &system, None)?;
     let boot = Boot {
         image: container.image,
@@ -106,7 +107,7 @@ fn boot(path: &Path, overrides: &Overrides, system: &str, machine: MachineKind) 
         engine: Engine::Tcg,
         limit: Some(Duration::from_secs(60)),
         words: Vec::new(),
-        devices: launch::devices(machine, &Description::read(&system)?, &[])?,
+        devices: launch::devices(machine, &container.system, &[], &container.volumes)?,
         keys_go_to_the_guest: false,
     };
     let mut console = Vec::new();
@@ -181,7 +182,7 @@ fn demo(step: &mut Step) -> Result<Outcome> {
         return Ok(Outcome::skipped("Debian's packages cannot be had here"));
     }
     let said = |what: &str| finished.output.contains(what);
-    if !(said("HTTP/1.1 200 OK") && said("Welcome to nginx!") && said("first byte of an answer")) {
+    if !(said("HTTP/1.1 200 OK") && said("Welcome to nginx!") && said("the first byte of an answer")) {
         return Ok(Outcome::failed("nginx did not answer with its page", finished.output));
     }
     Ok(finished.outcome())
@@ -194,7 +195,8 @@ fn kept(step: &mut Step) -> Result<Outcome> {
     write_root(&path).into_diagnostic()?;
     let overrides = Overrides { words: vec!["serve".to_owned()], ..Overrides::default() };
     let source = Source::of(&path.display().to_string())?;
-    let prepare = || container::prepare(&source, &overrides, &workspace::root().join(PROBE), None);
+    let system = Description::read(&workspace::root().join(PROBE))?;
+    let prepare = || container::prepare(&source, &overrides, &system, None);
     step.note("the first time");
     let first = prepare()?;
     let time = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).into_diagnostic();
@@ -207,7 +209,7 @@ fn kept(step: &mut Step) -> Result<Outcome> {
     // Made anew, it is the same to the byte.
     fs::remove_file(&first.image).into_diagnostic()?;
     let renewed = Overrides { renew: true, ..overrides.clone() };
-    let third = container::prepare(&source, &renewed, &workspace::root().join(PROBE), None)?;
+    let third = container::prepare(&source, &renewed, &system, None)?;
     if fs::read(&third.image).into_diagnostic()? != contents {
         return Ok(Outcome::failed("made again of the same files, the image is another", ""));
     }

@@ -1,5 +1,6 @@
 //! A guest that runs on while it is looked at from outside: `tessera ps`, `inspect`, `kill` and `restart`, as a user gives them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -18,8 +19,15 @@ const IMAGE: &str = "images/control.toml";
 /// How long building, booting and each change may take.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-pub fn case() -> Case {
-    Case::new("a-running-guest-is-looked-at-and-its-domains-are-killed-from-outside", look)
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("a-running-guest-is-looked-at-and-its-domains-are-killed-from-outside", |step| {
+            within_folder(|folder| look_within(folder, step))
+        }),
+        Case::new("components-have-the-same-authority-in-every-placement", |step| {
+            within_folder(|folder| compare_authority(folder, step))
+        }),
+    ]
 }
 
 /// A guest that ends with this value.
@@ -80,10 +88,10 @@ impl Guest<'_> {
     }
 }
 
-fn look(step: &mut Step) -> Result<Outcome> {
+fn within_folder(test: impl FnOnce(&Path) -> Result<Outcome>) -> Result<Outcome> {
     // In the system's folder for such things, as the path of a socket is short.
     let folder = tempfolder()?;
-    let outcome = look_within(&folder, step);
+    let outcome = test(&folder);
     let _ = std::fs::remove_dir_all(&folder);
     outcome
 }
@@ -94,10 +102,41 @@ fn tempfolder() -> Result<std::path::PathBuf> {
     Ok(folder)
 }
 
-fn look_within(runtime: &Path, step: &mut Step) -> Result<Outcome> {
-    let mut run = command(runtime, &["run", IMAGE, "--accel", "tcg", "--timeout", "300"]);
+/// Boots the image, in a placement.
+fn start<'a>(runtime: &'a Path, placement: &str) -> Result<Guest<'a>> {
+    let mut run = command(runtime, &["run", IMAGE, "--placement", placement, "--accel", "tcg", "--timeout", "300"]);
     let run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().into_diagnostic()?;
-    let mut guest = Guest { command: run, runtime };
+    Ok(Guest { command: run, runtime })
+}
+
+/// What a guest that runs says of each component: what it uses of whom, what it holds, what it provides.
+fn compare_authority(runtime: &Path, step: &mut Step) -> Result<Outcome> {
+    let mut found: BTreeMap<&str, BTreeMap<String, Value>> = BTreeMap::new();
+    for (placement, domain) in
+        [("isolated", "echo"), ("libos", "program"), ("monolith", "system"), ("unikernel", "system")]
+    {
+        let mut guest = start(runtime, placement)?;
+        guest.wait(domain, 1, step)?;
+        let text = guest.ask(&["inspect", "--json"])?.map_err(|error| miette!("`inspect` as {placement}: {error}"))?;
+        let state: Value = serde_json::from_str(&text).into_diagnostic()?;
+        let domains = state["domains"].as_array().cloned().unwrap_or_default();
+        let components = domains.iter().filter_map(|domain| domain["components"].as_array()).flatten();
+        let named = components.map(|component| (component["name"].to_string(), component.clone()));
+        found.insert(placement, named.collect());
+        // A domain in the kernel's mode is ended and started again like any other.
+        let _ = guest.ask(&["restart", domain])?;
+        guest.wait(domain, 2, step)?;
+    }
+    let mut all = found.values();
+    let first = all.next().cloned().unwrap_or_default();
+    if first.len() < 3 || all.any(|other| *other != first) {
+        return Ok(Outcome::failed("what components may reach depends on the placement", format!("{found:#?}")));
+    }
+    Ok(Outcome::passed(1))
+}
+
+fn look_within(runtime: &Path, step: &mut Step) -> Result<Outcome> {
+    let mut guest = start(runtime, "isolated")?;
     guest.wait("echo", 1, step)?;
 
     let expect = |what: &str, found: std::result::Result<String, String>, part: &str| match found {

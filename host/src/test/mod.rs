@@ -3,14 +3,20 @@
 //! A suite is a named list of cases; a case runs and says how it went. Nothing outside this folder knows what is
 //! tested. The last line is `N passed, N failed`, where a case that itself runs many tests counts as many.
 
+mod attended;
 mod command;
 mod containers;
 mod control;
 mod copies;
+mod explain;
 mod fuzz;
 mod host;
 mod linux;
+mod native;
+mod nix;
 mod outcome;
+mod programs;
+mod python;
 mod suites;
 mod system;
 mod web;

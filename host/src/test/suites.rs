@@ -2,10 +2,12 @@
 
 use miette::Result;
 
-use super::{Suite, host, system};
+use super::{Suite, host, programs, python, system};
 
 pub fn all() -> Result<Vec<Suite>> {
     let mut suites = host::suites()?;
     suites.push(system::suite());
+    suites.push(programs::suite()?);
+    suites.push(python::suite()?);
     Ok(suites)
 }

@@ -14,7 +14,7 @@ use super::outcome::{Counts, Outcome, count};
 use super::{Case, Suite, control, copies, web};
 use crate::accelerator::{GREETING, PROBE_IMAGE};
 use crate::devices;
-use crate::image::{self, Description, MachineKind};
+use crate::image::{self, Description, MachineKind, Placement};
 use crate::progress::Step;
 use crate::qemu::{Boot, Ending, Engine};
 use crate::symbols::Symbols;
@@ -25,6 +25,8 @@ use crate::workspace;
 struct Expected {
     name: &'static str,
     image: &'static str,
+    /// Another placement than the image's own.
+    placement: Option<Placement>,
     machine: MachineKind,
     processors: u8,
     memory: &'static str,
@@ -45,6 +47,7 @@ struct Expected {
 const HELLO: Expected = Expected {
     name: "",
     image: PROBE_IMAGE,
+    placement: None,
     machine: MachineKind::Q35,
     processors: 1,
     memory: "64M",
@@ -64,8 +67,22 @@ const TESTS: Expected =
 /// The same with a device that moves memory and sends messages.
 const WITH_EDU: Expected = Expected { words: &["edu=1"], devices: &["-device", "edu"], ..TESTS };
 
+/// Those of devices behind an IOMMU, which tells what it kept the device from.
+const WITH_IOMMU: Expected = Expected {
+    words: &["edu=1", "iommu=1", "device", "pinn", "message"],
+    devices: &["-device", "intel-iommu", "-device", "edu"],
+    lines: &[
+        "tessera: an IOMMU keeps devices from memory that they were not given",
+        "test a device moves pinned memory and tells by its message ... ok",
+        "device 00:01.0 was kept from memory that it was not given: a write at 0x",
+        "device 00:01.0 was kept from memory that it was not given: a read at 0x1000 ",
+    ],
+    ..TESTS
+};
+
 /// The smallest image of components.
 const COMPONENTS: &str = "images/echo.toml";
+const ECHOED: &str = "the echo of `Good morning` is `Good morning`, and it was asked 1 times";
 
 /// The component system: a component that is crashed and killed a thousand times, and one that goes on using it.
 const RESTART: Expected = Expected {
@@ -112,6 +129,34 @@ const DISK: Expected = Expected {
 /// What closes a crash report.
 const END_OF_REPORT: &str = "tessera: end of report";
 
+/// Systems of components in the placements that are not their own.
+fn placements() -> Vec<Expected> {
+    use Placement::{Libos, Monolith, Unikernel};
+    const IN_KERNEL: &str = "images/restart-kernel.toml";
+    const ECHO: Expected = Expected { image: COMPONENTS, lines: &[ECHOED], ..HELLO };
+    let placed = |name, placement, expected| Expected { name, placement: Some(placement), ..expected };
+    vec![
+        placed("hello-in-the-kernels-mode", Monolith, HELLO),
+        placed("components-as-libos", Libos, ECHO),
+        placed("components-as-monolith", Monolith, ECHO),
+        placed("components-as-unikernel", Unikernel, ECHO),
+        placed("the-network-stack-as-libos", Libos, NETWORK),
+        placed("the-network-stack-as-monolith", Monolith, NETWORK),
+        placed("the-network-stack-as-monolith-on-4-processors", Monolith, Expected { processors: 4, ..NETWORK }),
+        placed("the-network-stack-as-unikernel", Unikernel, NETWORK),
+        placed("drivers-in-the-kernels-mode", Monolith, DRIVERS),
+        Expected { name: "a-component-in-the-kernels-mode-that-dies-is-started-again", image: IN_KERNEL, ..RESTART },
+        Expected {
+            name: "a-component-in-the-kernels-mode-that-dies-is-started-again-on-4-processors",
+            image: IN_KERNEL,
+            processors: 4,
+            ..RESTART
+        },
+        placed("tests-in-the-kernels-mode", Monolith, WITH_EDU),
+        placed("tests-in-the-kernels-mode-on-4-processors", Monolith, Expected { processors: 4, ..WITH_EDU }),
+    ]
+}
+
 /// The cases, in the order in which they run.
 fn boots() -> Vec<Expected> {
     use MachineKind::Microvm;
@@ -133,11 +178,13 @@ fn boots() -> Vec<Expected> {
         },
         Expected { name: "tests-on-1-processor", ..WITH_EDU },
         Expected { name: "tests-on-4-processors", processors: 4, ..WITH_EDU },
+        Expected { name: "tests-behind-an-iommu", ..WITH_IOMMU },
+        Expected { name: "tests-behind-an-iommu-on-2-processors", processors: 2, ..WITH_IOMMU },
         Expected { name: "tests-on-2-processors-of-microvm", processors: 2, machine: Microvm, ..TESTS },
         Expected {
             name: "one-component-calls-another-in-its-own-domain",
             image: COMPONENTS,
-            lines: &["the echo of `Good morning` is `Good morning`, and it was asked 1 times"],
+            lines: &[ECHOED],
             ..HELLO
         },
         Expected { name: "the-network-stack-serves-another-domain", ..NETWORK },
@@ -145,6 +192,18 @@ fn boots() -> Vec<Expected> {
         Expected { name: "a-component-that-dies-is-started-again", ..RESTART },
         Expected { name: "a-component-that-dies-is-started-again-on-4-processors", processors: 4, ..RESTART },
         Expected { name: "drivers-on-pci", ..DRIVERS },
+        Expected {
+            name: "a-device-that-goes-around-the-iommu-is-refused",
+            words: &["around", "entropy"],
+            devices: &[
+                "-object",
+                "rng-random,id=around,filename=/dev/urandom",
+                "-device",
+                "virtio-rng-pci,rng=around,disable-legacy=on",
+            ],
+            lines: &["refused: the device goes around the machine's IOMMU", "20000 random bytes"],
+            ..DRIVERS
+        },
         Expected { name: "drivers-on-pci-and-2-processors", processors: 2, ..DRIVERS },
         Expected {
             name: "drivers-on-mmio",
@@ -203,7 +262,7 @@ fn boots() -> Vec<Expected> {
             words: &["crash=stack"],
             ending: Ending::Crash,
             lines: &[
-                "tessera: kernel crash on processor 0: double fault (a stack overflow, most likely)",
+                "tessera: kernel crash on processor 0: page fault (a stack overflow, most likely)",
                 "overflow_on_purpose, kernel/src/provoke.rs:",
                 END_OF_REPORT,
             ],
@@ -228,28 +287,33 @@ fn boots() -> Vec<Expected> {
 }
 
 /// The images that were built in this run, by their description's path.
-type Built = Rc<RefCell<BTreeMap<&'static str, (PathBuf, Symbols)>>>;
+type Built = Rc<RefCell<BTreeMap<String, (PathBuf, Symbols)>>>;
 
 pub fn suite() -> Suite {
     let built = Built::default();
     let mut cases = vec![Case::new("images-are-the-same-to-the-byte", |step| {
         copies::same_to_the_byte(&[PROBE_IMAGE, COMPONENTS], step)
     })];
-    cases.extend(boots().into_iter().map(|expected| {
+    cases.extend(boots().into_iter().chain(placements()).map(|expected| {
         let built = Rc::clone(&built);
         Case::new(expected.name, move |step| boot(&expected, &built, step))
     }));
     cases.extend(super::containers::cases());
+    cases.extend(super::attended::cases());
     cases.extend(super::linux::cases());
-    cases.push(control::case());
+    cases.extend(super::nix::cases());
+    cases.extend(super::native::cases());
+    cases.extend(super::explain::cases());
+    cases.extend(control::cases());
     cases.push(web::case());
     cases.push(Case::new("a-component-is-written-as-the-book-says", copies::follow_the_book));
     Suite { name: "system", about: "booted images do what they should", cases }
 }
 
 fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> {
-    let description = Description::read(&workspace::root().join(expected.image))?;
-    let (image, symbols) = match built.borrow_mut().entry(expected.image) {
+    let mut description = Description::read(&workspace::root().join(expected.image))?;
+    description.place(expected.placement);
+    let (image, symbols) = match built.borrow_mut().entry(description.file_stem()) {
         std::collections::btree_map::Entry::Occupied(entry) => entry.get().clone(),
         std::collections::btree_map::Entry::Vacant(entry) => {
             entry.insert(image::build_to_target(&description)?).clone()
@@ -307,12 +371,13 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_every_machine_is_possible() {
-        let mut names: Vec<&str> = boots().iter().map(|boot| boot.name).collect();
-        let all = names.len();
+        let all = || boots().into_iter().chain(placements());
+        let mut names: Vec<&str> = all().map(|boot| boot.name).collect();
+        let count = names.len();
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), all);
-        for boot in boots() {
+        assert_eq!(names.len(), count);
+        for boot in all() {
             assert!(boot.memory.parse::<crate::image::Memory>().is_ok(), "{}", boot.name);
             assert!((1..=8).contains(&boot.processors), "{}", boot.name);
             assert!(workspace::root().join(boot.image).exists(), "{}", boot.name);

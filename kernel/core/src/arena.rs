@@ -120,14 +120,31 @@ impl<T: Default> Arena<T> {
 
     /// Puts a value in; `None` when the table is full.
     pub fn insert(&mut self, value: T) -> Option<Id<T>> {
+        let (id, place) = self.insert_default()?;
+        *place = value;
+        Some(id)
+    }
+
+    /// Takes a free entry, to be filled where it lies: it holds the default value. `None` when the table is full.
+    #[inline(always)]
+    pub fn insert_default(&mut self) -> Option<(Id<T>, &mut T)> {
         let index = self.free;
         let slot = self.slots.get_mut(index as usize)?;
         self.free = slot.name as u32;
         self.live = self.live.wrapping_add(1);
         let id = Id::new(index, slot.generation().wrapping_add(1));
         slot.name = id.0;
-        slot.value = value;
-        Some(id)
+        Some((id, &mut slot.value))
+    }
+
+    /// Frees an entry whose value nobody needs any more.
+    #[inline(always)]
+    pub fn discard(&mut self, id: Id<T>) {
+        let Some(slot) = self.slots.get_mut(id.index() as usize).filter(|slot| slot.name == id.0) else { return };
+        slot.name = Id::<T>::new(self.free, slot.generation().wrapping_add(1)).0;
+        slot.value = T::default();
+        self.free = id.index();
+        self.live = self.live.wrapping_sub(1);
     }
 
     /// Takes a value out.
@@ -200,6 +217,19 @@ mod tests {
         assert_eq!(first.index(), second.index());
         assert_eq!((arena.get(first), arena.get(second)), (None, Some(&2)));
         assert_eq!(arena.remove(first), None);
+    }
+
+    #[test]
+    fn a_discarded_entry_is_as_new() {
+        let mut arena = Arena::new(1);
+        let first = arena.insert(7u32).unwrap();
+        arena.discard(first);
+        assert_eq!((arena.live(), arena.peek(0)), (0, Some(&0)));
+        let (second, value) = arena.insert_default().unwrap();
+        assert_eq!(*value, 0);
+        arena.discard(first);
+        assert_eq!((arena.live(), arena.get(second)), (1, Some(&0)));
+        assert!(arena.insert_default().is_none());
     }
 
     #[test]

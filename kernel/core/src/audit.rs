@@ -44,7 +44,7 @@ fn name(object: Object) -> (u64, u32) {
         Object::Dma(id) => id.index(),
         Object::Seal(id) | Object::Unseal(id) => return (Kind::Seal as u64, id.index()),
         Object::Sealed(id) => id.index(),
-        Object::Clock | Object::Log | Object::Power | Object::Nothing => 0,
+        Object::Clock | Object::Log | Object::Power | Object::Privilege | Object::Nothing => 0,
     };
     (object.kind().map_or(0, |kind| kind as u64), index)
 }
@@ -55,6 +55,7 @@ impl<H: Hardware> Machine<H> {
         self.audit_pools()?;
         self.audit_references()?;
         self.audit_frames()?;
+        self.audit_spaces()?;
         self.audit_queues()?;
         self.audit_calls()
     }
@@ -96,10 +97,13 @@ impl<H: Hardware> Machine<H> {
             owe(space.pool, 0, space.tables);
         }
         for (_, dma) in self.dmas.iter() {
-            owe(dma.pool, 0, dma.pinned + dma.lists());
+            owe(dma.pool, 0, dma.pinned + dma.lists() + dma.tables);
         }
         for (_, thread) in self.threads.iter().filter(|(_, thread)| !thread.guest.space.is_none()) {
             owe(thread.guest.pool, 0, 2);
+        }
+        for (_, thread) in self.threads.iter().filter(|(_, thread)| !thread.vector_pool.is_none()) {
+            owe(thread.vector_pool, 0, 1);
         }
         for (_, pool) in self.pools.iter().filter(|(_, pool)| !pool.parent.is_none()) {
             owe(pool.parent, Kind::Pool as u64, 1);
@@ -157,11 +161,27 @@ impl<H: Hardware> Machine<H> {
         objects!(pools Pool, vmos Vmo, spaces Space, processes Process, threads Thread, budgets Budget, endpoints Endpoint,
             sessions Session, replies Reply, events Event, interrupts Interrupt, ports IoPort, devices Mmio, dmas Dma, brands Seal,
             boxes Sealed);
-        let single = [Kind::Clock as u64, Kind::Log as u64, Kind::Power as u64];
+        let single = [Kind::Clock, Kind::Log, Kind::Power, Kind::Privilege].map(|kind| kind as u64);
         match held.keys().find(|(kind, _)| !single.contains(kind)) {
             None => Ok(()),
             Some(name) => Err(format!("a capability names {name:?}, which is gone")),
         }
+    }
+
+    /// Every mapping is found at its addresses, and nothing is mapped in a space's room.
+    fn audit_spaces(&self) -> Check {
+        for (id, mapping) in self.mappings.iter() {
+            for address in [mapping.start, mapping.end - 1] {
+                same(&format!("what is mapped at {address:#x}"), Some(id), self.mapping_at(mapping.space, address))?;
+            }
+        }
+        for (id, space) in self.spaces.iter() {
+            let behind = self.mapping_from(id, space.room.start).and_then(|id| self.mappings.get(id));
+            if let Some(mapping) = behind.filter(|mapping| mapping.start < space.room.end) {
+                return Err(format!("a mapping at {:#x} lies in the room of its space", mapping.start));
+            }
+        }
+        Ok(())
     }
 
     /// Every frame has as many holders as lead to it, and those that nothing leads to are free.
@@ -192,12 +212,14 @@ impl<H: Hardware> Machine<H> {
             same(&format!("holders of {frame:?}"), self.frames.holders(*frame), *counted)?;
         }
         let lists = self.audit_pins(&mut leads)?;
-        let tables: u32 = self.spaces.iter().map(|(_, space)| space.tables).sum();
+        let tables = self.spaces.iter().map(|(_, space)| space.tables).sum::<u32>()
+            + self.dmas.iter().map(|(_, dma)| dma.tables).sum::<u32>();
         let guests = self.threads.iter().filter(|(_, thread)| !thread.guest.space.is_none()).count() as u32;
+        let vectors = self.threads.iter().filter(|(_, thread)| !thread.vector_pool.is_none()).count() as u32;
         // The boot archive's frames come on top of those that were free at the start.
         let first = self.pools.iter().find(|(_, pool)| pool.parent.is_none());
         let all = first.map_or(0, |(_, pool)| pool.account(Resource::PAGES).0);
-        same("free frames", self.frames.available() + leads.len() as u32 + lists + tables + 2 * guests, all)
+        same("free frames", self.frames.available() + leads.len() as u32 + lists + tables + 2 * guests + vectors, all)
     }
 
     /// Every frame and every VMO knows how often it is pinned. Answers the frames of the lists; pinned frames join `leads`.

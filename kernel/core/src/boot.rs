@@ -18,7 +18,7 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
-use tessera_abi::{Error, Handle, Kind, PAGE, Rights, StartupWriter};
+use tessera_abi::{Error, Handle, Kind, Level, PAGE, Rights, StartupWriter};
 
 /// What the machine has.
 pub struct Config<'a> {
@@ -45,6 +45,8 @@ pub struct Segment<'a> {
 pub struct FirstProgram<'a> {
     pub segments: &'a [Segment<'a>],
     pub entry: u64,
+    /// In which mode it runs.
+    pub level: Level,
     /// The boot archive: first frame, bytes. Its frames are not among the free ones.
     pub archive: (Frame, u64),
     pub arguments: &'a [&'a str],
@@ -119,7 +121,7 @@ impl<H: Hardware> Machine<H> {
         for kind in made.into_iter().chain([Kind::Interrupt, Kind::IoPort, Kind::Mmio, Kind::Dma]) {
             self.charge(pool, Resource::of(kind), 1)?;
         }
-        let space = self.space_make(pool)?;
+        let space = self.space_make(pool, program.level)?;
         let mut name = [0; 16];
         for (to, from) in name.iter_mut().zip(b"init") {
             *to = *from;
@@ -155,6 +157,7 @@ impl<H: Hardware> Machine<H> {
             ("clock", Object::Clock),
             ("log", Object::Log),
             ("power", Object::Power),
+            ("privilege", Object::Privilege),
         ];
         let mut fits = true;
         for (name, object) in objects {

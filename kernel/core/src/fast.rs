@@ -231,7 +231,7 @@ impl<H: Hardware> Machine<H> {
     #[inline(always)]
     pub(crate) fn fast_resume(&mut self, current: Id<Thread>) -> Option<&mut Activation> {
         let thread = self.threads.get_mut(current)?;
-        if thread.guest.space.is_none() || thread.guest.activation.full || thread.token {
+        if thread.guest.space.is_none() || thread.guest.activation.full || thread.knob.token {
             return None;
         }
         let registers = &thread.activation.registers;

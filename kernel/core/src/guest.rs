@@ -6,12 +6,13 @@ use crate::{
     arena::Id,
     node::Object,
     pool::Resource,
+    privilege::Door,
     thread::{Guest, REGISTER_BYTES, Thread, registers_from_bytes, registers_to_bytes, result_to},
     user::UserSlice,
     vmo::Miss,
 };
 use tessera_abi::{
-    Error, FaultKind, PAGE, Rights,
+    Error, FaultKind, Level, PAGE, Rights,
     x86_64::{GUEST_LEFT, Registers},
 };
 
@@ -56,11 +57,16 @@ impl<H: Hardware> Machine<H> {
         if thread.process != caller.process || space == caller.space {
             return Err(Error::BadArgument);
         }
-        if !thread.guest.space.is_none() {
+        if !thread.guest.space.is_none() || !thread.vector_pool.is_none() {
             return Err(Error::Occupied);
         }
-        let guest_root = self.spaces.get(space).map(|space| space.root).ok_or(Error::Gone)?;
-        let own_root = self.spaces.get(caller.space).map(|space| space.root).ok_or(Error::Gone)?;
+        let (guest_root, guest_level) =
+            self.spaces.get(space).map(|space| (space.root, space.level)).ok_or(Error::Gone)?;
+        let (own_root, own_level) =
+            self.spaces.get(caller.space).map(|space| (space.root, space.level)).ok_or(Error::Gone)?;
+        if guest_level.is_kernel() && own_level != Level::Guests {
+            return Err(Error::NoRight);
+        }
         let vector = self.charged_frame(pool).map_err(|_| Error::NoQuota)?;
         let Ok(view) = self.charged_frame(pool) else {
             self.frames.release(vector);
@@ -71,11 +77,18 @@ impl<H: Hardware> Machine<H> {
         self.hardware.view_create(view, own_root, guest_root);
         self.reference(Object::Space(space));
         let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
-        let activation = Activation { root: guest_root, vector, full: true, ..Activation::default() };
+        // A guest cannot reach memory of the kernel's mode: it can do with the table that shows both.
+        let root = if own_level.is_kernel() { view } else { guest_root };
+        let door = Door::between(own_level, guest_level);
+        let kernel = guest_level.is_kernel();
+        let pointer = thread.activation.pointer;
+        let activation = Activation { root, kernel, door, pointer, vector, full: true, ..Activation::default() };
         thread.guest = Guest { space, view, activation, address: 0, resumed: false, pool };
         thread.activation.root = view;
         // The thread itself uses no vector registers: those of its guest stay loaded while the two take turns.
         thread.activation.vector = vector;
+        thread.activation.door = door;
+        thread.knob.door = door != Door::Closed;
         Ok(Flow::Done)
     }
 
@@ -85,7 +98,7 @@ impl<H: Hardware> Machine<H> {
         if thread.guest.space.is_none() {
             return Err(Error::BadState);
         }
-        if core::mem::take(&mut thread.token) {
+        if core::mem::take(&mut thread.knob.token) {
             return Err(Error::Interrupted);
         }
         let mut bytes = [0; REGISTER_BYTES];
@@ -94,7 +107,10 @@ impl<H: Hardware> Machine<H> {
             return self.missed(caller, miss);
         }
         let thread = self.threads.get_mut(caller.thread).ok_or(Error::Gone)?;
-        thread.guest.activation.registers = registers_from_bytes(&bytes).sanitized();
+        let registers = registers_from_bytes(&bytes).sanitized();
+        thread.guest.activation.registers = registers;
+        let bases = [registers.fs_base, registers.gs_base];
+        (thread.activation.guest_bases, thread.guest.activation.guest_bases) = (bases, bases);
         thread.guest.activation.full = true;
         thread.guest.address = address;
         thread.guest.resumed = false;
@@ -108,7 +124,7 @@ impl<H: Hardware> Machine<H> {
         if thread.guest.space.is_none() {
             return Err(Error::BadState);
         }
-        if core::mem::take(&mut thread.token) {
+        if core::mem::take(&mut thread.knob.token) {
             return Err(Error::Interrupted);
         }
         thread.resume_guest(value, address);
@@ -189,7 +205,7 @@ impl<H: Hardware> Machine<H> {
         if let Some(thread) = self.threads.get_mut(id)
             && thread.in_guest
         {
-            thread.token = false;
+            thread.knob.token = false;
             self.guest_leave(id, EXIT_INTERRUPTED, 0, 0);
         }
     }
@@ -227,6 +243,8 @@ impl<H: Hardware> Machine<H> {
         let Some(thread) = self.threads.get_mut(id).filter(|thread| !thread.guest.space.is_none()) else { return };
         thread.in_guest = false;
         let guest = core::mem::take(&mut thread.guest);
+        thread.knob.door = false;
+        thread.activation.door = Door::Closed;
         let root = core::mem::take(&mut thread.activation.root);
         thread.activation.vector = Frame(0);
         debug_assert!(root == guest.view);

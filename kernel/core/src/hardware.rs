@@ -18,6 +18,10 @@ pub struct Protection {
     pub device: bool,
 }
 
+/// A device as it signs its accesses to memory: PCI segment, bus, device and function, from bit 16, 8, 3 and 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct DeviceId(pub u32);
+
 /// How a physical machine is asked to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PowerAction {
@@ -53,8 +57,8 @@ pub trait Hardware {
     /// Writes 64-bit word `index` (0..512) of a frame.
     fn store(&mut self, frame: Frame, index: usize, value: u64);
 
-    /// Makes a zeroed frame the root of an address space: enters the kernel's half.
-    fn space_create(&mut self, root: Frame);
+    /// Makes a zeroed frame the root of an address space: enters the kernel's half. With `kernel` its pages are for the kernel's mode alone.
+    fn space_create(&mut self, root: Frame, kernel: bool);
     /// Enters one page in place of what was there. `tables` yields zeroed frames for missing tables; false when it had none left.
     fn map(
         &mut self,
@@ -83,6 +87,26 @@ pub trait Hardware {
     fn view_create(&mut self, view: Frame, process: Frame, guest: Frame);
     /// Takes a joint root out of use: returns when no processor has it loaded.
     fn view_release(&mut self, view: Frame);
+
+    /// Whether an IOMMU stands between devices and memory: a device reaches what was entered for it, and nothing before that.
+    fn has_iommu(&self) -> bool;
+    /// From now on the device reaches what is entered below `root`, a zeroed frame, in place of what it reached before. No other root
+    /// in use has the same `number`. False if the hardware has no place for it.
+    fn device_attach(&mut self, device: DeviceId, number: u32, root: Frame) -> bool;
+    /// Enters one page for reading and writing, where none is; `tables` is as for `map`.
+    fn device_map(
+        &mut self,
+        root: Frame,
+        address: u64,
+        frame: Frame,
+        tables: &mut dyn FnMut(&mut Self) -> Option<Frame>,
+    ) -> bool
+    where
+        Self: Sized;
+    /// Returns when the device reaches nothing through `root` any more. One that was attached elsewhere stays there.
+    fn device_detach(&mut self, device: DeviceId, root: Frame);
+    /// Like `release_tables`, for a root that no device is attached to.
+    fn device_release(&mut self, root: Frame, limit: usize, release: &mut dyn FnMut(Frame)) -> bool;
 
     /// Prepares a zeroed frame as vector state.
     fn vector_create(&mut self, frame: Frame);

@@ -36,6 +36,7 @@ mod node;
 #[cfg(feature = "audit")]
 mod observe;
 mod pool;
+mod privilege;
 mod process;
 mod queue;
 mod quick;
@@ -53,11 +54,12 @@ mod vmo;
 
 pub use boot::{Config, FirstProgram, Segment};
 pub use fault::Fault;
-pub use hardware::{Frame, Hardware, PowerAction, Protection};
+pub use hardware::{DeviceId, Frame, Hardware, PowerAction, Protection};
 pub use node::Object;
 #[cfg(feature = "audit")]
 pub use observe::{Doing, Seen};
 pub use pool::Resource;
+pub use privilege::{Door, door};
 pub use schedule::MAX_PROCESSORS;
 
 use alloc::vec::Vec;
@@ -70,6 +72,14 @@ pub struct Activation {
     pub registers: Registers,
     /// The root of its page tables.
     pub root: Frame,
+    /// It runs in the kernel's mode.
+    pub kernel: bool,
+    /// How it and its guest, or the guest and it, take turns without core.
+    pub door: Door,
+    /// The thread pointer of a program in the kernel's mode, be it itself or the one whose guest it is.
+    pub pointer: u64,
+    /// The FS and GS bases of its guest, which stay loaded while the two take turns by the door.
+    pub guest_bases: [u64; 2],
     /// Its vector state; frame 0, which is never memory for anybody: it has none.
     pub vector: Frame,
     /// All registers count, not only those that a system call gives back. Whoever loads them all takes this off: a thread that
@@ -96,6 +106,10 @@ pub enum Entered<'a> {
     Switched(&'a mut Activation),
     /// It is done; this thread goes on, with all of its registers if it says so. No look at [`Machine::next`] is needed.
     Loaded(&'a mut Activation),
+    /// It is done; [`Machine::next`] says what goes on.
+    Open,
+    /// It is not done, and [`Machine::mapping_syscall`] does it.
+    Mapping,
     /// It is not done: [`Machine::quick_syscall`] may do it, and [`Machine::slow_syscall`] does.
     Slow,
 }

@@ -42,6 +42,7 @@ pub enum Object {
     Clock,
     Log,
     Power,
+    Privilege,
     Seal(Id<Brand>),
     Unseal(Id<Brand>),
     Sealed(Id<Sealed>),
@@ -69,6 +70,7 @@ impl Object {
             Object::Clock => Kind::Clock,
             Object::Log => Kind::Log,
             Object::Power => Kind::Power,
+            Object::Privilege => Kind::Privilege,
             Object::Seal(_) => Kind::Seal,
             Object::Unseal(_) => Kind::Unseal,
             Object::Sealed(_) => Kind::Sealed,
@@ -90,11 +92,37 @@ pub enum Holder {
     Box(Id<Sealed>),
 }
 
-/// A bracket of the derivation order.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Bracket {
-    node: Id<Node>,
-    closing: bool,
+/// A bracket of the derivation order, in one word: the record's name, in which a bit that no index needs says which of its two.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Bracket(u64);
+
+const CLOSING: u64 = 1 << 31;
+const _: () = assert!((MAX_NODES as u64) < CLOSING);
+
+impl Bracket {
+    fn opening(node: Id<Node>) -> Bracket {
+        Bracket(node.to_bits() & !CLOSING)
+    }
+
+    fn closing(node: Id<Node>) -> Bracket {
+        Bracket(node.to_bits() | CLOSING)
+    }
+
+    fn closes(self) -> bool {
+        self.0 & CLOSING != 0
+    }
+
+    /// The record; one that is not there for the end of the order.
+    fn node(self) -> Id<Node> {
+        Id::from_bits(self.0 & !CLOSING)
+    }
+}
+
+/// The end of the order.
+impl Default for Bracket {
+    fn default() -> Bracket {
+        Bracket::opening(Id::NONE)
+    }
 }
 
 /// A bracket's neighbours.
@@ -137,8 +165,9 @@ fn number_of(id: Id<Node>) -> u32 {
 const REVOKE_STEP: usize = 32;
 
 macro_rules! lookups {
-    ($($name:ident: $kind:ident => $object:ty;)*) => {
+    ($($(#[$inline:meta])? $name:ident: $kind:ident => $object:ty;)*) => {
         impl<H: Hardware> Machine<H> {$(
+            $(#[$inline])?
             /// The object that a handle of `process` names, if it is of this kind and has these rights.
             pub(crate) fn $name(&self, process: Id<Process>, number: u64, rights: Rights) -> Result<(Id<Node>, Id<$object>), Error> {
                 let (id, node) = self.find(process, number)?;
@@ -152,7 +181,7 @@ macro_rules! lookups {
 lookups! {
     pool: Pool => Pool;
     vmo: Vmo => Vmo;
-    space: Space => Space;
+    #[inline(always)] space: Space => Space;
     process: Process => Process;
     thread: Thread => Thread;
     budget: Budget => Budget;
@@ -202,6 +231,7 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// Makes a capability, charged before to `pool`, behind `parent` (`NONE`: derived from nothing).
+    #[inline(always)]
     pub(crate) fn node_create(
         &mut self,
         parent: Id<Node>,
@@ -210,24 +240,34 @@ impl<H: Hardware> Machine<H> {
         holder: Holder,
         pool: Id<Pool>,
     ) -> Result<Id<Node>, Error> {
-        let id = self.nodes.insert(Node { rights, object, pool, ..Node::default() }).ok_or(Error::NoQuota)?;
-        let (opening, closing) = (Bracket { node: id, closing: false }, Bracket { node: id, closing: true });
-        let above = Bracket { node: parent, closing: false };
+        let above = Bracket::opening(parent);
         let behind = self.nodes.get(parent).map(|node| node.opening.after).unwrap_or_default();
-        self.join_brackets(above, opening);
-        self.join_brackets(opening, closing);
-        self.join_brackets(closing, behind);
+        let (id, node) = self.nodes.insert_default().ok_or(Error::NoQuota)?;
+        let (opening, closing) = (Bracket::opening(id), Bracket::closing(id));
+        node.rights = rights;
+        node.object = object;
+        node.pool = pool;
+        node.opening = Place { before: above, after: closing };
+        node.closing = Place { before: opening, after: behind };
+        if let Some(parent) = self.nodes.get_mut(parent) {
+            parent.opening.after = opening;
+        }
+        if let Some(place) = self.bracket_place(behind) {
+            place.before = closing;
+        }
         self.reference(object);
         self.node_hold(id, holder);
         Ok(id)
     }
 
+    #[inline(always)]
     fn bracket_place(&mut self, bracket: Bracket) -> Option<&mut Place> {
-        let node = self.nodes.get_mut(bracket.node)?;
-        Some(if bracket.closing { &mut node.closing } else { &mut node.opening })
+        let node = self.nodes.get_mut(bracket.node())?;
+        Some(if bracket.closes() { &mut node.closing } else { &mut node.opening })
     }
 
     /// Makes two brackets neighbours; one that names no record is the end of the order.
+    #[inline(always)]
     fn join_brackets(&mut self, before: Bracket, after: Bracket) {
         if let Some(place) = self.bracket_place(before) {
             place.after = after;
@@ -251,6 +291,7 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// Gives a capability to a holder.
+    #[inline(always)]
     pub(crate) fn node_hold(&mut self, id: Id<Node>, holder: Holder) {
         let mut head = Id::NONE;
         if let Holder::Process(process) = holder
@@ -325,9 +366,9 @@ impl<H: Hardware> Machine<H> {
         let Some(new) = self.nodes.insert(Node { opening: Place::default(), closing: Place::default(), ..node }) else {
             return Id::NONE;
         };
-        let (first, last) = (Bracket { node: new, closing: false }, Bracket { node: new, closing: true });
+        let (first, last) = (Bracket::opening(new), Bracket::closing(new));
         self.join_brackets(opening.before, first);
-        if opening.after.node == id {
+        if opening.after == Bracket::closing(id) {
             self.join_brackets(first, last);
         } else {
             self.join_brackets(first, opening.after);
@@ -340,13 +381,24 @@ impl<H: Hardware> Machine<H> {
     /// Removes a capability. The object goes with its last one, at the latest when the reaper has run.
     pub(crate) fn node_remove(&mut self, id: Id<Node>) {
         self.node_unhold(id);
-        // The closing bracket first: the two may be neighbours.
-        let Some(closing) = self.nodes.get(id).map(|node| node.closing) else { return };
-        self.join_brackets(closing.before, closing.after);
-        let Some(node) = self.nodes.remove(id) else { return };
-        self.join_brackets(node.opening.before, node.opening.after);
-        self.unreference(node.object);
-        self.credit(node.pool, Resource::HANDLES, 1);
+        self.node_drop(id);
+    }
+
+    /// The same for one that is in no process's table.
+    #[inline(always)]
+    pub(crate) fn node_drop(&mut self, id: Id<Node>) {
+        let Some(node) = self.nodes.get(id) else { return };
+        let (opening, closing, object, pool) = (node.opening, node.closing, node.object, node.pool);
+        self.nodes.discard(id);
+        if opening.after == Bracket::closing(id) {
+            // Nothing was derived from it.
+            self.join_brackets(opening.before, closing.after);
+        } else {
+            self.join_brackets(opening.before, opening.after);
+            self.join_brackets(closing.before, closing.after);
+        }
+        self.unreference(object);
+        self.credit(pool, Resource::HANDLES, 1);
     }
 
     /// `close`.
@@ -379,10 +431,10 @@ impl<H: Hardware> Machine<H> {
         if !node.rights.contains(Rights::MANAGE) {
             return Err(Error::NoRight);
         }
-        let end = Bracket { node: id, closing: true };
+        let end = Bracket::closing(id);
         for _ in 0..REVOKE_STEP {
             let Some(bracket) = self.nodes.get(id).map(|node| node.opening.after) else { return Err(Error::Gone) };
-            let next = bracket.node;
+            let next = bracket.node();
             let Some(node) = self.nodes.get(next).filter(|_| bracket != end) else {
                 self.drain(caller.thread);
                 return Ok(Flow::Done);
@@ -422,17 +474,19 @@ impl<H: Hardware> Machine<H> {
             Object::Seal(id) | Object::Unseal(id) => self.brands.get(id).map_or(0, |object| object.references),
             Object::Sealed(id) => self.boxes.get(id).map_or(0, |object| object.references),
             Object::Dma(id) => self.dmas.get(id).map_or(0, |object| object.references),
-            Object::Clock | Object::Log | Object::Power | Object::Nothing => 0,
+            Object::Clock | Object::Log | Object::Power | Object::Privilege | Object::Nothing => 0,
         }
     }
 
     /// Counts one more holder of an object.
+    #[inline(always)]
     pub(crate) fn reference(&mut self, object: Object) {
         if let Some(count) = self.count(object) {
             *count = count.saturating_add(1);
         }
     }
 
+    #[inline(always)]
     fn count(&mut self, object: Object) -> Option<&mut u32> {
         match object {
             Object::Pool(id) => self.pools.get_mut(id).map(|object| &mut object.references),
@@ -451,11 +505,12 @@ impl<H: Hardware> Machine<H> {
             Object::Seal(id) | Object::Unseal(id) => self.brands.get_mut(id).map(|object| &mut object.references),
             Object::Sealed(id) => self.boxes.get_mut(id).map(|object| &mut object.references),
             Object::Dma(id) => self.dmas.get_mut(id).map(|object| &mut object.references),
-            Object::Clock | Object::Log | Object::Power | Object::Nothing => None,
+            Object::Clock | Object::Log | Object::Power | Object::Privilege | Object::Nothing => None,
         }
     }
 
     /// Counts one holder fewer; without any the object goes.
+    #[inline(always)]
     pub(crate) fn unreference(&mut self, object: Object) {
         let Some(count) = self.count(object) else { return };
         *count = count.saturating_sub(1);
@@ -465,6 +520,7 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// The last holder of an object is gone.
+    #[inline(never)]
     fn unnamed(&mut self, object: Object) {
         match object {
             Object::Pool(id) => self.pool_unnamed(id),
@@ -495,7 +551,7 @@ impl<H: Hardware> Machine<H> {
             }
             Object::Sealed(id) => self.bury(crate::reaper::Dead::Sealed(id)),
             Object::Dma(id) => self.bury(crate::reaper::Dead::Dma(id)),
-            Object::Clock | Object::Log | Object::Power | Object::Nothing => {}
+            Object::Clock | Object::Log | Object::Power | Object::Privilege | Object::Nothing => {}
         }
     }
 }

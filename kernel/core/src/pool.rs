@@ -90,10 +90,11 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// Gives back what was charged. A pool that nobody names and that owes nothing goes back into its parent.
+    #[inline(always)]
     pub(crate) fn credit(&mut self, pool: Id<Pool>, resource: Resource, amount: u32) {
         let Some(entry) = self.pools.get_mut(pool) else { return };
         entry.credit(resource, amount);
-        if entry.references == 0 && entry.is_empty() {
+        if entry.references == 0 {
             self.dissolve(pool);
         }
     }
@@ -133,11 +134,11 @@ impl<H: Hardware> Machine<H> {
 
     /// The last handle to a pool is gone: it stays only while something is charged to it.
     pub(crate) fn pool_unnamed(&mut self, id: Id<Pool>) {
-        if self.pools.get(id).is_some_and(Pool::is_empty) {
-            self.dissolve(id);
-        }
+        self.dissolve(id);
     }
 
+    /// A pool goes that nobody names and that owes nothing.
+    #[inline(never)]
     fn dissolve(&mut self, id: Id<Pool>) {
         // Depth of pools is bounded by their count; each step frees one, so this ends.
         let mut id = id;

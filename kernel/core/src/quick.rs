@@ -1,11 +1,12 @@
 //! The second look at a system call: the short way of what wakes and waits (events, `park`, `unpark`, `yield`), and the door to that of
-//! messages with memory and of guests, which is in `fast.rs`.
+//! messages with memory and of guests, which is in `fast.rs`. Of `space_map` and `space_unmap` only the
+//! way in and out is shorter.
 //!
 //! Each does all of what the long way would do, or finds out before it has changed anything that it cannot. Left to the long way is
 //! what has a deadline, a limited budget, more than one waiter, an endpoint to tell, or another processor that idles.
 
 use crate::{
-    Entered, Hardware, Machine,
+    Entered, Flow, Hardware, Machine,
     arena::Id,
     event::MAX_WAITERS,
     fast::target,
@@ -53,12 +54,31 @@ impl<H: Hardware> Machine<H> {
             Some(Syscall::Park) => self.quick_park(processor, current),
             Some(Syscall::Unpark) => self.quick_unpark(processor, current),
             Some(Syscall::Yield) => self.quick_yield(processor, current),
+            Some(Syscall::SpaceMap | Syscall::SpaceUnmap) => return Entered::Mapping,
             _ => None,
         };
         match done {
             Some(Done::Same) => Entered::Same,
             Some(Done::Other) => self.activation(processor).map_or(Entered::Slow, Entered::Loaded),
             None => Entered::Slow,
+        }
+    }
+
+    /// `space_map` and `space_unmap`, when the second look answered [`Entered::Mapping`].
+    #[inline(always)]
+    pub fn mapping_syscall(&mut self, processor: usize) -> Entered<'_> {
+        self.active = processor;
+        let Some(caller) = self.caller(processor) else { return Entered::Open };
+        let Some(thread) = self.threads.get(caller.thread) else { return Entered::Open };
+        let result = if thread.activation.registers.rax == Syscall::SpaceMap as u64 {
+            self.space_map(&caller).map(Flow::One)
+        } else {
+            self.space_unmap(&caller)
+        };
+        self.finish(caller.thread, result);
+        match self.processors.own(processor) {
+            Some(entry) if !entry.attention => Entered::Same,
+            _ => Entered::Open,
         }
     }
 
@@ -115,7 +135,7 @@ impl<H: Hardware> Machine<H> {
     #[inline(always)]
     fn quick_park(&mut self, processor: usize, current: Id<Thread>) -> Option<Done> {
         let thread = self.threads.get_mut(current)?;
-        if core::mem::take(&mut thread.token) {
+        if core::mem::take(&mut thread.knob.token) {
             return self.quick_return(current);
         }
         if thread.activation.registers.rdi != NEVER {
@@ -136,10 +156,10 @@ impl<H: Hardware> Machine<H> {
             let waking = self.waking(processor, current, id)?;
             return self.quick_wake(processor, current, id, waking);
         }
-        if thread.in_guest {
+        if thread.in_guest || thread.knob.door && thread.state == State::Running {
             return None;
         }
-        thread.token = true;
+        thread.knob.token = true;
         self.quick_return(current)
     }
 

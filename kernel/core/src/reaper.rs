@@ -83,10 +83,15 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// Lets `thread` take part in the work before it goes on, if there is any.
+    #[inline(always)]
     pub(crate) fn drain(&mut self, thread: Id<Thread>) {
-        if self.dead != Dead::Nothing
-            && let Some(entry) = self.threads.get_mut(thread)
-        {
+        if self.dead != Dead::Nothing {
+            self.drain_before(thread);
+        }
+    }
+
+    fn drain_before(&mut self, thread: Id<Thread>) {
+        if let Some(entry) = self.threads.get_mut(thread) {
             entry.draining = true;
             self.attend_thread(thread);
         }

@@ -285,7 +285,7 @@ impl<H: Hardware> Machine<H> {
     fn settle(&mut self, processor: usize, now: u64) {
         let Some(entry) = self.processors.get(processor) else { return };
         let (current, ready, slice_end) = (entry.current, entry.ready, entry.slice_end);
-        if self.threads.get(current).is_some_and(|thread| thread.in_guest && thread.token) {
+        if self.threads.get(current).is_some_and(|thread| thread.in_guest && thread.knob.token) {
             self.guest_interrupted(current);
         }
         let Some(thread) = self.threads.get(current) else { return };

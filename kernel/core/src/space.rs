@@ -10,10 +10,12 @@ use crate::{
     treap::Branch,
     vmo::{MAX_MAPPINGS, Miss, Page, Vmo},
 };
-use tessera_abi::{Error, Kind, NATIVE_BASE, PAGE, Rights, USER_END, syscall::map_flags};
+use tessera_abi::{Error, Kind, Level, NATIVE_BASE, PAGE, Rights, USER_END, syscall::map_flags};
 
 /// Table entries that one step removes.
 const STEP: usize = 512;
+/// Mappings that one step of `space_protect` looks at, or changes.
+const PROTECT_STEP: usize = 64;
 /// The lowest address that can be mapped: a null pointer never can.
 const LOWEST: u64 = PAGE;
 
@@ -24,12 +26,15 @@ pub struct Space {
     pub(crate) pool: Id<Pool>,
     pub(crate) grave: Grave,
     pub(crate) root: Frame,
+    /// In which mode the threads in it run.
+    pub(crate) level: Level,
     /// Frames of page tables, the root included: what the pool was charged.
     pub(crate) tables: u32,
-    /// The mappings, a treap by address.
+    /// The mappings, a treap by address, but for the one made last: many do not live to see the next.
     pub(crate) top: Id<Mapping>,
-    /// Where the search for a free place starts.
-    hint: u64,
+    pub(crate) newest: Id<Mapping>,
+    /// A range in which nothing is mapped: the next free place is at its start.
+    pub(crate) room: Range,
 }
 
 /// What is mapped.
@@ -50,7 +55,7 @@ pub struct Mapping {
     pub(crate) backing: Backing,
     node: Id<Node>,
     pub(crate) start: u64,
-    pages: u64,
+    pub(crate) end: u64,
     /// First page in the backing.
     offset: u64,
     /// The most that the handle allowed, and what is allowed now.
@@ -69,14 +74,40 @@ pub struct Mapping {
     pub(crate) branch: Branch,
 }
 
+/// What a new mapping shows, where, and how it may be touched.
+#[derive(Clone, Copy)]
+struct Shown {
+    backing: Backing,
+    range: Range,
+    offset: u64,
+    most: Protection,
+    read: bool,
+    now: Protection,
+}
+
 impl Mapping {
-    pub(crate) fn end(&self) -> u64 {
-        self.start.saturating_add(self.pages.saturating_mul(PAGE))
+    fn pages(&self) -> u64 {
+        self.end.saturating_sub(self.start) / PAGE
+    }
+
+    fn covers(&self, range: Range) -> bool {
+        self.start <= range.start && range.end <= self.end
+    }
+
+    /// Whether the rights it was made with suffice for this protection.
+    fn allows(&self, flags: u64) -> bool {
+        (self.most.write || flags & map_flags::WRITE == 0) && (self.most.execute || flags & map_flags::EXECUTE == 0)
+    }
+
+    fn is_protected(&self, flags: u64) -> bool {
+        let [read, write, execute] =
+            [map_flags::READ, map_flags::WRITE, map_flags::EXECUTE].map(|flag| flags & flag != 0);
+        (self.read, self.now.write, self.now.execute) == (read, write, execute)
     }
 
     /// Where page `index` of the backing is seen.
     pub(crate) fn address_of(&self, index: u64) -> Option<u64> {
-        let page = index.checked_sub(self.offset).filter(|page| *page < self.pages)?;
+        let page = index.checked_sub(self.offset).filter(|page| *page < self.pages())?;
         Some(self.start.saturating_add(page.saturating_mul(PAGE)))
     }
 }
@@ -90,13 +121,22 @@ pub enum Access {
 }
 
 /// A checked range of whole pages in user space.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Range {
     pub(crate) start: u64,
     pub(crate) end: u64,
 }
 
 impl Range {
+    /// Keeps a part of this range that shares nothing with `other`: before it, if there is any, else behind it.
+    fn leave_out(&mut self, other: Range) {
+        if other.start <= self.start {
+            self.start = self.start.max(other.end);
+        } else {
+            self.end = self.end.min(other.start);
+        }
+    }
+
     fn new(start: u64, length: u64) -> Result<Range, Error> {
         let end = start.checked_add(length).filter(|end| *end <= USER_END).ok_or(Error::BadArgument)?;
         if length == 0 || !start.is_multiple_of(PAGE) || !length.is_multiple_of(PAGE) || start < LOWEST {
@@ -108,18 +148,25 @@ impl Range {
 
 impl<H: Hardware> Machine<H> {
     /// Makes a space, already charged as an object.
-    pub(crate) fn space_make(&mut self, pool: Id<Pool>) -> Result<Id<Space>, Error> {
+    pub(crate) fn space_make(&mut self, pool: Id<Pool>, level: Level) -> Result<Id<Space>, Error> {
         let root = self.charged_frame(pool).map_err(|_| Error::NoQuota)?;
-        self.hardware.space_create(root);
-        self.spaces.insert(Space { pool, root, tables: 1, hint: NATIVE_BASE, ..Space::default() }).ok_or(Error::NoQuota)
+        self.hardware.space_create(root, level.is_kernel());
+        let room = Range { start: NATIVE_BASE, end: USER_END };
+        let space = Space { pool, root, level, tables: 1, room, ..Space::default() };
+        self.spaces.insert(space).ok_or(Error::NoQuota)
     }
 
     /// `space_create`.
     pub(crate) fn space_create(&mut self, caller: &Caller, pool: u64) -> Result<u64, Error> {
+        self.space_create_at(caller, pool, self.level_of_made(caller))
+    }
+
+    /// Makes a space of a level that the caller may give.
+    pub(crate) fn space_create_at(&mut self, caller: &Caller, pool: u64, level: Level) -> Result<u64, Error> {
         let (node, pool) = self.pool(caller.process, pool, Rights::MANAGE)?;
         let handles = self.handle_pool(caller.process)?;
         self.charge_object(pool, Kind::Space, handles)?;
-        let space = self.space_make(pool).inspect_err(|_| {
+        let space = self.space_make(pool, level).inspect_err(|_| {
             self.credit(pool, Resource::of(Kind::Space), 1);
             self.credit(handles, Resource::HANDLES, 1);
         })?;
@@ -127,17 +174,9 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// `space_map`.
-    #[expect(clippy::too_many_arguments, reason = "the call's own arguments")]
-    pub(crate) fn space_map(
-        &mut self,
-        caller: &Caller,
-        space: u64,
-        memory: u64,
-        offset: u64,
-        address: u64,
-        length: u64,
-        flags: u64,
-    ) -> Result<u64, Error> {
+    #[inline(always)]
+    pub(crate) fn space_map(&mut self, caller: &Caller) -> Result<u64, Error> {
+        let [space, memory, offset, address, length, flags] = caller.arguments;
         let (_, space) = self.space(caller.process, space, Rights::MAP)?;
         let (node, entry) = self.find(caller.process, memory)?;
         let (object, rights) = (entry.object, entry.rights);
@@ -170,33 +209,13 @@ impl<H: Hardware> Machine<H> {
         if first.checked_add(count).is_none_or(|end| end > pages) {
             return Err(Error::BadArgument);
         }
-        let range = if address == 0 && flags & map_flags::FIXED == 0 {
-            let range = Range::new(self.space_gap(space, length).ok_or(Error::NoQuota)?, length)?;
-            // Only here: behind a mapping that its owner placed, he may mean to place more.
-            if let Some(space) = self.spaces.get_mut(space) {
-                space.hint = range.end;
-            }
-            range
-        } else {
-            Range::new(address, length)?
-        };
-        if self.overlap(space, range).is_some() {
+        let chosen = address == 0 && flags & map_flags::FIXED == 0;
+        let address = if chosen { self.space_gap(space, length).ok_or(Error::NoQuota)? } else { address };
+        let range = Range::new(address, length)?;
+        if !chosen && self.overlap(space, range).is_some() {
             return Err(Error::Occupied);
         }
-        let id = self.mapping_make(
-            Mapping {
-                space,
-                backing,
-                start: range.start,
-                pages: count,
-                offset: first,
-                most,
-                read: true,
-                now,
-                ..Mapping::default()
-            },
-            node,
-        )?;
+        let id = self.mapping_make(space, Shown { backing, range, offset: first, most, read: true, now }, node)?;
         if flags & map_flags::POPULATE != 0 {
             self.populate(id);
         }
@@ -204,22 +223,34 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// Enters a mapping: one handle charged to the space's pool, one capability derived from `parent`.
-    pub(crate) fn mapping_make(&mut self, mut mapping: Mapping, parent: Id<Node>) -> Result<Id<Mapping>, Error> {
-        let (space, backing) = (mapping.space, mapping.backing);
+    #[inline(always)]
+    fn mapping_make(&mut self, space: Id<Space>, shown: Shown, parent: Id<Node>) -> Result<Id<Mapping>, Error> {
         let entry = self.nodes.get(parent).ok_or(Error::Gone)?;
         let (object, rights) = (entry.object, entry.rights);
-        let pool = self.spaces.get(space).map(|space| space.pool).ok_or(Error::Gone)?;
-        if let Backing::Vmo(vmo) = backing {
-            let vmo = self.vmos.get(vmo).ok_or(Error::Gone)?;
-            if vmo.mapping_count >= MAX_MAPPINGS {
-                return Err(Error::NoQuota);
+        let entry = self.spaces.get_mut(space).ok_or(Error::Gone)?;
+        let pool = entry.pool;
+        entry.room.leave_out(shown.range);
+        let next = match shown.backing {
+            Backing::Vmo(vmo) => {
+                let vmo = self.vmos.get(vmo).ok_or(Error::Gone)?;
+                if vmo.mapping_count >= MAX_MAPPINGS {
+                    return Err(Error::NoQuota);
+                }
+                vmo.mappings
             }
-            mapping.next = vmo.mappings;
-        }
+            _ => Id::NONE,
+        };
         self.charge(pool, Resource::HANDLES, 1)?;
-        mapping.branch = Branch::new(self.random());
-        let next = mapping.next;
-        let id = self.mappings.insert(mapping).ok_or(Error::NoQuota)?;
+        let (id, mapping) = self.mappings.insert_default().ok_or(Error::NoQuota)?;
+        mapping.space = space;
+        mapping.backing = shown.backing;
+        mapping.start = shown.range.start;
+        mapping.end = shown.range.end;
+        mapping.offset = shown.offset;
+        mapping.most = shown.most;
+        mapping.read = shown.read;
+        mapping.now = shown.now;
+        mapping.next = next;
         let node = self.node_create(parent, object, rights, Holder::Mapping(id), pool)?;
         if let Some(mapping) = self.mappings.get_mut(id) {
             mapping.node = node;
@@ -227,7 +258,7 @@ impl<H: Hardware> Machine<H> {
         if let Some(mapping) = self.mappings.get_mut(next) {
             mapping.previous = id;
         }
-        if let Backing::Vmo(vmo) = backing
+        if let Backing::Vmo(vmo) = shown.backing
             && let Some(vmo) = self.vmos.get_mut(vmo)
         {
             vmo.mappings = id;
@@ -248,27 +279,26 @@ impl<H: Hardware> Machine<H> {
         now: Protection,
     ) -> Result<(), Error> {
         let most = Protection { write: true, execute: true, device: false };
-        self.mapping_make(
-            Mapping { space, backing: Backing::Vmo(vmo), start, pages, most, read: true, now, ..Mapping::default() },
-            node,
-        )
-        .map(|_| ())
+        let range = Range { start, end: start.saturating_add(pages.saturating_mul(PAGE)) };
+        let shown = Shown { backing: Backing::Vmo(vmo), range, offset: 0, most, read: true, now };
+        self.mapping_make(space, shown, node).map(|_| ())
     }
 
     /// Enters the first pages that the memory holds.
+    #[inline(always)]
     fn populate(&mut self, id: Id<Mapping>) {
         let Some(mapping) = self.mappings.get(id) else { return };
-        let (start, pages, offset, backing) = (mapping.start, mapping.pages.min(512), mapping.offset, mapping.backing);
+        let (start, pages, offset, backing) =
+            (mapping.start, mapping.pages().min(512), mapping.offset, mapping.backing);
         for page in 0..pages {
+            let index = offset.saturating_add(page);
             let present = match backing {
-                Backing::Vmo(vmo) => self.vmo_page(vmo, offset.saturating_add(page)),
-                Backing::Device(first) => {
-                    Some(Page { frame: Frame(first.saturating_add(offset).saturating_add(page)), exclusive: true })
-                }
+                Backing::Vmo(vmo) => self.vmo_page(vmo, index),
+                Backing::Device(first) => Some(Page { frame: Frame(first.saturating_add(index)), exclusive: true }),
                 Backing::Nothing => None,
             };
-            if let Some(page_found) = present
-                && self.enter(id, start.saturating_add(page.saturating_mul(PAGE)), page_found).is_err()
+            if let Some(present) = present
+                && self.enter(id, start.saturating_add(page.saturating_mul(PAGE)), present).is_err()
             {
                 return;
             }
@@ -276,6 +306,7 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// Enters one page in the hardware's tables, writable only if it is this memory's alone.
+    #[inline(always)]
     fn enter(&mut self, id: Id<Mapping>, address: u64, page: Page) -> Result<(), Miss> {
         let mapping = self.mappings.get_mut(id).ok_or(Miss::Denied)?;
         let protection = Protection { write: mapping.now.write && page.exclusive, ..mapping.now };
@@ -320,42 +351,57 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// `space_unmap`: whole mappings go, mappings that reach out of the range are cut.
-    pub(crate) fn space_unmap(
-        &mut self,
-        caller: &Caller,
-        space: u64,
-        address: u64,
-        length: u64,
-    ) -> Result<Flow, Error> {
+    #[inline(always)]
+    pub(crate) fn space_unmap(&mut self, caller: &Caller) -> Result<Flow, Error> {
+        let [space, address, length, ..] = caller.arguments;
         let (_, space) = self.space(caller.process, space, Rights::MAP)?;
         let range = Range::new(address, length)?;
-        self.cut_ends(space, range, |_| true)?;
+        // Most often it is the mapping made last, and no other.
+        let newest = self.spaces.get(space).map_or(Id::NONE, |space| space.newest);
+        if let Some(mapping) = self.mappings.get(newest)
+            && (mapping.start, mapping.end) == (range.start, range.end)
+            && !mapping.grave.buried
+            && self.mapping_reap(newest) == Progress::Finished
+        {
+            self.drain(caller.thread);
+            return Ok(Flow::Done);
+        }
+        self.space_unmap_searching(caller, space, range)
+    }
+
+    /// The rest of `space_unmap`.
+    #[inline(never)]
+    fn space_unmap_searching(&mut self, caller: &Caller, space: Id<Space>, range: Range) -> Result<Flow, Error> {
+        let mut found = self.overlap(space, range);
+        let exactly = |mapping: &Mapping| mapping.start == range.start && mapping.end == range.end;
+        if !found.and_then(|id| self.mappings.get(id)).is_some_and(exactly) {
+            self.cut_ends(space, range, |_| true)?;
+            found = self.overlap(space, range);
+        }
         for _ in 0..16 {
-            let Some(id) = self.overlap(space, range) else {
+            let Some((id, mapping)) = found.and_then(|id| Some((id, self.mappings.get(id)?))) else {
                 self.drain(caller.thread);
                 return Ok(Flow::Done);
             };
-            if self.mappings.get(id).is_some_and(|mapping| mapping.grave.buried) {
+            if mapping.grave.buried {
                 self.drain(caller.thread);
                 return Ok(if self.reap() { Flow::Again } else { Flow::Done });
             }
+            let last = mapping.covers(range);
             if self.mapping_reap(id) != Progress::Finished {
                 self.mapping_bury(id);
                 return Ok(Flow::Again);
             }
+            found = if last { None } else { self.overlap(space, range) };
         }
         Ok(Flow::Again)
     }
 
-    /// `space_protect`.
-    pub(crate) fn space_protect(
-        &mut self,
-        caller: &Caller,
-        space: u64,
-        address: u64,
-        length: u64,
-        flags: u64,
-    ) -> Result<Flow, Error> {
+    /// `space_protect`. All of the range is looked at before any of it is changed, a bounded number of mappings in one entry;
+    /// `progress` is up to where that was done, zero at first. What is changed is what still stands there and allows it: what another
+    /// thread puts there meanwhile is as if it were put there afterwards. So what has begun to change is never refused.
+    pub(crate) fn space_protect(&mut self, caller: &Caller) -> Result<Flow, Error> {
+        let [space, address, length, flags, progress, _] = caller.arguments;
         let (_, space) = self.space(caller.process, space, Rights::MAP)?;
         let range = Range::new(address, length)?;
         let access = map_flags::READ | map_flags::WRITE | map_flags::EXECUTE;
@@ -363,38 +409,60 @@ impl<H: Hardware> Machine<H> {
         if flags & !access != 0 || flags & write_execute == write_execute {
             return Err(Error::BadArgument);
         }
-        let (write, execute) = (flags & map_flags::WRITE != 0, flags & map_flags::EXECUTE != 0);
-        // All of it is checked before any of it is changed.
-        let mut at = range.start;
-        while at < range.end {
-            let mapping = self.mapping_at(space, at).and_then(|id| self.mappings.get(id)).ok_or(Error::NotFound)?;
-            if write && !mapping.most.write || execute && !mapping.most.execute {
-                return Err(Error::NoRight);
+        if progress < range.end {
+            let looked_at = self.check_protection(space, Range { start: progress.max(range.start), ..range }, flags)?;
+            if looked_at < range.end {
+                return self.protect_again(caller, range, looked_at);
             }
-            at = mapping.end();
+            // What is protected like that already needs no cut.
+            self.cut_ends(space, range, |mapping| !mapping.is_protected(flags))?;
         }
-        let read = flags & map_flags::READ != 0;
-        // What is protected like that already needs no cut: the call may be in the middle of its work.
-        self.cut_ends(space, range, |at| (at.read, at.now.write, at.now.execute) != (read, write, execute))?;
         let root = self.spaces.get(space).map(|space| space.root).ok_or(Error::Gone)?;
         let mut at = range.start;
-        while at < range.end {
-            let Some(mapping) = self.mapping_at(space, at).and_then(|id| self.mappings.get_mut(id)) else { break };
-            mapping.read = read;
-            mapping.now.write = write;
-            mapping.now.execute = execute;
-            at = mapping.end();
+        for _ in 0..PROTECT_STEP {
+            let Some(id) = self.mapping_from(space, at).filter(|_| at < range.end) else {
+                at = range.end;
+                break;
+            };
+            let Some(mapping) = self.mappings.get_mut(id) else { break };
+            if range.start <= mapping.start && mapping.end <= range.end && mapping.allows(flags) {
+                mapping.read = flags & map_flags::READ != 0;
+                mapping.now.write = flags & map_flags::WRITE != 0;
+                mapping.now.execute = flags & map_flags::EXECUTE != 0;
+            }
+            at = mapping.end.min(range.end);
         }
-        let stopped = self.hardware.unmap(root, range.start, range.end, STEP);
+        let stopped = self.hardware.unmap(root, range.start, at, STEP);
         self.hardware.invalidate(root, range.start, stopped);
         if stopped >= range.end {
             return Ok(Flow::Done);
         }
-        // The rest is what the call is made for again.
-        let thread = self.threads.get_mut(caller.thread).ok_or(Error::Gone)?;
-        thread.activation.registers.rsi = stopped;
-        thread.activation.registers.rdx = range.end.saturating_sub(stopped);
+        self.protect_again(caller, Range { start: stopped, ..range }, range.end)
+    }
+
+    /// The rest is what the call is made for again.
+    fn protect_again(&mut self, caller: &Caller, rest: Range, progress: u64) -> Result<Flow, Error> {
+        let registers = &mut self.threads.get_mut(caller.thread).ok_or(Error::Gone)?.activation.registers;
+        registers.rsi = rest.start;
+        registers.rdx = rest.end.saturating_sub(rest.start);
+        registers.r8 = progress;
         Ok(Flow::Again)
+    }
+
+    /// Whether a range is mapped without a hole and everywhere allows `flags`; answers up to where one step looked.
+    fn check_protection(&self, space: Id<Space>, range: Range, flags: u64) -> Result<u64, Error> {
+        let mut at = range.start;
+        for _ in 0..PROTECT_STEP {
+            if at >= range.end {
+                break;
+            }
+            let mapping = self.mapping_at(space, at).and_then(|id| self.mappings.get(id)).ok_or(Error::NotFound)?;
+            if !mapping.allows(flags) {
+                return Err(Error::NoRight);
+            }
+            at = mapping.end;
+        }
+        Ok(at)
     }
 
     /// Splits the mappings that lie across the ends of a range, of those that `concerns` names. Refused before any of it is done.
@@ -428,34 +496,38 @@ impl<H: Hardware> Machine<H> {
         if mapping.start == address || mapping.grave.buried {
             return Ok(());
         }
-        let keep = address.saturating_sub(mapping.start) / PAGE;
-        let rest = Mapping {
-            space,
+        let (parent, end, writable_entries) = (mapping.node, mapping.end, mapping.writable_entries);
+        let rest = Shown {
             backing: mapping.backing,
-            start: address,
-            pages: mapping.pages.saturating_sub(keep),
-            offset: mapping.offset.saturating_add(keep),
+            range: Range { start: address, end },
+            offset: mapping.offset.saturating_add(address.saturating_sub(mapping.start) / PAGE),
             most: mapping.most,
             read: mapping.read,
             now: mapping.now,
-            writable_entries: mapping.writable_entries,
-            ..Mapping::default()
         };
-        let (parent, pages) = (mapping.node, mapping.pages);
         if let Some(mapping) = self.mappings.get_mut(id) {
-            mapping.pages = keep;
+            mapping.end = address;
         }
-        self.mapping_make(rest, parent).map(|_| ()).inspect_err(|_| {
-            if let Some(mapping) = self.mappings.get_mut(id) {
-                mapping.pages = pages;
+        match self.mapping_make(space, rest, parent) {
+            Ok(rest) => {
+                if let Some(rest) = self.mappings.get_mut(rest) {
+                    rest.writable_entries = writable_entries;
+                }
+                Ok(())
             }
-        })
+            Err(error) => {
+                if let Some(mapping) = self.mappings.get_mut(id) {
+                    mapping.end = end;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Takes write permission from a mapping's entries; false when there is more to do.
     pub(crate) fn mapping_write_protect(&mut self, id: Id<Mapping>) -> bool {
         let Some(mapping) = self.mappings.get(id) else { return true };
-        let (from, end) = (mapping.cursor.max(mapping.start), mapping.end());
+        let (from, end) = (mapping.cursor.max(mapping.start), mapping.end);
         let Some(root) = self.spaces.get(mapping.space).map(|space| space.root) else { return true };
         let stopped = self.hardware.write_protect(root, from, end, STEP);
         self.hardware.invalidate(root, from, stopped);
@@ -475,15 +547,16 @@ impl<H: Hardware> Machine<H> {
         if let Backing::Vmo(vmo) = backing {
             self.reference(Object::Vmo(vmo));
         }
-        self.node_remove(node);
+        self.node_drop(node);
         self.bury(Dead::Mapping(id));
     }
 
+    #[inline(always)]
     pub(crate) fn mapping_reap(&mut self, id: Id<Mapping>) -> Progress {
         let Some(mapping) = self.mappings.get(id) else { return Progress::Finished };
-        let (space, start, end, backing, buried) =
-            (mapping.space, mapping.start, mapping.end(), mapping.backing, mapping.grave.buried);
-        let from = mapping.removed.max(start);
+        let (space, end, backing, node) = (mapping.space, mapping.end, mapping.backing, mapping.node);
+        let (next, previous, buried) = (mapping.next, mapping.previous, mapping.grave.buried);
+        let from = mapping.removed.max(mapping.start);
         if let Some(root) = self.spaces.get(space).map(|space| space.root) {
             let stopped = self.hardware.unmap(root, from, end, STEP);
             self.hardware.invalidate(root, from, stopped);
@@ -494,18 +567,18 @@ impl<H: Hardware> Machine<H> {
                 return Progress::More;
             }
         }
-        self.space_leave(space, start);
-        let Some(mapping) = self.mappings.remove(id) else { return Progress::Finished };
-        if let Some(next) = self.mappings.get_mut(mapping.next) {
-            next.previous = mapping.previous;
+        self.space_leave(space, id);
+        self.mappings.discard(id);
+        if let Some(next) = self.mappings.get_mut(next) {
+            next.previous = previous;
         }
-        if let Some(previous) = self.mappings.get_mut(mapping.previous) {
-            previous.next = mapping.next;
+        if let Some(previous) = self.mappings.get_mut(previous) {
+            previous.next = next;
         }
         if let Backing::Vmo(vmo) = backing {
             if let Some(vmo) = self.vmos.get_mut(vmo) {
-                if mapping.previous.is_none() {
-                    vmo.mappings = mapping.next;
+                if previous.is_none() {
+                    vmo.mappings = next;
                 }
                 vmo.mapping_count = vmo.mapping_count.saturating_sub(1);
             }
@@ -513,19 +586,20 @@ impl<H: Hardware> Machine<H> {
                 self.unreference(Object::Vmo(vmo));
             }
         }
-        self.node_remove(mapping.node);
+        self.node_drop(node);
         Progress::Finished
     }
 
     pub(crate) fn space_reap(&mut self, id: Id<Space>) -> Progress {
         let Some(space) = self.spaces.get(id) else { return Progress::Finished };
-        let (pool, root, top) = (space.pool, space.root, space.top);
-        if !top.is_none() {
-            if self.mappings.get(top).is_some_and(|mapping| mapping.grave.buried) {
+        let (pool, root) = (space.pool, space.root);
+        let next = if space.newest.is_none() { space.top } else { space.newest };
+        if !next.is_none() {
+            if self.mappings.get(next).is_some_and(|mapping| mapping.grave.buried) {
                 // It is on the list too, and its turn comes.
                 return Progress::More;
             }
-            return match self.mapping_reap(top) {
+            return match self.mapping_reap(next) {
                 Progress::Finished => Progress::More,
                 other => other,
             };
@@ -545,17 +619,26 @@ impl<H: Hardware> Machine<H> {
         Progress::Finished
     }
 
-    /// A free place for `length` bytes in the native part: behind the last mapping made, else the lowest that the search finds.
-    fn space_gap(&self, space: Id<Space>, length: u64) -> Option<u64> {
-        let hint = self.spaces.get(space)?.hint.max(NATIVE_BASE);
-        for first in [hint, NATIVE_BASE] {
+    /// A free place for `length` bytes in the native part: behind the last one found, else the lowest that the search finds.
+    #[inline(always)]
+    fn space_gap(&mut self, id: Id<Space>, length: u64) -> Option<u64> {
+        let room = self.spaces.get(id)?.room;
+        if room.end.saturating_sub(room.start) >= length { Some(room.start) } else { self.space_search(id, length) }
+    }
+
+    fn space_search(&mut self, id: Id<Space>, length: u64) -> Option<u64> {
+        let room = self.spaces.get(id)?.room;
+        for first in [room.start, NATIVE_BASE] {
             let mut start = first;
             for _ in 0..4096 {
                 let Some(end) = start.checked_add(length).filter(|end| *end <= USER_END) else { break };
-                match self.overlap(space, Range { start, end }).and_then(|id| self.mappings.get(id)) {
-                    None => return Some(start),
-                    Some(mapping) => start = mapping.end(),
+                let next = self.mapping_from(id, start).and_then(|id| self.mappings.get(id));
+                let next = next.map_or((USER_END, USER_END), |mapping| (mapping.start, mapping.end));
+                if end <= next.0 {
+                    self.spaces.get_mut(id)?.room = Range { start, end: next.0 };
+                    return Some(start);
                 }
+                start = next.1;
             }
         }
         None

@@ -1,10 +1,14 @@
 //! The entry of every system call: an exhaustive match, one line a call.
 
 use crate::{
-    Caller, Entered, Flow, Hardware, Machine, PowerAction, Resource, node::Object, thread::result_to, user::UserSlice,
+    Caller, Entered, Flow, Hardware, Machine, PowerAction, Resource,
+    arena::Id,
+    node::Object,
+    thread::{Thread, result_to},
+    user::UserSlice,
     vmo::Source,
 };
-use tessera_abi::{Error, Rights, Syscall, x86_64::Registers};
+use tessera_abi::{Error, Rights, Syscall};
 
 /// Most bytes that one entry copies, or writes to the log.
 const COPY_STEP: u64 = 64 * 1024;
@@ -16,8 +20,10 @@ impl<H: Hardware> Machine<H> {
         if !matches!(self.fast_syscall(processor, number), Entered::Slow) {
             return;
         }
-        if let Entered::Slow = self.quick_syscall(processor) {
-            self.slow_syscall(processor);
+        match self.quick_syscall(processor) {
+            Entered::Slow => self.slow_syscall(processor),
+            Entered::Mapping => drop(self.mapping_syscall(processor)),
+            _ => {}
         }
     }
 
@@ -34,12 +40,19 @@ impl<H: Hardware> Machine<H> {
             Some(call) => self.dispatch(call, &caller),
             None => Err(Error::BadSyscall),
         };
-        let Some(thread) = self.threads.get_mut(caller.thread) else { return };
+        self.finish(caller.thread, result);
+    }
+
+    /// Tells a thread what became of its call.
+    #[inline(always)]
+    pub(crate) fn finish(&mut self, thread: Id<Thread>, result: Result<Flow, Error>) {
+        let Some(thread) = self.threads.get_mut(thread) else { return };
         match result {
             Ok(Flow::Blocked) => {}
             Ok(Flow::Again) => {
+                let length = thread.activation.call_length();
                 let registers = &mut thread.activation.registers;
-                registers.rip = registers.rip.wrapping_sub(Registers::SYSCALL_LENGTH);
+                registers.rip = registers.rip.wrapping_sub(length);
             }
             result => result_to(&mut thread.activation.registers, result),
         }
@@ -76,9 +89,10 @@ impl<H: Hardware> Machine<H> {
             Syscall::VmoSnapshot => self.vmo_snapshot(caller, a, b),
             Syscall::VmoInspect => self.vmo_inspect(caller, a),
             Syscall::SpaceCreate => one(self.space_create(caller, a)),
-            Syscall::SpaceMap => one(self.space_map(caller, a, b, c, d, e, f)),
-            Syscall::SpaceUnmap => self.space_unmap(caller, a, b, c),
-            Syscall::SpaceProtect => self.space_protect(caller, a, b, c, d),
+            Syscall::SpaceCreatePrivileged => one(self.space_create_privileged(caller, a, b, c)),
+            Syscall::SpaceMap => one(self.space_map(caller)),
+            Syscall::SpaceUnmap => self.space_unmap(caller),
+            Syscall::SpaceProtect => self.space_protect(caller),
             Syscall::ProcessCreate => one(self.process_create(caller, a, b, [c, d])),
             Syscall::ProcessGrant => one(self.process_grant(caller, a, b)),
             Syscall::ProcessKill => self.process_kill(caller, a, b),
@@ -98,6 +112,7 @@ impl<H: Hardware> Machine<H> {
             Syscall::ThreadBudget => self.thread_budget(caller, a, b),
             Syscall::ThreadExit => self.thread_exit(caller, a),
             Syscall::ThreadPointer => self.thread_pointer(caller, a),
+            Syscall::ThreadVector => self.thread_vector(caller, a, b),
             Syscall::Park => self.park(caller, a),
             Syscall::Unpark => self.unpark(caller, a),
             Syscall::BudgetCreate => one(self.budget_create(caller, a, b, c, (d, e), f)),
@@ -122,9 +137,9 @@ impl<H: Hardware> Machine<H> {
             Syscall::InterruptBind => self.interrupt_bind(caller, a, b, c),
             Syscall::InterruptAcknowledge => self.interrupt_acknowledge(caller, a),
             Syscall::InterruptCreateMessage => self.interrupt_create_message(caller, a, b),
-            Syscall::DmaCreate => one(self.dma_create(caller, a, b)),
+            Syscall::DmaCreate => one(self.dma_create(caller, a, b, c)),
             Syscall::DmaPin => self.dma_pin(caller, a, b, c, d, e),
-            Syscall::DmaInspect => one(self.dma_inspect(caller, a)),
+            Syscall::DmaInspect => self.dma_inspect(caller, a),
             Syscall::InterruptInspect => self.interrupt_inspect(caller, a),
             Syscall::IoPortCreate => one(self.port_create(caller, a, b, c, d)),
             Syscall::IoPortRead => one(self.port_read(caller, a, b, c)),
@@ -167,6 +182,7 @@ impl<H: Hardware> Machine<H> {
         }
         let thread = self.threads.get_mut(caller.thread).ok_or(Error::Gone)?;
         thread.activation.registers.fs_base = address;
+        (thread.activation.pointer, thread.guest.activation.pointer) = (address, address);
         Ok(Flow::Done)
     }
 

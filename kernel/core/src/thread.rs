@@ -8,6 +8,7 @@ use crate::{
     event::Event,
     node::Object,
     pool::{Pool, Resource},
+    privilege::Knob,
     process::{self, Process},
     reaper::{Dead, Grave, Progress},
     space::Space,
@@ -106,8 +107,7 @@ pub struct Thread {
     /// The process's other threads.
     pub(crate) older: Id<Thread>,
     pub(crate) newer: Id<Thread>,
-    /// An `unpark` came before its `park`.
-    pub(crate) token: bool,
+    pub(crate) knob: Knob,
     pub(crate) suspended: bool,
     /// It ends as soon as no processor runs it.
     pub(crate) ended: bool,
@@ -116,6 +116,8 @@ pub struct Thread {
     /// Its place among the alarms; zero: none.
     pub(crate) alarm: u32,
     pub(crate) guest: Guest,
+    /// What its own vector state is charged to; `NONE`: it has none.
+    pub(crate) vector_pool: Id<Pool>,
 }
 
 impl Thread {
@@ -136,8 +138,10 @@ impl<H: Hardware> Machine<H> {
     ) -> Result<Id<Thread>, Error> {
         let entry = self.processes.get(process).ok_or(Error::Gone)?;
         let (space, older) = (entry.space, entry.threads);
-        let root = self.spaces.get(space).map(|space| space.root).ok_or(Error::Gone)?;
-        let activation = Activation { registers: Registers::default().sanitized(), root, vector: Frame(0), full: true };
+        let (root, kernel) =
+            self.spaces.get(space).map(|space| (space.root, space.level.is_kernel())).ok_or(Error::Gone)?;
+        let registers = Registers::default().sanitized();
+        let activation = Activation { registers, root, kernel, full: true, ..Activation::default() };
         let thread = Thread { activation, process, budget, home: budget, pool, older, ..Thread::default() };
         let id = self.threads.insert(thread).ok_or(Error::NoQuota)?;
         if let Some(thread) = self.threads.get_mut(older) {
@@ -210,6 +214,34 @@ impl<H: Hardware> Machine<H> {
             process.state = process::State::Running;
         }
         self.make_ready(id);
+    }
+
+    /// `thread_vector`: a thread that runs already may be loaded on a processor, so only a new one gets it.
+    pub(crate) fn thread_vector(&mut self, caller: &Caller, thread: u64, pool: u64) -> Result<Flow, Error> {
+        let (_, id) = self.thread(caller.process, thread, Rights::MANAGE)?;
+        let (_, pool) = self.pool(caller.process, pool, Rights::MANAGE)?;
+        let thread = self.threads.get(id).ok_or(Error::Gone)?;
+        if thread.state != State::New || thread.ended {
+            return Err(Error::BadState);
+        }
+        if thread.activation.vector != Frame(0) {
+            return Err(Error::Occupied);
+        }
+        let vector = self.charged_frame(pool).map_err(|_| Error::NoQuota)?;
+        self.hardware.vector_create(vector);
+        let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
+        thread.activation.vector = vector;
+        thread.vector_pool = pool;
+        Ok(Flow::Done)
+    }
+
+    /// A thread ends: its own vector state goes with it.
+    fn vector_drop(&mut self, id: Id<Thread>) {
+        let Some(thread) = self.threads.get_mut(id).filter(|thread| !thread.vector_pool.is_none()) else { return };
+        let (pool, vector) = (core::mem::take(&mut thread.vector_pool), thread.activation.vector);
+        thread.activation.vector = Frame(0);
+        self.frames.release(vector);
+        self.credit(pool, Resource::PAGES, 1);
     }
 
     /// `thread_suspend`: done when no processor runs it.
@@ -347,7 +379,7 @@ impl<H: Hardware> Machine<H> {
     pub(crate) fn park(&mut self, caller: &Caller, deadline: u64) -> Result<Flow, Error> {
         let now = self.hardware.now();
         let thread = self.threads.get_mut(caller.thread).ok_or(Error::Gone)?;
-        if core::mem::take(&mut thread.token) {
+        if core::mem::take(&mut thread.knob.token) {
             return Ok(Flow::Done);
         }
         if deadline <= now {
@@ -363,13 +395,14 @@ impl<H: Hardware> Machine<H> {
         let thread = self.threads.get_mut(id).ok_or(Error::Gone)?;
         match thread.state {
             State::Parked => self.wake(id, Ok(Flow::Done)),
-            State::Running if thread.in_guest && thread.processor != caller.processor => {
-                thread.token = true;
+            // Whether it is in its guest, only its processor knows if it comes and goes by the door.
+            State::Running if (thread.in_guest || thread.knob.door) && thread.processor != caller.processor => {
+                thread.knob.token = true;
                 let processor = thread.processor;
                 self.attend(processor);
             }
             _ => {
-                thread.token = true;
+                thread.knob.token = true;
                 self.guest_interrupted(id);
             }
         }
@@ -507,6 +540,7 @@ impl<H: Hardware> Machine<H> {
             self.cancel_wait(held, Error::PeerGone);
         }
         self.guest_drop(id);
+        self.vector_drop(id);
         if let Some(thread) = self.threads.get_mut(older) {
             thread.newer = newer;
         }

@@ -12,40 +12,71 @@ use crate::{
 pub struct Branch {
     left: Id<Mapping>,
     right: Id<Mapping>,
-    /// Not smaller than those below it.
+    /// Not smaller than those below it, and not to be foreseen by who chooses the addresses.
     priority: u64,
 }
 
-impl Branch {
-    /// A mapping's place before it has one. The priority must not be foreseen by who chooses the addresses.
-    pub(crate) fn new(priority: u64) -> Branch {
-        Branch { priority, ..Branch::default() }
-    }
+/// What names a mapping's place: the space itself for the top one, else a link of the mapping above.
+#[derive(Clone, Copy)]
+enum Link {
+    Top(Id<Space>),
+    Left(Id<Mapping>),
+    Right(Id<Mapping>),
 }
 
 impl<H: Hardware> Machine<H> {
     /// The mapping that contains `address`.
     pub(crate) fn mapping_at(&self, space: Id<Space>, address: u64) -> Option<Id<Mapping>> {
-        let mut next = self.spaces.get(space)?.top;
+        let space = self.spaces.get(space)?;
+        let contains = |mapping: &Mapping| mapping.start <= address && address < mapping.end;
+        if self.mappings.get(space.newest).is_some_and(contains) {
+            return Some(space.newest);
+        }
+        let mut next = space.top;
         while let Some(mapping) = self.mappings.get(next) {
             if address < mapping.start {
                 next = mapping.branch.left;
-            } else if address >= mapping.end() {
+            } else if address >= mapping.end {
                 next = mapping.branch.right;
             } else {
                 return Some(next);
             }
         }
         None
+    }
+
+    /// The first mapping that ends behind `address`.
+    pub(crate) fn mapping_from(&self, space: Id<Space>, address: u64) -> Option<Id<Mapping>> {
+        let space = self.spaces.get(space)?;
+        let mut next = space.top;
+        let mut found = None;
+        while let Some(mapping) = self.mappings.get(next) {
+            next = if mapping.end <= address {
+                mapping.branch.right
+            } else {
+                found = Some(next);
+                mapping.branch.left
+            };
+        }
+        let begins = |id| self.mappings.get(id).map_or(u64::MAX, |mapping| mapping.start);
+        match self.mappings.get(space.newest).filter(|newest| newest.end > address) {
+            Some(newest) if found.is_none_or(|found| newest.start < begins(found)) => Some(space.newest),
+            _ => found,
+        }
     }
 
     /// A mapping that shares an address with the range.
     pub(crate) fn overlap(&self, space: Id<Space>, range: Range) -> Option<Id<Mapping>> {
-        let mut next = self.spaces.get(space)?.top;
+        let space = self.spaces.get(space)?;
+        let overlaps = |mapping: &Mapping| mapping.start < range.end && range.start < mapping.end;
+        if self.mappings.get(space.newest).is_some_and(overlaps) {
+            return Some(space.newest);
+        }
+        let mut next = space.top;
         while let Some(mapping) = self.mappings.get(next) {
             if range.end <= mapping.start {
                 next = mapping.branch.left;
-            } else if range.start >= mapping.end() {
+            } else if range.start >= mapping.end {
                 next = mapping.branch.right;
             } else {
                 return Some(next);
@@ -54,119 +85,102 @@ impl<H: Hardware> Machine<H> {
         None
     }
 
-    /// Puts a mapping among those of a space; it shares no address with any.
+    /// Puts a mapping among those of a space; it shares no address with any. The one that was the newest moves into the treap.
+    #[inline(always)]
     pub(crate) fn space_enter(&mut self, space: Id<Space>, id: Id<Mapping>) {
-        let top = self.spaces.get(space).map_or(Id::NONE, |space| space.top);
-        let top = self.treap_insert(top, id);
-        if let Some(space) = self.spaces.get_mut(space) {
-            space.top = top;
-        }
-    }
-
-    /// Takes the mapping that starts at an address from those of a space.
-    pub(crate) fn space_leave(&mut self, space: Id<Space>, start: u64) {
-        let top = self.spaces.get(space).map_or(Id::NONE, |space| space.top);
-        let top = self.treap_remove(top, start);
-        if let Some(space) = self.spaces.get_mut(space) {
-            space.top = top;
-        }
-    }
-
-    /// Puts a mapping into a treap; answers the new top.
-    fn treap_insert(&mut self, top: Id<Mapping>, id: Id<Mapping>) -> Id<Mapping> {
-        let Some((start, priority)) = self.mappings.get(id).map(|mapping| (mapping.start, mapping.branch.priority))
-        else {
-            return top;
-        };
-        match self
-            .mappings
-            .get(top)
-            .map(|mapping| (mapping.start, mapping.branch.priority, mapping.branch.left, mapping.branch.right))
-        {
-            None => id,
-            Some((_, other, ..)) if other < priority => {
-                let (left, right) = self.treap_split(top, start);
-                self.treap_link(id, left, right);
-                id
+        if let Some(entry) = self.spaces.get_mut(space) {
+            let older = core::mem::replace(&mut entry.newest, id);
+            if !older.is_none() {
+                self.treap_enter(space, older);
             }
-            Some((other, _, left, right)) => {
-                if start < other {
-                    let left = self.treap_insert(left, id);
-                    self.treap_link(top, left, right);
-                } else {
-                    let right = self.treap_insert(right, id);
-                    self.treap_link(top, left, right);
+        }
+    }
+
+    /// Takes a mapping from those of a space.
+    #[inline(always)]
+    pub(crate) fn space_leave(&mut self, space: Id<Space>, id: Id<Mapping>) {
+        match self.spaces.get_mut(space) {
+            Some(entry) if entry.newest == id => entry.newest = Id::NONE,
+            _ => self.treap_leave(space, id),
+        }
+    }
+
+    #[inline(never)]
+    fn treap_enter(&mut self, space: Id<Space>, id: Id<Mapping>) {
+        let priority = self.random();
+        let Some(mapping) = self.mappings.get_mut(id) else { return };
+        let start = mapping.start;
+        mapping.branch.priority = priority;
+        let mut next = self.spaces.get(space).map_or(Id::NONE, |space| space.top);
+        let mut place = Link::Top(space);
+        while let Some(mapping) = self.mappings.get(next).filter(|mapping| mapping.branch.priority >= priority) {
+            (place, next) = if start < mapping.start {
+                (Link::Left(next), mapping.branch.left)
+            } else {
+                (Link::Right(next), mapping.branch.right)
+            };
+        }
+        self.hang(place, id);
+        // Those of lower priority hang below it, on the side on which they lie.
+        let (mut before, mut behind) = (Link::Left(id), Link::Right(id));
+        while let Some(mapping) = self.mappings.get(next) {
+            let branch = &mapping.branch;
+            if mapping.start < start {
+                let after = branch.right;
+                self.hang(before, next);
+                (before, next) = (Link::Right(next), after);
+            } else {
+                let after = branch.left;
+                self.hang(behind, next);
+                (behind, next) = (Link::Left(next), after);
+            }
+        }
+        self.hang(before, Id::NONE);
+        self.hang(behind, Id::NONE);
+    }
+
+    #[inline(never)]
+    fn treap_leave(&mut self, space: Id<Space>, id: Id<Mapping>) {
+        let Some(leaving) = self.mappings.get(id) else { return };
+        let (start, mut first, mut second) = (leaving.start, leaving.branch.left, leaving.branch.right);
+        let mut next = self.spaces.get(space).map_or(Id::NONE, |space| space.top);
+        let mut place = Link::Top(space);
+        while next != id {
+            let Some(mapping) = self.mappings.get(next) else { return };
+            (place, next) = if start < mapping.start {
+                (Link::Left(next), mapping.branch.left)
+            } else {
+                (Link::Right(next), mapping.branch.right)
+            };
+        }
+        // What hung below it takes its place, the higher priority first.
+        loop {
+            match (self.mappings.get(first), self.mappings.get(second)) {
+                (None, _) => return self.hang(place, second),
+                (_, None) => return self.hang(place, first),
+                (Some(one), Some(two)) if one.branch.priority >= two.branch.priority => {
+                    let after = one.branch.right;
+                    self.hang(place, first);
+                    (place, first) = (Link::Right(first), after);
                 }
-                top
+                (_, Some(two)) => {
+                    let after = two.branch.left;
+                    self.hang(place, second);
+                    (place, second) = (Link::Left(second), after);
+                }
             }
         }
     }
 
-    fn treap_link(&mut self, id: Id<Mapping>, left: Id<Mapping>, right: Id<Mapping>) {
-        if let Some(mapping) = self.mappings.get_mut(id) {
-            mapping.branch.left = left;
-            mapping.branch.right = right;
-        }
-    }
-
-    fn treap_split(&mut self, top: Id<Mapping>, at: u64) -> (Id<Mapping>, Id<Mapping>) {
-        let Some((start, left, right)) =
-            self.mappings.get(top).map(|mapping| (mapping.start, mapping.branch.left, mapping.branch.right))
-        else {
-            return (Id::NONE, Id::NONE);
+    /// Lets a link name a mapping, or none.
+    fn hang(&mut self, place: Link, id: Id<Mapping>) {
+        let link = match place {
+            Link::Top(space) => self.spaces.get_mut(space).map(|space| &mut space.top),
+            Link::Left(above) => self.mappings.get_mut(above).map(|mapping| &mut mapping.branch.left),
+            Link::Right(above) => self.mappings.get_mut(above).map(|mapping| &mut mapping.branch.right),
         };
-        if start < at {
-            let (middle, end) = self.treap_split(right, at);
-            self.treap_link(top, left, middle);
-            (top, end)
-        } else {
-            let (begin, middle) = self.treap_split(left, at);
-            self.treap_link(top, middle, right);
-            (begin, top)
-        }
-    }
-
-    fn treap_remove(&mut self, top: Id<Mapping>, start: u64) -> Id<Mapping> {
-        let Some((other, left, right)) =
-            self.mappings.get(top).map(|mapping| (mapping.start, mapping.branch.left, mapping.branch.right))
-        else {
-            return top;
-        };
-        if other == start {
-            return self.treap_join(left, right);
-        }
-        if start < other {
-            let left = self.treap_remove(left, start);
-            self.treap_link(top, left, right);
-        } else {
-            let right = self.treap_remove(right, start);
-            self.treap_link(top, left, right);
-        }
-        top
-    }
-
-    fn treap_join(&mut self, first: Id<Mapping>, second: Id<Mapping>) -> Id<Mapping> {
-        let one = self
-            .mappings
-            .get(first)
-            .map(|mapping| (mapping.branch.priority, mapping.branch.left, mapping.branch.right));
-        let two = self
-            .mappings
-            .get(second)
-            .map(|mapping| (mapping.branch.priority, mapping.branch.left, mapping.branch.right));
-        match (one, two) {
-            (None, _) => second,
-            (_, None) => first,
-            (Some((high, left, right)), Some((low, ..))) if high >= low => {
-                let right = self.treap_join(right, second);
-                self.treap_link(first, left, right);
-                first
-            }
-            (_, Some((_, left, right))) => {
-                let left = self.treap_join(first, left);
-                self.treap_link(second, left, right);
-                second
-            }
+        if let Some(link) = link {
+            *link = id;
         }
     }
 }

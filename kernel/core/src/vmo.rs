@@ -111,7 +111,7 @@ impl<H: Hardware> Machine<H> {
     /// The page at `index`, if the VMO holds it.
     pub(crate) fn vmo_page(&self, id: Id<Vmo>, index: u64) -> Option<Page> {
         let vmo = self.vmos.get(id)?;
-        if vmo.levels == 0 || index >= ENTRIES.pow(vmo.levels) {
+        if vmo.levels == 0 || index >> (9 * vmo.levels) != 0 {
             return None;
         }
         let mut frame = vmo.root;

@@ -1,7 +1,10 @@
 //! Memory for devices: what is pinned stays in place until the last handle of the object that pins it is gone.
 
-use tessera_abi::{Error, PAGE, Rights, Syscall, syscall::map_flags};
-use tessera_core::Hardware;
+use tessera_abi::{
+    Error, PAGE, Rights, Syscall,
+    syscall::{NO_DEVICE, map_flags},
+};
+use tessera_core::{DeviceId, Hardware};
 use tessera_core_testing::{Answer, System};
 
 const READ_WRITE: u64 = map_flags::READ | map_flags::WRITE;
@@ -52,7 +55,11 @@ impl Bench {
     }
 
     fn create(&mut self) -> u64 {
-        self.system.call(Syscall::DmaCreate, &[self.dma, self.pool]).value()
+        self.create_for(NO_DEVICE)
+    }
+
+    fn create_for(&mut self, device: u64) -> u64 {
+        self.system.call(Syscall::DmaCreate, &[self.dma, self.pool, device]).value()
     }
 }
 
@@ -192,7 +199,7 @@ fn what_cannot_be_pinned_is_refused_and_charges_nothing() {
         assert_eq!(bench.system.machine.charges(), before, "{arguments:x?}");
     }
     let driver = limited(&mut bench, dma, Rights::MAP);
-    assert_eq!(bench.system.call(Syscall::DmaCreate, &[driver, pool]).error(), Some(Error::NoRight));
+    assert_eq!(bench.system.call(Syscall::DmaCreate, &[driver, pool, NO_DEVICE]).error(), Some(Error::NoRight));
     assert_eq!(bench.pin(driver, vmo, 0, 1).len(), 1);
     bench.close(driver);
     bench.close(dma);
@@ -204,7 +211,7 @@ fn what_cannot_be_pinned_is_refused_and_charges_nothing() {
 fn a_pool_that_is_used_up_pins_what_it_can_pay() {
     let mut bench = bench();
     let small = bench.system.call(Syscall::PoolCreate, &[bench.pool, 64]).value();
-    let dma = bench.system.call(Syscall::DmaCreate, &[bench.dma, small]).value();
+    let dma = bench.system.call(Syscall::DmaCreate, &[bench.dma, small, NO_DEVICE]).value();
     let vmo = bench.system.call(Syscall::VmoCreate, &[bench.pool, 200 * PAGE]).value();
     let (_, at) = bench.system.memory(bench.pool, bench.space, 1);
     let mut pinned = 0;
@@ -237,4 +244,118 @@ fn addresses_may_go_into_the_memory_that_is_pinned() {
     assert_eq!(bench.system.call(Syscall::VmoRead, &[copy, 0, at + 64, 1]).value(), 1);
     assert!(bench.system.read(at + 64, &mut byte));
     assert_eq!(byte, [7]);
+}
+
+/// A bench with an IOMMU.
+fn guarded() -> Bench {
+    let mut bench = bench();
+    bench.system.machine.hardware.iommu = true;
+    bench
+}
+
+#[test]
+fn a_device_reaches_what_was_pinned_for_it_and_nothing_else() {
+    let mut bench = guarded();
+    let (one, other) = (DeviceId(0x108), DeviceId(0x110));
+    let (mine, theirs, nobodys) = (bench.create_for(one.0.into()), bench.create_for(other.0.into()), bench.create());
+    let (vmo, at) = bench.system.memory(bench.pool, bench.space, 3);
+    assert!(bench.system.write(at, b"program"));
+    let reached = bench.pin(mine, vmo, 0, 2);
+    let elsewhere = bench.pin(theirs, vmo, 2 * PAGE, 1);
+    let real = bench.pin(nobodys, vmo, 0, 3);
+    let hardware = &bench.system.machine.hardware;
+    assert_eq!(hardware.device_reaches(one, reached[0] + 3), Some(real[0] + 3));
+    assert_eq!(hardware.device_reaches(one, reached[1]), Some(real[1]));
+    assert_eq!(hardware.device_reaches(other, elsewhere[0]), Some(real[2]));
+    assert_ne!(reached[0], real[0], "the machine's addresses are not told");
+    for (dma, told) in [(mine, [2, 1]), (theirs, [1, 1]), (nobodys, [3, 0])] {
+        assert_eq!(bench.system.call(Syscall::DmaInspect, &[dma]).values()[..2], told);
+    }
+    let hardware = &bench.system.machine.hardware;
+    for address in real.iter().copied().chain([0, reached[1] + PAGE]) {
+        assert_eq!(hardware.device_reaches(one, address), None, "{address:#x}");
+    }
+    assert_eq!(hardware.device_reaches(DeviceId(0x118), reached[0]), None, "a device that was given nothing");
+    bench.close(mine);
+    assert_eq!(bench.system.machine.hardware.device_reaches(one, reached[0]), None);
+    assert_eq!(bench.system.machine.hardware.device_reaches(other, elsewhere[0]), Some(real[2]));
+}
+
+#[test]
+fn a_new_object_takes_the_device_from_the_old_one() {
+    let mut bench = guarded();
+    let device = DeviceId(8);
+    let old = bench.create_for(8);
+    let (vmo, _) = bench.system.memory(bench.pool, bench.space, 3);
+    let reached = bench.pin(old, vmo, 0, 3);
+    let new = bench.create_for(8);
+    assert_eq!(bench.system.machine.hardware.device_reaches(device, reached[0]), None);
+    let again = bench.pin(new, vmo, 0, 1);
+    bench.pin(old, vmo, 0, 1);
+    bench.close(old);
+    let hardware = &bench.system.machine.hardware;
+    assert!(hardware.device_reaches(device, again[0]).is_some(), "the end of the old one changes nothing");
+    assert_eq!(hardware.device_reaches(device, reached[2]), None);
+}
+
+#[test]
+fn authority_over_one_device_makes_none_over_another() {
+    let mut bench = guarded();
+    let (one, none) = (bench.create_for(8), bench.create());
+    let before = bench.system.machine.charges();
+    let cases = [(one, 9), (one, NO_DEVICE), (none, 8), (bench.dma, 1 << 32), (one, 1 << 32), (one, u64::MAX - 1)];
+    for (from, device) in cases {
+        let made = bench.system.call(Syscall::DmaCreate, &[from, bench.pool, device]);
+        assert_eq!(made, Answer::Refused(Error::BadArgument), "{device:#x}");
+    }
+    let nowhere = bench.system.call(Syscall::DmaCreate, &[bench.dma, bench.pool, 1 << 16]);
+    assert_eq!(nowhere, Answer::Refused(Error::NoQuota), "the hardware has no place for it");
+    assert_eq!(bench.system.machine.charges(), before);
+    for (from, device) in [(one, 8), (none, NO_DEVICE)] {
+        assert_eq!(bench.system.call(Syscall::DmaCreate, &[from, bench.pool, device]).error(), None);
+    }
+}
+
+#[test]
+fn tables_are_charged_to_the_pool_of_their_object_and_given_back() {
+    let mut bench = guarded();
+    // The books are checked where something ends: many pages are slow to count.
+    bench.system.audits = false;
+    let vmo = bench.system.call(Syscall::VmoCreate, &[bench.pool, 1100 * PAGE]).value();
+    let first = bench.create_for(8);
+    bench.pin(first, vmo, 0, 1100);
+    bench.close(first);
+    let payer = bench.system.call(Syscall::PoolCreate, &[bench.pool, 1200]).value();
+    for (pages, tables) in [(1, 3), (511, 3), (512, 4), (1100, 5)] {
+        let dma = bench.system.call(Syscall::DmaCreate, &[bench.dma, payer, 8]).value();
+        bench.pin(dma, vmo, 0, pages);
+        let used = bench.system.accounts(payer)[0][1];
+        assert_eq!(used, pages + pages.div_ceil(255) + tables, "{pages} pages");
+        assert_eq!(bench.system.machine.audit(), Ok(()));
+        bench.close(dma);
+        assert_eq!(bench.system.machine.audit(), Ok(()));
+        assert_eq!(bench.system.accounts(payer).iter().map(|account| account[1]).sum::<u64>(), 0);
+    }
+    // Every shortage on the way: what was pinned counts, and nothing is lost.
+    bench.system.audits = true;
+    let (_, at) = bench.system.memory(bench.pool, bench.space, 1);
+    assert!(bench.system.write(at, &[1]));
+    for pages in 1..8 {
+        let small = bench.system.call(Syscall::PoolCreate, &[bench.pool, 64]).value();
+        // All but so many are used up: a page each, and the table of them.
+        let filler = bench.system.call(Syscall::VmoCreate, &[small, 64 * PAGE]).value();
+        for page in 0..63 - pages {
+            assert_eq!(bench.system.call(Syscall::VmoWrite, &[filler, page * PAGE, at, 1]).value(), 1);
+        }
+        let dma = bench.system.call(Syscall::DmaCreate, &[bench.dma, small, 8]).value();
+        let pinned = bench.system.call(Syscall::DmaPin, &[dma, vmo, 0, 8 * PAGE, at]);
+        let pinned = if let Answer::Done([pinned, ..]) = pinned { Ok(pinned) } else { Err(pinned.error()) };
+        // Root, list, two tables.
+        let expected = if pages > 4 { Ok(pages - 4) } else { Err(Some(Error::NoQuota)) };
+        assert_eq!(pinned, expected, "of {pages}");
+        assert_eq!(bench.system.call(Syscall::DmaInspect, &[dma]).value(), pages.saturating_sub(4));
+        for handle in [dma, filler, small] {
+            bench.close(handle);
+        }
+    }
 }

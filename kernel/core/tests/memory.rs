@@ -21,6 +21,7 @@ fn core_needs_the_memory_that_it_says() {
         let started = machine.start_first(&FirstProgram {
             segments: &[],
             entry: tessera_abi::NATIVE_BASE,
+            level: tessera_abi::Level::User,
             archive: (Frame(100), 20 * PAGE),
             arguments: &[],
             interrupt_lines: 24,

@@ -369,3 +369,32 @@ fn a_device_that_interrupts_an_idle_processor_lets_it_idle_on() {
     system.machine.interrupt(0, 99);
     assert_eq!(system.machine.next(0), Next::Idle);
 }
+
+#[test]
+fn a_threads_vector_registers_are_charged_until_it_ends() {
+    let Bench { mut system, pool, space, process, budget, first } = bench();
+    let used = |system: &mut System| system.call(Syscall::PoolInspect, &[pool, 0]).values()[1];
+    let thread = system.call(Syscall::ThreadCreate, &[pool, process, budget]).value();
+    let before = used(&mut system);
+    assert_eq!(system.call(Syscall::ThreadVector, &[thread, pool]).error(), None);
+    assert_eq!(used(&mut system), before + 1);
+    assert_eq!(system.call(Syscall::ThreadVector, &[thread, pool]), Answer::Refused(Error::Occupied));
+    let guest = system.call(Syscall::SpaceCreate, &[pool]).value();
+    assert_eq!(system.call(Syscall::GuestCreate, &[thread, pool, guest]), Answer::Refused(Error::Occupied));
+    assert_eq!(system.call(Syscall::Close, &[guest]).error(), None);
+    // A thread that runs may be loaded where its registers would be lost.
+    let own = system.first("thread");
+    assert_eq!(system.call(Syscall::ThreadVector, &[own, pool]), Answer::Refused(Error::BadState));
+    assert_eq!(system.call(Syscall::ThreadVector, &[thread, space]), Answer::Refused(Error::WrongKind));
+    let started = system.call(Syscall::ThreadStart, &[thread, tessera_abi::NATIVE_BASE, 0x7000]);
+    assert_eq!(started.error(), None);
+    system.switch_to(0x7000);
+    assert_ne!(system.activation().vector.0, 0);
+    system.raw(Syscall::ThreadExit as u64, [0; 6]);
+    system.settle();
+    assert_eq!(system.who(), first);
+    assert_eq!(system.activation().vector.0, 0);
+    system.machine.bury_all();
+    assert_eq!(used(&mut system), before);
+    assert_eq!(system.call(Syscall::ThreadVector, &[thread, pool]), Answer::Refused(Error::BadState));
+}

@@ -108,6 +108,97 @@ fn a_refused_unmap_or_protect_leaves_mappings_whole() {
     }
 }
 
+/// `count` mappings of a page each, side by side from `at` on; the one numbered `sealed`, if any, may not be written.
+fn side_by_side(bench: &mut Bench, at: u64, count: u64, sealed: Option<u64>) -> [u64; 2] {
+    let vmo = bench.system.call(Syscall::VmoCreate, &[bench.pool, count * PAGE]).value();
+    let rights = Rights::ALL.without(Rights::WRITE).bits();
+    let read_only = bench.system.call(Syscall::Duplicate, &[vmo, rights.into()]).value();
+    for page in 0..count {
+        let (memory, flags) = if sealed == Some(page) { (read_only, map_flags::READ) } else { (vmo, READ_WRITE) };
+        let arguments = [bench.space, memory, page * PAGE, at + page * PAGE, PAGE, flags | map_flags::FIXED];
+        bench.done(Syscall::SpaceMap, &arguments);
+    }
+    [vmo, read_only]
+}
+
+/// Makes `space_protect` one entry at a time, with `between` after each; answers how many entries it took.
+fn protect_in_steps(system: &mut System, arguments: [u64; 4], mut between: impl FnMut(&mut System, u32)) -> u32 {
+    let registers = &mut system.activation().registers;
+    registers.rax = Syscall::SpaceProtect as u64;
+    [registers.rdi, registers.rsi, registers.rdx, registers.r10] = arguments;
+    registers.r8 = 0;
+    let behind = registers.rip + 2;
+    for entries in 1.. {
+        system.activation().registers.rip = behind;
+        system.machine.syscall(0);
+        if system.registers().rip == behind {
+            return entries;
+        }
+        let kept = system.registers();
+        between(system, entries);
+        system.activation().registers = kept;
+    }
+    0
+}
+
+#[test]
+fn protecting_many_mappings_takes_many_entries() {
+    let (at, count) = (tessera_abi::NATIVE_BASE + 0x100_0000, 400);
+    let mut bench = bench(4096, 1);
+    side_by_side(&mut bench, at, count, None);
+    for page in 0..count {
+        assert!(bench.system.write(at + page * PAGE, &[1]));
+    }
+    let entries = protect_in_steps(&mut bench.system, [bench.space, at, count * PAGE, map_flags::READ], |_, _| {});
+    assert_eq!(bench.system.result().error(), None);
+    // 64 mappings are looked at, or changed, in one entry; the last look and the first change share theirs.
+    assert_eq!(u64::from(entries), 2 * count.div_ceil(64) - 1);
+    assert!((0..count).all(|page| !bench.system.write(at + page * PAGE, &[2])));
+}
+
+#[test]
+fn a_refused_protect_of_many_mappings_changes_none() {
+    let (at, count) = (tessera_abi::NATIVE_BASE + 0x100_0000, 200);
+    let mut bench = bench(4096, 1);
+    side_by_side(&mut bench, at, count, Some(count - 1));
+    bench.done(Syscall::SpaceProtect, &[bench.space, at, count * PAGE, map_flags::READ]);
+    let arguments = [bench.space, at, count * PAGE, READ_WRITE];
+    assert_eq!(bench.system.call(Syscall::SpaceProtect, &arguments).error(), Some(Error::NoRight));
+    assert!((0..count).all(|page| !bench.system.write(at + page * PAGE, &[1])));
+    bench.done(Syscall::SpaceProtect, &[bench.space, at, (count - 1) * PAGE, READ_WRITE]);
+    assert!((0..count - 1).all(|page| bench.system.write(at + page * PAGE, &[1])));
+}
+
+#[test]
+fn a_protect_that_has_begun_leaves_alone_what_is_mapped_meanwhile() {
+    let (at, count) = (tessera_abi::NATIVE_BASE + 0x100_0000, 200);
+    let mut bench = bench(4096, 1);
+    let [vmo, read_only] = side_by_side(&mut bench, at, count, None);
+    bench.done(Syscall::SpaceProtect, &[bench.space, at, count * PAGE, map_flags::READ]);
+    let (space, replaced, gone) = (bench.space, at + (count - 3) * PAGE, at + (count - 9) * PAGE);
+    // Four entries look, of which the last changes the first mappings; after it others are put in place of mappings to come.
+    protect_in_steps(&mut bench.system, [space, at, count * PAGE, READ_WRITE], |system, entries| {
+        if entries == 4 {
+            assert!(system.write(at, &[1]));
+            for address in [replaced, gone] {
+                assert_eq!(system.call(Syscall::SpaceUnmap, &[space, address, PAGE]).error(), None);
+            }
+            let flags = map_flags::READ | map_flags::FIXED;
+            assert_eq!(system.call(Syscall::SpaceMap, &[space, read_only, 0, replaced, PAGE, flags]).error(), None);
+            // One that reaches over the end of the range, too.
+            let last = at + (count - 1) * PAGE;
+            assert_eq!(system.call(Syscall::SpaceUnmap, &[space, last, PAGE]).error(), None);
+            assert_eq!(system.call(Syscall::SpaceMap, &[space, vmo, 0, last, 2 * PAGE, flags]).error(), None);
+        }
+    });
+    assert_eq!(bench.system.result().error(), None);
+    let writable = |system: &mut System, page: u64| system.write(at + page * PAGE, &[1]);
+    for page in 0..=count {
+        let changed = ![count - 9, count - 3, count - 1, count].contains(&page);
+        assert_eq!(writable(&mut bench.system, page), changed, "page {page}");
+    }
+}
+
 #[test]
 fn text_that_waits_for_a_pager_is_logged_once() {
     let mut bench = bench(2048, 1);

@@ -19,6 +19,7 @@ impl Drop for Own {
 std::thread_local! {
     static OWN: Own = const { Own(Cell::new(0)) };
     static CALLER: Cell<u64> = const { Cell::new(0) };
+    static NOTE: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The number of the calling thread's handle.
@@ -39,6 +40,16 @@ pub(crate) fn caller() -> u64 {
 /// Says whose call the calling thread carries out from now on.
 pub(crate) fn set_caller(caller: u64) {
     CALLER.set(caller);
+}
+
+/// A word of the calling thread's own, for whoever runs on it: 0, or what it left there last.
+pub fn note() -> u64 {
+    NOTE.get()
+}
+
+/// Leaves a word for [`note`].
+pub fn set_note(note: u64) {
+    NOTE.set(note);
 }
 
 /// The calling thread.

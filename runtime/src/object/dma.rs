@@ -1,5 +1,6 @@
 //! Memory that devices reach by themselves.
 
+use tessera_abi::syscall::NO_DEVICE;
 use tessera_abi::{Error, PAGE, Syscall};
 
 use super::{Pool, Vmo};
@@ -12,9 +13,18 @@ object! {
 }
 
 impl Dma {
-    /// Makes an object of its own for a device. What it pins is charged to `pool`, on top of what the memory itself was charged.
-    pub fn create(&self, pool: &Pool) -> Result<Dma> {
-        create(Syscall::DmaCreate, [self.owned().number(), pool.owned().number()])
+    /// Makes an object for one device: a PCI segment, bus, device and function, from bit 16, 8, 3 and 0. Behind an IOMMU that device reaches what
+    /// its newest object holds and nothing else. What it holds is charged to `pool`, on top of what the memory itself was charged, and so are
+    /// the tables of the IOMMU.
+    ///
+    /// Errors: `BadArgument` if this is authority over another device, `NoQuota`.
+    pub fn create(&self, pool: &Pool, device: u32) -> Result<Dma> {
+        create(Syscall::DmaCreate, [self.owned().number(), pool.owned().number(), device.into()])
+    }
+
+    /// Makes an object that holds memory for no device that an IOMMU knows. It tells the machine's own addresses.
+    pub fn create_for_none(&self, pool: &Pool) -> Result<Dma> {
+        create(Syscall::DmaCreate, [self.owned().number(), pool.owned().number(), NO_DEVICE])
     }
 
     /// Pins a page for each element of `addresses`, from `offset` bytes (page aligned) of `memory` on, and puts the address there by
@@ -34,6 +44,11 @@ impl Dma {
             rest = rest.get_mut(pages as usize..).ok_or(Error::BadState)?;
         }
         Ok(())
+    }
+
+    /// Whether the addresses are an IOMMU's: a device that goes around it must not be given them.
+    pub fn is_translated(&self) -> Result<bool> {
+        Ok(request(Syscall::DmaInspect, [self.owned().number()])?[1] != 0)
     }
 
     /// How many pages it holds.

@@ -75,7 +75,7 @@ impl Space {
     pub unsafe fn protect(&self, address: u64, length: u64, access: Access) -> Result<()> {
         let number = self.owned().number();
         // SAFETY: passed on to the caller.
-        checked(unsafe { raw::syscall_4(Syscall::SpaceProtect as u64, number, address, length, access.flags()) })
+        checked(unsafe { raw::syscall_5(Syscall::SpaceProtect as u64, number, address, length, access.flags(), 0) })
             .map(|_| ())
     }
 }

@@ -29,6 +29,11 @@ impl Thread {
         checked(unsafe { raw::syscall_5(Syscall::ThreadStart as u64, number, entry, stack, first, second) }).map(|_| ())
     }
 
+    /// Gives it vector registers, before it is started. A page is charged to the pool.
+    pub fn use_vector(&self, pool: &Pool) -> Result<()> {
+        request(Syscall::ThreadVector, [self.owned().number(), pool.owned().number()]).map(|_| ())
+    }
+
     /// Stops it until `resume`.
     pub fn suspend(&self) -> Result<()> {
         request(Syscall::ThreadSuspend, [self.owned().number()]).map(|_| ())

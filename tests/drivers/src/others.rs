@@ -8,6 +8,7 @@ use tessera_interfaces::{Cap, Console, ConsoleError, Device, Entropy, EntropyErr
 use tessera_runtime::object::{Event, IoPort};
 use tessera_runtime::{Object, log, own};
 use tessera_virtio_console::VirtioConsole;
+use tessera_virtio_driver::AttachError;
 use tessera_virtio_rng::VirtioRng;
 
 /// Random bytes: as many as asked for, and not the same twice.
@@ -26,6 +27,16 @@ pub fn entropy(device: Cap<dyn Device>) -> Result<(), String> {
         return Err(String::from("a request without bound was not refused"));
     }
     log!("20000 random bytes");
+    Ok(())
+}
+
+/// A device that would take an IOMMU's addresses for the machine's own is not given any.
+pub fn around(device: Cap<dyn Device>) -> Result<(), String> {
+    match VirtioRng::open(device) {
+        Err(reason @ AttachError::AroundIommu) => log!("refused: {reason}"),
+        Err(other) => return Err(format!("refused for another reason: {other}")),
+        Ok(_) => return Err("it was given addresses that it takes for the machine's own".into()),
+    }
     Ok(())
 }
 

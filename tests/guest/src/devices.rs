@@ -98,7 +98,7 @@ const PAGES: usize = 100;
 
 fn pinned(context: &mut Context) {
     let (root, pool): (Dma, _) = (context.start.take("dma").unwrap(), own::pool());
-    let dma = root.create(&pool).unwrap();
+    let dma = root.create_for_none(&pool).unwrap();
     let told = Vmo::create(&pool, PAGE).unwrap();
     let (theirs, paper) = (dma.try_clone().unwrap(), told.try_clone().unwrap());
     let child = context.role("pinner", |program| program.handle("dma", theirs).handle("told", paper));
@@ -109,7 +109,7 @@ fn pinned(context: &mut Context) {
     let held: Vec<u64> = mapping.words()[..PAGES].iter().map(|word| word.load(Ordering::Relaxed)).collect();
     assert!(held.iter().all(|address| address.is_multiple_of(PAGE) && *address != 0));
     // What the machine gives to others meanwhile is none of it.
-    let others = root.create(&pool).unwrap();
+    let others = root.create_for_none(&pool).unwrap();
     let memory = Vmo::create(&pool, 500 * PAGE).unwrap();
     let mut addresses = [0; 500];
     others.pin(&memory, 0, &mut addresses).unwrap();
@@ -140,7 +140,7 @@ fn pinner(context: &mut Context) -> i32 {
 fn pin_refused(context: &mut Context) {
     let root: Dma = context.start.take("dma").unwrap();
     let small = pool(128);
-    let dma = root.create(&small).unwrap();
+    let dma = root.create_for_none(&small).unwrap();
     let memory = Vmo::create(&own::pool(), 200 * PAGE).unwrap();
     let mut addresses = [0; 200];
     assert_eq!(dma.pin(&memory, 0, &mut addresses), Err(Error::NoQuota));
@@ -155,7 +155,7 @@ fn pin_refused(context: &mut Context) {
     let weak = dma.duplicate(Rights::READ | Rights::MANAGE).unwrap();
     assert_eq!(weak.pin(&memory, 0, &mut addresses[..1]), Err(Error::NoRight));
     let driver = dma.duplicate(Rights::MAP).unwrap();
-    assert_eq!(driver.create(&small), Err(Error::NoRight));
+    assert_eq!(driver.create_for_none(&small), Err(Error::NoRight));
     drop((dma, weak, driver));
     assert_eq!(small.usage(0).unwrap().used, 0);
 }

@@ -1,5 +1,5 @@
 //! A device that really moves memory and really sends messages: QEMU's `edu`, made for teaching (QEMU's docs/specs/edu.txt). These tests
-//! run when the command line says `edu=1`, which is said where the machine has one.
+//! run when the command line says `edu=1`, which is said where the machine has one; `iommu=1` says that it has an IOMMU.
 
 use core::sync::atomic::Ordering;
 
@@ -13,6 +13,8 @@ use crate::{Role, Test, machine};
 pub const TESTS: &[Test] = &[
     ("a device moves pinned memory and tells by its message", moves),
     ("what a device writes after its driver died goes to nobody else", outlived),
+    ("a device reaches memory that it was not given only where no IOMMU is", forged),
+    ("a device reaches nothing any more when its memory is let go", let_go),
 ];
 
 pub const ROLES: &[Role] = &[("edu driver", driver)];
@@ -56,7 +58,7 @@ impl Edu {
         let ports: IoPort = context.start.take("ports").unwrap();
         let ports = ports.narrow(&own::pool(), CONFIG_ADDRESS.into(), 8).unwrap();
         let devices: Mmio = context.start.take("devices").unwrap();
-        let slot = (0..32).find(|slot| config(&ports, *slot, 0) == EDU).expect("the machine has the device");
+        let slot = find_slot(&ports);
         set_config(&ports, slot, COMMAND, config(&ports, slot, COMMAND) | MEMORY_AND_MASTER);
         let address = u64::from(config(&ports, slot, BAR) & !0xf);
         let page = devices.narrow(&own::pool(), address, PAGE).unwrap();
@@ -89,6 +91,16 @@ impl Edu {
         set_config(&self.ports, self.slot, at, control | 1 << 16);
     }
 
+    /// Copies half a page of memory to another place, both as the device sees them.
+    fn copy(&self, from: u64, to: u64) {
+        for (from, to, direction) in [(short(from), BUFFER, 0), (BUFFER, short(to), TO_MEMORY)] {
+            self.begin(from, to, HALF, direction);
+            while self.is_busy() {
+                sleep(5);
+            }
+        }
+    }
+
     /// Begins a transfer, which ends a tenth of a second later.
     fn begin(&self, from: u32, to: u32, count: u32, command: u32) {
         self.write(DMA_FROM, from);
@@ -100,6 +112,15 @@ impl Edu {
     fn is_busy(&self) -> bool {
         self.read(DMA_COMMAND) & START != 0
     }
+}
+
+fn find_slot(ports: &IoPort) -> u32 {
+    (0..32).find(|slot| config(ports, *slot, 0) == EDU).expect("the machine has the device")
+}
+
+/// By which name a device of bus 0 goes to memory.
+fn device(slot: u32) -> u32 {
+    slot << 3
 }
 
 fn select(ports: &IoPort, slot: u32, register: u8) {
@@ -131,7 +152,7 @@ fn moves(context: &mut Context) {
     let ended: Event = event();
     message.interrupt.bind(&ended, 1).unwrap();
     edu.send(&message);
-    let dma = root.create(&pool).unwrap();
+    let dma = root.create(&pool, device(edu.slot)).unwrap();
     let memory = Vmo::create(&pool, 2 * PAGE).unwrap();
     let mut pages = [0; 2];
     dma.pin(&memory, 0, &mut pages).unwrap();
@@ -167,7 +188,7 @@ fn outlived(context: &mut Context) {
     let pool = own::pool();
     let (root, ports): (Dma, IoPort) = (context.start.take("dma").unwrap(), context.start.take("ports").unwrap());
     let devices: Mmio = context.start.take("devices").unwrap();
-    let dma = root.create(&pool).unwrap();
+    let dma = root.create(&pool, device(find_slot(&ports))).unwrap();
     // The driver may pin, and nothing else: whoever resets the device keeps the rest.
     let theirs = dma.duplicate(Rights::MAP | Rights::TRANSFER).unwrap();
     let child = context
@@ -187,6 +208,66 @@ fn outlived(context: &mut Context) {
         assert!(page[1..].iter().all(|word| word.load(Ordering::Relaxed) == 0), "a device wrote to memory of another");
     }
     drop(dma);
+}
+
+/// Memory of one page, filled with a word, and its address for the device of `dma`.
+fn page(dma: &Dma, word: u64) -> (Mapping, u64) {
+    let memory = Vmo::create(&own::pool(), PAGE).unwrap();
+    let mut address = [0];
+    dma.pin(&memory, 0, &mut address).unwrap();
+    let mapping = Mapping::new(&memory, 0, PAGE, Access::Write).unwrap();
+    mapping.words().iter().for_each(|place| place.store(word, Ordering::Relaxed));
+    (mapping, address[0])
+}
+
+/// Whether a device's half of a page holds a word everywhere.
+fn holds(page: &Mapping, word: u64) -> bool {
+    page.words().iter().take(256).all(|place| place.load(Ordering::Relaxed) == word)
+}
+
+fn forged(context: &mut Context) {
+    let has_iommu = context.start.argument("iommu").is_some();
+    let root: Dma = context.start.take("dma").unwrap();
+    let edu = Edu::find(context);
+    let dma = root.create(&own::pool(), device(edu.slot)).unwrap();
+    assert_eq!(dma.is_translated(), Ok(has_iommu));
+    let (_mine, mine_at) = page(&dma, 1);
+    let (copied, copied_at) = page(&dma, 0);
+    edu.copy(mine_at, copied_at);
+    assert!(holds(&copied, 1), "what it was given it reaches");
+    // Memory of somebody else, at an address that its driver has guessed.
+    let stranger = root.create_for_none(&own::pool()).unwrap();
+    let (theirs, theirs_at) = page(&stranger, 7);
+    assert_ne!(theirs_at, mine_at);
+    edu.copy(mine_at, theirs_at);
+    assert!(holds(&theirs, if has_iommu { 7 } else { 1 }), "it wrote to memory of another");
+    let (secret, secret_at) = page(&stranger, 9);
+    edu.copy(secret_at, copied_at);
+    assert_eq!(holds(&copied, 9), !has_iommu, "it read memory of another");
+    assert!(holds(&secret, 9));
+    // A refused access harms nothing: the device goes on with what is its own.
+    edu.copy(mine_at, copied_at);
+    assert!(holds(&copied, 1));
+}
+
+fn let_go(context: &mut Context) {
+    let root: Dma = context.start.take("dma").unwrap();
+    if context.start.argument("iommu").is_none() {
+        return;
+    }
+    let edu = Edu::find(context);
+    let older = root.create(&own::pool(), device(edu.slot)).unwrap();
+    let (old, old_at) = page(&older, 3);
+    let newer = root.create(&own::pool(), device(edu.slot)).unwrap();
+    let (new, new_at) = page(&newer, 4);
+    let (copied, copied_at) = page(&newer, 0);
+    assert_eq!(old_at, new_at, "each object has addresses of its own");
+    edu.copy(new_at, copied_at);
+    assert!(holds(&copied, 4), "the newer one has the device");
+    new.words().iter().for_each(|place| place.store(5, Ordering::Relaxed));
+    drop(newer);
+    edu.copy(new_at, copied_at);
+    assert!(holds(&copied, 4) && holds(&new, 5) && holds(&old, 3), "nobody has it");
 }
 
 /// Lets the device write to its memory in a tenth of a second, and ends before that.

@@ -94,6 +94,7 @@ const WANTS: &[(Syscall, usize, Kind)] = &[
     (Syscall::SealClose, 0, Kind::Seal),
     (Syscall::SealOpen, 0, Kind::Unseal),
     (Syscall::GuestCreate, 0, Kind::Thread),
+    (Syscall::ThreadVector, 0, Kind::Thread),
 ];
 
 fn unknown_calls(_: &mut Context) {

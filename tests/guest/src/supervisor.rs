@@ -30,12 +30,15 @@ const PRIORITY: u64 = 40;
 struct Authority {
     archive: Vmo,
     devices: Devices,
+    has_iommu: bool,
 }
 
 /// Runs the tests that the arguments choose; powers off.
 pub fn run(mut start: Start) -> i32 {
     let power: Power = start.take("power").unwrap();
-    let authority = Authority { archive: start.take("archive").unwrap(), devices: Devices::take(&mut start).unwrap() };
+    let has_iommu = start.argument("iommu").is_some();
+    let archive = start.take("archive").unwrap();
+    let authority = Authority { archive, devices: Devices::take(&mut start).unwrap(), has_iommu };
     let archive = Archive::new(&authority.archive).unwrap();
     let file = archive.program("tests").unwrap();
     // The heap's first pages stay: they are touched before anything is compared.
@@ -100,6 +103,9 @@ fn watch(test: &Test, file: &[u8], authority: &Authority, pool: &Pool) -> Result
     let mut program = program.handle("archive", archive);
     if devices::TESTS.iter().chain(edu::TESTS).any(|(name, _)| *name == test.0) {
         program = authority.devices.lend(program).map_err(said("cannot lend the devices"))?;
+    }
+    if authority.has_iommu {
+        program = program.argument("iommu=1");
     }
     let child = program.argument(&format!("test={}", test.0)).start().map_err(said("cannot start it"))?;
     match child.wait(within(LIMIT)) {

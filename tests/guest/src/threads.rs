@@ -185,5 +185,5 @@ fn stack(_: &mut Context) {
     }
     let thread = thread::Builder::new().stack((1 << 20) - PAGE).spawn(|| deep(150)).unwrap();
     assert_eq!(thread.join(), 150);
-    assert!(thread::Builder::new().stack(1 << 20).spawn(|| ()).is_err());
+    assert!(thread::Builder::new().stack(64 << 20).spawn(|| ()).is_err());
 }

@@ -3,12 +3,19 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use tessera_runtime::component::{Context, StartError};
+use tessera_interfaces::{AbsentDevice, Keeper};
+use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::log;
 use tessera_runtime::object::{Dma, Interrupt, IoPort, Mmio};
 use tessera_virtio::client_wants;
 
 use crate::{Access, Authority, PciDevice, Ports, Window, scan, windows};
+
+/// What the bus uses.
+pub struct Uses {
+    /// What holds the memory that devices reach if this bus ends.
+    pub keeper: Route<dyn Keeper>,
+}
 
 /// The bus.
 pub struct Pci {
@@ -35,12 +42,13 @@ pub fn wanted(client: &str, wish: Option<&str>) -> Option<(u16, u16, usize)> {
 
 impl Pci {
     /// Looks at the bus and stops every device on it.
-    pub fn new(context: Context) -> Result<Arc<Pci>, StartError> {
+    pub fn new(context: Context, uses: Uses) -> Result<Arc<Pci>, StartError> {
         let ports: IoPort = context.take("configuration")?;
         let authority = Authority {
             devices: context.take::<Mmio>("devices")?,
             interrupts: context.take::<Interrupt>("lines")?,
             dma: context.take::<Dma>("dma")?,
+            keeper: uses.keeper.cap,
         };
         let wishes =
             context.arguments().filter_map(|argument| argument.split_once('=')).map(|(a, b)| (a.into(), b.into()));
@@ -93,7 +101,7 @@ impl Pci {
             Some(device) => device,
             None => {
                 log!("no device on this bus for {client}");
-                Arc::new(crate::absent::Absent)
+                Arc::new(AbsentDevice)
             }
         }
     }

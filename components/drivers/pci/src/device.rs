@@ -3,14 +3,14 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use tessera_interfaces::{Device, DeviceError, Identity, Width};
+use tessera_interfaces::{Cap, Device, DeviceError, Identity, Keeper, Width};
 use tessera_runtime::abi::PAGE;
 use tessera_runtime::object::{Access as MapAccess, Dma, Interrupt, Mmio};
 use tessera_runtime::sync::Mutex;
 use tessera_runtime::{Mapping, Object, Registers, Rights, own};
 
 use crate::function::command;
-use crate::{Access, Function, MessageTable, Window, capability};
+use crate::{Access, Function, MessageTable, SingleMessage, Window, capability};
 
 /// What the bus holds for all devices.
 pub struct Authority {
@@ -20,6 +20,8 @@ pub struct Authority {
     pub interrupts: Interrupt,
     /// Memory that devices reach by themselves.
     pub dma: Dma,
+    /// Who holds that memory too, until the device was reset: this process and the driver's may end at the same moment.
+    pub keeper: Cap<dyn Keeper>,
 }
 
 /// A function, handed to one driver at a time.
@@ -30,6 +32,8 @@ pub struct PciDevice {
     /// The windows that can be given out: placed, and sharing no page with another function's.
     windows: Vec<Window>,
     messages: Option<MessageTable>,
+    /// Its message, if it has no table of them.
+    single: Option<SingleMessage>,
     state: Mutex<State>,
 }
 
@@ -39,13 +43,6 @@ struct State {
     dma: Option<Dma>,
     /// The interrupt table, mapped once a message was asked for.
     table: Option<tessera_runtime::Window>,
-}
-
-fn refused(error: tessera_runtime::Error) -> DeviceError {
-    match error {
-        tessera_runtime::Error::NoQuota => DeviceError::LimitReached,
-        _ => DeviceError::Device,
-    }
 }
 
 /// An offset rounded down to a page's start.
@@ -62,7 +59,9 @@ impl PciDevice {
         windows: Vec<Window>,
     ) -> PciDevice {
         let messages = MessageTable::find(&*access, function.address);
-        let device = PciDevice { access, authority, function, windows, messages, state: Mutex::new(State::default()) };
+        let single = SingleMessage::find(&*access, function.address).filter(|_| messages.is_none());
+        let device =
+            PciDevice { access, authority, function, windows, messages, single, state: Mutex::new(State::default()) };
         device.stop(&mut device.state.lock());
         device
     }
@@ -105,13 +104,21 @@ impl PciDevice {
         let inside = start.saturating_sub(first);
         let length = inside.saturating_add(messages.length() as u64);
         let bytes = length.checked_next_multiple_of(PAGE).ok_or(DeviceError::Device)?;
-        let pages = self.authority.devices.narrow(&own::pool(), first, bytes).map_err(refused)?;
-        let mapping = Mapping::new(&pages, 0, bytes, MapAccess::Write).map_err(refused)?;
+        let pages = self.authority.devices.narrow(&own::pool(), first, bytes)?;
+        let mapping = Mapping::new(&pages, 0, bytes, MapAccess::Write)?;
         let table = mapping.into_registers().part(inside as usize, messages.length()).ok_or(DeviceError::Device)?;
         self.function.command(&*self.access, command::MEMORY | command::NO_LINE_INTERRUPT, 0);
         messages.enable(&*self.access, self.function.address, &table);
         state.table = Some(table.clone());
         Ok((messages, table))
+    }
+
+    /// The interrupt of a function that has one message.
+    fn single_interrupt(&self, single: &SingleMessage) -> Result<Interrupt, DeviceError> {
+        let message = self.authority.interrupts.message(&own::pool())?;
+        self.function.command(&*self.access, command::NO_LINE_INTERRUPT, 0);
+        let fits = single.set(&*self.access, self.function.address, message.address, message.data);
+        if fits { Ok(message.interrupt) } else { Err(DeviceError::NotSupported) }
     }
 
     /// Ends what the function does: it reaches no memory and sends no interrupt afterwards.
@@ -122,12 +129,22 @@ impl PciDevice {
         if let Some(messages) = &self.messages {
             messages.disable(access, address);
         }
+        if let Some(single) = &self.single {
+            single.disable(access, address);
+        }
         self.function_level_reset();
         state.table = None;
         if let Some(dma) = state.dma.take() {
             // The old driver's handles go too, then the last: its memory is free.
             let _ = dma.revoke();
         }
+        // Also what an instance of the bus before this one had it keep. If it cannot be told it keeps on: better lost than somebody else's.
+        let _ = self.authority.keeper.release(self.keeping());
+    }
+
+    /// The keeper's number for the function.
+    fn keeping(&self) -> u64 {
+        self.function.address.0.into()
     }
 
     /// Brings the function to its initial state, where it can do that (PCI Express 4.0, section 6.6.2). Windows keep their place.
@@ -171,7 +188,7 @@ impl Device for PciDevice {
             subsystem,
             revision: self.function.revision,
             place: self.function.address.0.into(),
-            interrupts: self.messages.map_or(0, |table| table.count.into()),
+            interrupts: self.messages.map_or(self.single.is_some().into(), |table| table.count.into()),
         })
     }
 
@@ -206,18 +223,21 @@ impl Device for PciDevice {
         let inside = window.first.saturating_sub(first);
         let bytes = inside.saturating_add(length).checked_next_multiple_of(PAGE).ok_or(DeviceError::Device)?;
         self.function.command(&*self.access, command::MEMORY, 0);
-        let pages = self.authority.devices.narrow(&own::pool(), first, bytes).map_err(refused)?;
+        let pages = self.authority.devices.narrow(&own::pool(), first, bytes)?;
         Ok((pages, inside, length))
     }
 
     fn interrupt(&self, index: u32) -> Result<Interrupt, DeviceError> {
         let number = u16::try_from(index).map_err(|_| DeviceError::NotFound)?;
         let mut state = self.state.lock();
+        if let Some(single) = &self.single {
+            return if number == 0 { self.single_interrupt(single) } else { Err(DeviceError::NotFound) };
+        }
         let (messages, table) = self.table(&mut state)?;
         if number >= messages.count {
             return Err(DeviceError::NotFound);
         }
-        let message = self.authority.interrupts.message(&own::pool()).map_err(refused)?;
+        let message = self.authority.interrupts.message(&own::pool())?;
         messages.set(&table as &dyn Registers, number, message.address, message.data);
         Ok(message.interrupt)
     }
@@ -228,8 +248,10 @@ impl Device for PciDevice {
         if state.dma.is_some() {
             self.stop(&mut state);
         }
-        let dma = self.authority.dma.create(&own::pool()).map_err(refused)?;
-        let lent = dma.duplicate(Rights::MAP.union(Rights::TRANSFER)).map_err(refused)?;
+        let dma = self.authority.dma.create(&own::pool(), self.function.address.0.into())?;
+        let lent = dma.duplicate(Rights::MAP.union(Rights::TRANSFER))?;
+        let held = dma.duplicate(Rights::TRANSFER)?;
+        self.authority.keeper.keep(self.keeping(), held).map_err(|_| DeviceError::Device)?;
         state.dma = Some(dma);
         self.function.command(&*self.access, command::MASTER | command::MEMORY, 0);
         Ok(lent)

@@ -15,7 +15,6 @@
 
 extern crate alloc;
 
-mod absent;
 mod access;
 mod component;
 mod device;
@@ -25,9 +24,9 @@ mod scan;
 mod window;
 
 pub use access::{Access, Address, Ports};
-pub use component::{Pci, wanted};
+pub use component::{Pci, Uses, wanted};
 pub use device::{Authority, PciDevice};
 pub use function::{Function, capability};
-pub use message::MessageTable;
+pub use message::{MessageTable, SingleMessage};
 pub use scan::scan;
 pub use window::{Window, windows};

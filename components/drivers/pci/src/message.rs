@@ -1,4 +1,4 @@
-//! Message-signalled interrupts (MSI-X; PCI 3.0, section 6.8.2).
+//! Message-signalled interrupts (PCI 3.0, section 6.8): MSI-X, where each message has an entry in a table, and MSI, of which one message is used.
 
 use tessera_runtime::Registers;
 
@@ -72,5 +72,54 @@ impl MessageTable {
         table.write_32(entry.saturating_add(4), (to >> 32) as u32);
         table.write_32(entry.saturating_add(8), data);
         table.write_32(entry.saturating_add(12), 0);
+    }
+}
+
+/// The one message of a function without a table (section 6.8.1). It is set in configuration space, which is the bus's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SingleMessage {
+    capability: u8,
+    /// Whether the address has 64 bits: then the data come four bytes later.
+    wide: bool,
+}
+
+impl SingleMessage {
+    const KIND: u8 = 0x05;
+    const ENABLE: u32 = 1 << 16;
+    /// How many of its messages the function may use, as a power of two.
+    const SEVERAL: u32 = 7 << 20;
+    const WIDE: u32 = 1 << 23;
+
+    /// The function's, if it has one.
+    pub fn find(access: &dyn Access, address: Address) -> Option<SingleMessage> {
+        let at = capability(access, address, Self::KIND).filter(|at| *at <= 0xf0)?;
+        Some(SingleMessage { capability: at, wide: access.read(address, at) & Self::WIDE != 0 })
+    }
+
+    /// Stops it.
+    pub fn disable(&self, access: &dyn Access, address: Address) {
+        let head = access.read(address, self.capability);
+        access.write(address, self.capability, head & !(Self::ENABLE | Self::SEVERAL));
+    }
+
+    /// Makes the function write `data` to `to`. False if it cannot write there.
+    pub fn set(&self, access: &dyn Access, address: Address, to: u64, data: u32) -> bool {
+        let (low, high) = (to as u32, (to >> 32) as u32);
+        if high != 0 && !self.wide {
+            return false;
+        }
+        self.disable(access, address);
+        let mut at = self.capability.wrapping_add(4);
+        access.write(address, at, low);
+        if self.wide {
+            at = at.wrapping_add(4);
+            access.write(address, at, high);
+        }
+        at = at.wrapping_add(4);
+        let beside = access.read(address, at) & 0xffff_0000;
+        access.write(address, at, beside | data & 0xffff);
+        let head = access.read(address, self.capability);
+        access.write(address, self.capability, head | Self::ENABLE);
+        true
     }
 }

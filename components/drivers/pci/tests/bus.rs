@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use tessera_pci::{Access, Address, Function, MessageTable, capability, scan, wanted, windows};
+use tessera_pci::{Access, Address, Function, MessageTable, SingleMessage, capability, scan, wanted, windows};
 use tessera_runtime::{Memory, Registers};
 
 /// Configuration spaces by place. Base address registers keep only the bits that their size lets them.
@@ -158,6 +158,28 @@ fn messages_are_written_into_the_table_and_nowhere_else() {
     // At the very end of configuration space there is no room for one.
     bus.set(place, 0x34, &[0xfc]).set(place, 0xfc, &[0x11, 0, 2, 0]);
     assert_eq!(MessageTable::find(&bus, place), None);
+}
+
+#[test]
+fn the_one_message_of_a_function_without_a_table_is_set_where_its_address_leaves_room() {
+    let place = Address::new(0, 3, 0);
+    for (wide, to, last) in [(false, 0xfee0_1000_u64, 0x48), (true, 0x1_fee0_1000, 0x4c)] {
+        let mut bus = Fake::default();
+        bus.function(place, 0x1234, 0x11e8, 0).set(place, 6, &[0x10]).set(place, 0x34, &[0x40]);
+        // On, with two of four messages, and something behind the data that is not the bus's.
+        bus.set(place, 0x40, &[5, 0, 0x15 | if wide { 0x80 } else { 0 }, 0]);
+        bus.set(place, last, &[0xaa, 0xaa, 0xbb, 0xbb]);
+        let single = SingleMessage::find(&bus, place).unwrap();
+        assert!(single.set(&bus, place, to, 0x51));
+        assert_eq!(bus.read(place, 0x40) >> 16 & 0x7f, 0x05, "on, with one message");
+        assert_eq!((bus.read(place, 0x44), bus.read(place, last as u8)), (to as u32, 0xbbbb_0051));
+        assert_eq!(single.set(&bus, place, 1 << 32, 0x52), wide);
+        let writes = bus.writes.lock().unwrap().clone();
+        assert_eq!(writes[0].2 >> 16 & 1, 0, "off while it is changed");
+        single.disable(&bus, place);
+        assert_eq!(bus.read(place, 0x40) >> 16 & 1, 0);
+    }
+    assert_eq!(SingleMessage::find(&Fake::default(), place), None);
 }
 
 /// Registers that are memory.

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use tessera_interfaces::{Cap, Console, ConsoleError, ConsoleSize, Device};
+use tessera_interfaces::{Cap, Console, ConsoleError, ConsoleSize, Device, DeviceError};
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::object::Event;
 use tessera_runtime::sync::Mutex;
@@ -32,7 +32,7 @@ pub struct VirtioConsole {
 }
 
 struct State {
-    /// None once the device has broken the rules.
+    /// None where there is no device, and once it has broken the rules.
     port: Option<Port<Attached>>,
     watchers: Vec<(Event, u64)>,
 }
@@ -63,10 +63,16 @@ impl State {
 }
 
 impl VirtioConsole {
-    /// Starts the device.
+    /// Starts the device. Where there is none, every call is answered with [`ConsoleError::Device`].
     pub fn new(_context: Context, uses: Uses) -> Result<Arc<VirtioConsole>, StartError> {
         end_with_bus(&uses.device)?;
-        Ok(Arc::new(VirtioConsole::open(&uses.device.cap)?))
+        Ok(Arc::new(match VirtioConsole::open(&uses.device.cap) {
+            Err(AttachError::Bus(DeviceError::NotFound)) => VirtioConsole {
+                state: Arc::new(Mutex::new(State { port: None, watchers: Vec::new() })),
+                size: ConsoleSize { columns: 0, rows: 0 },
+            },
+            opened => opened?,
+        }))
     }
 
     /// Starts a device.
@@ -145,6 +151,7 @@ impl Console for VirtioConsole {
     }
 
     fn size(&self) -> Result<ConsoleSize, ConsoleError> {
+        self.state.lock().port()?;
         Ok(self.size)
     }
 }

@@ -37,6 +37,8 @@ pub struct Port<L> {
     unread: alloc::collections::VecDeque<usize>,
     /// Pages free for sending.
     free: Vec<usize>,
+    /// Something was not sent for want of room: whoever wanted to is to hear when there is some.
+    is_short: bool,
     /// The page behind each token, of either queue.
     received: Vec<usize>,
     sent: Vec<usize>,
@@ -58,6 +60,7 @@ impl<L: Link> Port<L> {
             filling: [Filling::Device; BUFFERS],
             unread: alloc::collections::VecDeque::with_capacity(BUFFERS),
             free: (BUFFERS..BUFFERS.saturating_mul(2)).collect(),
+            is_short: false,
         };
         for page in 0..BUFFERS {
             port.give(page)?;
@@ -98,7 +101,7 @@ impl<L: Link> Port<L> {
         Ok(())
     }
 
-    /// Takes from the device what it has filled and sent; answers whether there is something new to read.
+    /// Takes from the device what it has filled and sent; answers whether there is something new to read, or room where there was none.
     pub fn harvest(&mut self) -> Result<bool, Misbehaved> {
         let mut new = false;
         while let Some(completed) = self.receive.take()? {
@@ -114,11 +117,21 @@ impl<L: Link> Port<L> {
                 }
             }
         }
+        if self.reclaim()? && core::mem::take(&mut self.is_short) {
+            self.send.wake();
+            new = true;
+        }
+        Ok(new)
+    }
+
+    /// Takes back the pages that were sent; answers whether there were any.
+    fn reclaim(&mut self) -> Result<bool, Misbehaved> {
+        let before = self.free.len();
         while let Some(completed) = self.send.take()? {
             let page = self.sent.get(usize::from(completed.token)).copied().unwrap_or_default();
             self.free.push(page);
         }
-        Ok(new)
+        Ok(self.free.len() > before)
     }
 
     /// Asks for an interrupt at the next byte; answers whether there is none yet.
@@ -159,8 +172,20 @@ impl<L: Link> Port<L> {
         Ok(done)
     }
 
-    /// Sends as much of `from` as there is room for; answers how many bytes.
+    /// Sends as much of `from` as there is room for; answers how many bytes. If that is not all, the device will interrupt when it has sent.
     pub fn write(&mut self, from: &[u8]) -> Result<usize, Misbehaved> {
+        let mut done = self.send_some(from)?;
+        while done < from.len() {
+            self.is_short = true;
+            if self.send.sleep()? || !self.reclaim()? {
+                break;
+            }
+            done = done.saturating_add(self.send_some(from.get(done..).unwrap_or_default())?);
+        }
+        Ok(done)
+    }
+
+    fn send_some(&mut self, from: &[u8]) -> Result<usize, Misbehaved> {
         let mut done = 0_usize;
         for part in from.chunks(PAGE) {
             let Some(page) = self.free.pop() else { break };

@@ -94,6 +94,21 @@ fn what_is_written_is_sent_as_far_as_there_is_room() {
 }
 
 #[test]
+fn who_found_no_room_hears_when_there_is_some() {
+    let (device, mut port) = port(64);
+    assert_eq!(port.write(&[0; 4096]), Ok(4096));
+    let chain = device.take(SEND).unwrap();
+    device.give(SEND, chain.head.into(), 0);
+    assert_eq!(port.harvest(), Ok(false), "nobody waits for room");
+    assert_eq!(port.write(&[0; 9 * 4096]), Ok(8 * 4096));
+    assert_eq!(port.harvest(), Ok(false), "nothing was sent yet");
+    let chain = device.take(SEND).unwrap();
+    assert!(device.give(SEND, chain.head.into(), 0), "the device is to interrupt");
+    assert_eq!((port.harvest(), port.harvest()), (Ok(true), Ok(false)));
+    assert_eq!(port.write(&[0; 4096]), Ok(4096));
+}
+
+#[test]
 fn queues_shorter_than_the_drivers_memory_do() {
     let (device, mut port) = port(2);
     typed(&device, b"one");

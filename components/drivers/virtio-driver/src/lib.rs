@@ -18,8 +18,8 @@ use tessera_runtime::component::{Route, StartError as ComponentError};
 use tessera_runtime::object::{Access, Dma, Event, Interrupt, Vmo};
 use tessera_runtime::{Mapping, Registers, Window, exit, log, own, thread};
 use tessera_virtio::{
-    Configuration, Configured, DmaMemory, Layout, Mmio, Pci, Place, StartError, Transport, parse, pci_device_type,
-    start,
+    Configuration, Configured, DmaMemory, Layout, Mmio, Pci, Place, StartError, Transport, feature, parse,
+    pci_device_type, start,
 };
 
 /// Why a device could not be driven.
@@ -31,6 +31,8 @@ pub enum AttachError {
     Kernel(tessera_runtime::Error),
     /// It is no virtio device of version 1.
     NotVirtio,
+    /// It takes addresses for the machine's own, and these are an IOMMU's.
+    AroundIommu,
     /// The device did not start.
     Start(StartError),
 }
@@ -41,6 +43,9 @@ impl fmt::Display for AttachError {
             AttachError::Bus(error) => write!(formatter, "the bus refused: {error:?}"),
             AttachError::Kernel(error) => write!(formatter, "{error}"),
             AttachError::NotVirtio => write!(formatter, "this is no virtio device of version 1"),
+            AttachError::AroundIommu => {
+                write!(formatter, "the device goes around the machine's IOMMU: QEMU wants `iommu_platform=on` for it")
+            }
             AttachError::Start(error) => write!(formatter, "the device did not start: {error:?}"),
         }
     }
@@ -151,6 +156,10 @@ impl Attached {
             }
             None => Box::new(Mmio::new(window(device, 0)?).ok_or(AttachError::NotVirtio)?),
         };
+        // Virtio 1.2, section 6: without this feature it looks into memory at any address that it is told.
+        if dma.is_translated()? && transport.features() & feature::ACCESS_PLATFORM == 0 {
+            return Err(AttachError::AroundIommu);
+        }
         Ok(Attached { transport, dma, interrupt, is_line: on_pci.is_none() })
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use tessera_interfaces::{Device, DeviceError, Identity, Width};
+use tessera_interfaces::{Cap, Device, DeviceError, Identity, Keeper, Width};
 use tessera_runtime::abi::PAGE;
 use tessera_runtime::object::{Dma, Interrupt, Mmio as Pages};
 use tessera_runtime::sync::Mutex;
@@ -19,6 +19,8 @@ pub struct Authority {
     pub interrupts: Interrupt,
     /// Memory that devices reach by themselves.
     pub dma: Dma,
+    /// Who holds that memory too, until the device was reset: this process and the driver's may end at the same moment.
+    pub keeper: Cap<dyn Keeper>,
 }
 
 /// A device in a slot.
@@ -29,13 +31,6 @@ pub struct MmioDevice {
     line: u64,
     /// The memory that the device was let reach. Dropped after a reset only.
     dma: Mutex<Option<Dma>>,
-}
-
-fn refused(error: tessera_runtime::Error) -> DeviceError {
-    match error {
-        tessera_runtime::Error::NoQuota => DeviceError::LimitReached,
-        _ => DeviceError::Device,
-    }
 }
 
 impl MmioDevice {
@@ -67,7 +62,14 @@ impl MmioDevice {
         if let Some(dma) = dma.take() {
             let _ = dma.revoke();
         }
+        // Also what an instance of the bus before this one had it keep. If it cannot be told it keeps on.
+        let _ = self.authority.keeper.release(self.keeping());
         Ok(())
+    }
+
+    /// The keeper's number for the device: where its registers are.
+    fn keeping(&self) -> u64 {
+        crate::BASE.saturating_add(self.slot.saturating_mul(SLOT) as u64)
     }
 }
 
@@ -101,7 +103,7 @@ impl Device for MmioDevice {
         let inside = offset % PAGE;
         let start = offset.saturating_sub(inside);
         let base = crate::BASE.saturating_add(start);
-        let pages = self.authority.registers.narrow(&own::pool(), base, PAGE).map_err(refused)?;
+        let pages = self.authority.registers.narrow(&own::pool(), base, PAGE)?;
         Ok((pages, inside, SLOT as u64))
     }
 
@@ -109,47 +111,22 @@ impl Device for MmioDevice {
         if index != 0 {
             return Err(DeviceError::NotFound);
         }
-        self.authority.interrupts.narrow(&own::pool(), self.line, 1).map_err(refused)
+        Ok(self.authority.interrupts.narrow(&own::pool(), self.line, 1)?)
     }
 
     fn dma(&self) -> Result<Dma, DeviceError> {
         let mut held = self.dma.lock();
         // A driver that begins anew must not find its predecessor's memory still within the device's reach.
         self.stop(&mut held)?;
-        let dma = self.authority.dma.create(&own::pool()).map_err(refused)?;
-        let lent = dma.duplicate(Rights::MAP | Rights::TRANSFER).map_err(refused)?;
+        let dma = self.authority.dma.create_for_none(&own::pool())?;
+        let lent = dma.duplicate(Rights::MAP | Rights::TRANSFER)?;
+        let kept = dma.duplicate(Rights::TRANSFER)?;
+        self.authority.keeper.keep(self.keeping(), kept).map_err(|_| DeviceError::Device)?;
         *held = Some(dma);
         Ok(lent)
     }
 
     fn reset(&self) -> Result<(), DeviceError> {
         self.stop(&mut self.dma.lock())
-    }
-}
-
-/// What a client gets whose device the machine does not have: it can find that out, and report it.
-pub struct Absent;
-
-impl Device for Absent {
-    fn identity(&self) -> Result<Identity, DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn configuration_read(&self, _offset: u32, _width: Width) -> Result<u32, DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn configuration_write(&self, _offset: u32, _width: Width, _value: u32) -> Result<(), DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn registers(&self, _window: u32) -> Result<(Pages, u64, u64), DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn interrupt(&self, _index: u32) -> Result<Interrupt, DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn dma(&self) -> Result<Dma, DeviceError> {
-        Err(DeviceError::NotFound)
-    }
-    fn reset(&self) -> Result<(), DeviceError> {
-        Err(DeviceError::NotFound)
     }
 }

@@ -18,9 +18,10 @@ mod device;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub use device::{Absent, Authority, MmioDevice};
+pub use device::{Authority, MmioDevice};
+use tessera_interfaces::{AbsentDevice, Keeper};
 use tessera_runtime::abi::PAGE;
-use tessera_runtime::component::{Context, StartError};
+use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::object::Access;
 use tessera_runtime::{Mapping, log};
 use tessera_virtio::{Mmio, client_wants};
@@ -36,6 +37,12 @@ const ONE: (usize, u64) = (8, 5);
 const TWO: (usize, u64) = (24, 24);
 const PINS_OF_TWO: u64 = 48;
 
+/// What the bus uses.
+pub struct Uses {
+    /// What holds the memory that devices reach if this bus ends.
+    pub keeper: Route<dyn Keeper>,
+}
+
 /// The bus.
 pub struct VirtioMmio {
     devices: Vec<Arc<MmioDevice>>,
@@ -44,11 +51,12 @@ pub struct VirtioMmio {
 
 impl VirtioMmio {
     /// Looks into all slots and stops every device.
-    pub fn new(context: Context) -> Result<Arc<VirtioMmio>, StartError> {
+    pub fn new(context: Context, uses: Uses) -> Result<Arc<VirtioMmio>, StartError> {
         let authority = Authority {
             registers: context.take("registers")?,
             interrupts: context.take("lines")?,
             dma: context.take("dma")?,
+            keeper: uses.keeper.cap,
         };
         let may_share = context.argument("share") == Some("pages");
         Ok(Arc::new(VirtioMmio::open(authority, may_share)?))
@@ -97,7 +105,7 @@ impl VirtioMmio {
             Some(device) => device,
             None => {
                 log!("no device on this bus for {client}");
-                Arc::new(Absent)
+                Arc::new(AbsentDevice)
             }
         }
     }

@@ -62,6 +62,8 @@ pub mod device_type {
     pub const CONSOLE: u32 = 3;
     /// Entropy source.
     pub const ENTROPY: u32 = 4;
+    /// Files of the host, over 9P.
+    pub const FILES: u32 = 9;
 }
 
 /// Which virtio device a client of a bus is meant to get, by the client's name: `virtio-net` the first network card, `virtio-net-2` the
@@ -72,6 +74,7 @@ pub fn client_wants(client: &str) -> Option<(u32, usize)> {
         ("virtio-blk", device_type::BLOCK),
         ("virtio-console", device_type::CONSOLE),
         ("virtio-rng", device_type::ENTROPY),
+        ("virtio-9p", device_type::FILES),
     ];
     kinds.iter().find_map(|(kind, device_type)| match client.strip_prefix(kind)? {
         "" => Some((*device_type, 0)),

@@ -46,6 +46,16 @@ pub struct Inet {
     sockets: Mutex<BTreeMap<u32, Weak<InetSocket>>>,
 }
 
+/// `SOL_UDP`, and `UDP_SEGMENT`: a message is sent as datagrams of this many bytes.
+pub const UDP: i32 = 17;
+pub const SEGMENT: i32 = 103;
+/// `TCP_CONGESTION`, and what the network does on a wire, with room for names as Linux tells it.
+const CONGESTION: i32 = 13;
+/// `TCP_ULP`, of which none is there; `IP_MTU`.
+const PROTOCOL_ABOVE: i32 = 31;
+const LONGEST_PACKET: i32 = 14;
+const ALGORITHM: &[u8] = b"reno\0\0\0\0\0\0\0\0\0\0\0\0";
+
 /// A socket.
 pub struct InetSocket {
     inet: Arc<Inet>,
@@ -66,6 +76,30 @@ struct State {
     /// Options that are kept and mean nothing here, by level and name.
     kept: BTreeMap<(i32, i32), Vec<u8>>,
     is_listening: bool,
+}
+
+impl State {
+    /// The time of a message, as the options ask for it. The network does not tell when it came: it is the time when it is taken.
+    fn times(&self, now: i64) -> Vec<(i32, Vec<u8>)> {
+        const SECOND: i64 = 1_000_000_000;
+        /// `SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE`
+        const SOFTWARE: i32 = 0x18;
+        let (seconds, rest) = (now.div_euclid(SECOND), now.rem_euclid(SECOND));
+        let pair = |rest: i64| [seconds, rest].map(i64::to_ne_bytes).as_flattened().to_vec();
+        let asked = |name: i32| self.kept.get(&(option::LEVEL, name)).and_then(|kept| number(kept).ok()).unwrap_or(0);
+        let mut times = Vec::new();
+        if asked(option::TIMESTAMP_NANOSECONDS) != 0 {
+            times.push((option::TIMESTAMP_NANOSECONDS, pair(rest)));
+        } else if asked(option::TIMESTAMP) != 0 {
+            times.push((option::TIMESTAMP, pair(rest / 1000)));
+        }
+        if asked(option::TIMESTAMPING) & SOFTWARE == SOFTWARE {
+            let mut three = pair(rest);
+            three.resize(48, 0);
+            times.push((option::TIMESTAMPING, three));
+        }
+        times
+    }
 }
 
 /// What a refusal of the network means to a Linux program.
@@ -168,6 +202,22 @@ impl Inet {
 }
 
 impl InetSocket {
+    /// What a refusal means; the person who runs the container hears of it where it was held to less than the whole network.
+    fn denied(&self, context: &Context, to: &Address, error: NetworkError) -> Errno {
+        let held_to = context.system.held_to.as_str();
+        let is_so = match error {
+            NetworkError::PermissionDenied => !held_to.is_empty(),
+            NetworkError::NetworkUnreachable => held_to == "--deny net",
+            _ => false,
+        };
+        if is_so {
+            let protocol = if self.is_stream() { "tcp" } else { "udp or icmp" };
+            let ip = core::net::Ipv6Addr::from(to.ip).to_canonical();
+            context.system.tell_once(format!("denied: {protocol} to {ip}, port {}: {held_to}", to.port));
+        }
+        refused(error)
+    }
+
     fn word(&self) -> u64 {
         self.inet.table.words().get(self.number as usize).map_or(0, |word| word.load(Ordering::Acquire))
     }
@@ -235,22 +285,44 @@ impl InetSocket {
         })
     }
 
+    /// `IP_MTU`: the longest packet on the way to the other side.
+    fn longest_packet(&self) -> Result<Vec<u8>> {
+        let peer = self.socket.peer().map_err(|_| Errno::ENOTCONN)?;
+        let is_own = self.bytes_of(&peer).get(4) == Some(&127);
+        Ok(value(if is_own { i32::from(u16::MAX) } else { 1500 }))
+    }
+
+    /// `SO_BINDTODEVICE`: the name is kept, and there is no other way to go than the network's own.
+    fn bind_to_device(&self, name: &[u8]) -> Result<()> {
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        let mut state = self.state.lock();
+        let key = (option::LEVEL, option::BIND_TO_DEVICE);
+        match name {
+            b"" => state.kept.remove(&key),
+            b"lo" | b"eth0" => state.kept.insert(key, [name, b"\0"].concat()),
+            _ => return Err(Errno::ENODEV),
+        };
+        Ok(())
+    }
+
     /// Whether an option is one that programs set and that changes nothing here.
     fn is_harmless(level: i32, name: i32) -> bool {
         match level {
             option::LEVEL => {
-                matches!(name, 5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 46 | 47 | 60)
+                matches!(name, 5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 37 | 46 | 47 | 60 | 61)
             }
             // Type of service, packet information, errors, options, MTU discovery, multicast.
             IP => matches!(name, 1 | 4 | 6 | 8 | 10 | 11 | 12 | 13 | 15 | 24 | 32 | 33 | 34 | 35 | 36),
-            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 20 | 21 | 23 | 25 | 49 | 51 | 66 | 67),
+            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 20 | 21 | 23 | 25 | 49 | 51 | 62 | 66 | 67),
+            UDP => matches!(name, SEGMENT | 104),
             // Segment size, cork, keep-alive intervals, defer accept, window clamp, quick ack, congestion, fast open.
             TCP => matches!(name, 2 | 3 | 4 | 6 | 7 | 8 | 9 | 10 | 12 | 13 | 23 | 25 | 30 | 37),
             _ => false,
         }
     }
 
-    fn send_bytes(&self, from: &mut dyn Source, to: Option<Address>) -> Result<usize> {
+    /// Sends bytes of a stream, or a datagram; in pieces of `segment` bytes, a datagram each, if that is not 0.
+    fn send_bytes(&self, from: &mut dyn Source, to: Option<Address>, segment: usize) -> Result<usize> {
         let mut buffer = Vec::new();
         if self.is_stream() {
             let mut done = 0;
@@ -258,14 +330,10 @@ impl InetSocket {
             buffer.try_reserve_exact(length).map_err(|_| Errno::ENOBUFS)?;
             buffer.resize(length, 0);
             while from.left() > 0 {
-                // Room is looked for first, as what was taken from the program cannot be given back.
                 if self.word() & (readiness::WRITABLE | readiness::HANGUP | readiness::ERROR) == 0 {
                     break;
                 }
-                let room = self.socket.option(SocketOption::SendBuffer).unwrap_or(0);
-                let queued = self.socket.option(SocketOption::SendQueued).unwrap_or(0);
-                let room = usize::try_from(room.saturating_sub(queued)).unwrap_or(0);
-                let wanted = buffer.len().min(from.left()).min(if room == 0 { 1 } else { room });
+                let wanted = buffer.len().min(from.left());
                 let part = buffer.get_mut(..wanted).unwrap_or_default();
                 let taken = match from.take(part) {
                     Ok(taken) => taken,
@@ -273,7 +341,13 @@ impl InetSocket {
                     Err(error) => return Err(error),
                 };
                 match self.socket.send(part.get(..taken).unwrap_or_default()) {
-                    Ok(sent) => done += sent as usize,
+                    // What was taken and not sent is taken again: callers go on behind what was sent.
+                    Ok(sent) => {
+                        done += sent as usize;
+                        if (sent as usize) < taken {
+                            break;
+                        }
+                    }
                     Err(_) if done > 0 => break,
                     Err(error) => return Err(refused(error)),
                 }
@@ -292,9 +366,24 @@ impl InetSocket {
                 taken => filled += taken,
             }
         }
+        if segment == 0 || segment >= buffer.len() {
+            return self.send_datagram(&buffer, to);
+        }
+        let mut done = 0;
+        for part in buffer.chunks(segment) {
+            match self.send_datagram(part, to) {
+                Ok(sent) => done += sent,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn send_datagram(&self, bytes: &[u8], to: Option<Address>) -> Result<usize> {
         match to {
-            Some(to) => self.socket.send_to(to, &buffer),
-            None => self.socket.send(&buffer),
+            Some(to) => self.socket.send_to(to, bytes),
+            None => self.socket.send(bytes),
         }
         .map(|sent| sent as usize)
         .map_err(|error| if error == NetworkError::NotConnected { Errno::EDESTADDRREQ } else { refused(error) })
@@ -322,7 +411,9 @@ impl InetSocket {
             received.whole = received.stored;
             return Ok(received);
         }
-        buffer.resize(DATAGRAM, 0);
+        // One byte more than there is room for shows that the datagram was longer; how long is asked for by `MSG_TRUNC` alone.
+        let room = if flags & message::TRUNCATED != 0 { DATAGRAM } else { to.room().saturating_add(1) };
+        buffer.resize(room.min(DATAGRAM), 0);
         let datagram = if peek { self.socket.peek_from(&mut buffer) } else { self.socket.receive_from(&mut buffer) };
         let datagram = datagram.map_err(refused)?;
         let whole = buffer.get(..datagram.length as usize).unwrap_or_default();
@@ -357,18 +448,19 @@ impl Socket for InetSocket {
         Ok(())
     }
 
-    fn connect(&self, _context: &mut Context, address: &[u8]) -> Result<()> {
+    fn connect(&self, context: &mut Context, address: &[u8]) -> Result<()> {
         if self.connecting.load(Ordering::Acquire) {
             return match self.outcome() {
                 None => Err(Errno::EALREADY),
                 Some(outcome) => outcome,
             };
         }
-        let outcome = self.socket.connect(self.address(address)?);
+        let address = self.address(address)?;
+        let outcome = self.socket.connect(address);
         if outcome == Err(NetworkError::InProgress) {
             self.connecting.store(true, Ordering::Release);
         }
-        outcome.map_err(refused)
+        outcome.map_err(|error| self.denied(context, &address, error))
     }
 
     fn outcome(&self) -> Option<Result<()>> {
@@ -410,24 +502,34 @@ impl Socket for InetSocket {
 
     fn send(
         &self,
-        _context: &mut Context,
+        context: &mut Context,
         from: &mut dyn Source,
         to: Option<&[u8]>,
-        _ancillary: Ancillary,
+        ancillary: Ancillary,
         flags: u32,
     ) -> Result<usize> {
         if flags & message::OUT_OF_BAND != 0 {
             return Err(Errno::EOPNOTSUPP);
         }
         let to = to.filter(|_| !self.is_stream()).map(|address| self.address(address)).transpose()?;
-        self.send_bytes(from, to)
+        let kept = || self.state.lock().kept.get(&(UDP, SEGMENT)).and_then(|kept| number(kept).ok()).unwrap_or(0);
+        let segment = ancillary.segment.map_or_else(|| usize::try_from(kept()).unwrap_or(0), usize::from);
+        let sent = self.send_bytes(from, to, segment);
+        if let (Some(to), Err(Errno::EACCES)) = (&to, &sent) {
+            self.denied(context, to, NetworkError::PermissionDenied);
+        }
+        sent
     }
 
-    fn receive(&self, _context: &mut Context, to: &mut dyn Sink, flags: u32) -> Result<Received> {
+    fn receive(&self, context: &mut Context, to: &mut dyn Sink, flags: u32) -> Result<Received> {
         if flags & message::OUT_OF_BAND != 0 {
             return Err(Errno::EINVAL);
         }
-        self.receive_bytes(to, flags)
+        let mut received = self.receive_bytes(to, flags)?;
+        if !self.is_stream() {
+            received.ancillary.told = self.state.lock().times(context.system.wall_now());
+        }
+        Ok(received)
     }
 
     fn shutdown(&self, receiving: bool, sending: bool) -> Result<()> {
@@ -459,6 +561,7 @@ impl Socket for InetSocket {
                     return Ok(value(self.socket.error().err().map_or(0, |error| refused(error).number())));
                 }
                 option::LINGER => return Ok(state.kept.get(&(level, name)).cloned().unwrap_or(alloc::vec![0; 8])),
+                option::BIND_TO_DEVICE => return Ok(state.kept.get(&(level, name)).cloned().unwrap_or_default()),
                 _ => {}
             }
         }
@@ -468,6 +571,12 @@ impl Socket for InetSocket {
         }
         if (level, name) == (TCP, 11) {
             return Ok(self.tcp_information());
+        }
+        if (level, name) == (TCP, CONGESTION) {
+            return Ok(ALGORITHM.to_vec());
+        }
+        if (level, name) == (IP, LONGEST_PACKET) {
+            return self.longest_packet();
         }
         if InetSocket::is_harmless(level, name) {
             return Ok(self.state.lock().kept.get(&(level, name)).cloned().unwrap_or(value(0)));
@@ -486,6 +595,7 @@ impl Socket for InetSocket {
                     self.state.lock().limits.send = time_limit(bytes)?;
                     return Ok(());
                 }
+                option::BIND_TO_DEVICE => return self.bind_to_device(bytes),
                 option::LINGER => {
                     let (on, seconds) = (number(bytes)?, number(bytes.get(4..).unwrap_or_default())?);
                     let linger = if on == 0 { u64::MAX } else { seconds.max(0) as u64 * 1_000_000_000 };
@@ -499,6 +609,13 @@ impl Socket for InetSocket {
         if let Some((known, unit)) = InetSocket::known(level, name) {
             let wanted = u64::try_from(number(bytes)?).map_err(|_| Errno::EINVAL)?;
             return self.socket.set_option(known, wanted.saturating_mul(unit)).map_err(refused);
+        }
+        if (level, name) == (TCP, PROTOCOL_ABOVE) {
+            return Err(Errno::ENOENT);
+        }
+        if (level, name) == (TCP, CONGESTION) {
+            let is_it = bytes.split(|byte| *byte == 0).next() == ALGORITHM.split(|byte| *byte == 0).next();
+            return if is_it { Ok(()) } else { Err(Errno::ENOENT) };
         }
         if InetSocket::is_harmless(level, name) {
             self.state.lock().kept.insert((level, name), bytes.get(..bytes.len().min(64)).unwrap_or_default().to_vec());
@@ -542,7 +659,7 @@ impl OpenFile for InetSocket {
     }
 
     fn write(&self, _at: u64, from: &mut dyn Source) -> Result<usize> {
-        self.send_bytes(from, None)
+        self.send_bytes(from, None, 0)
     }
 
     fn ready(&self) -> u32 {

@@ -121,6 +121,12 @@ pub fn clear_all(file: FileKey, owner: Owner) {
     clear(file, &Lock { owner, exclusive: false, start: 0, end: u64::MAX });
 }
 
+/// All locks, as `/proc/locks` shows them.
+pub fn all() -> Vec<(FileKey, Lock)> {
+    let all = LOCKS.lock();
+    all.iter().flat_map(|(file, locks)| locks.iter().map(|lock| (*file, *lock))).collect()
+}
+
 /// Whether anybody has a lock: a look that saves others looking.
 pub fn is_any() -> bool {
     !LOCKS.lock().is_empty()

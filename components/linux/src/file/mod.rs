@@ -8,7 +8,9 @@ pub mod console;
 pub mod epoll;
 pub mod event;
 pub mod inet;
+pub mod inotify;
 pub mod lock;
+pub mod pidfd;
 pub mod pipe;
 pub mod regular;
 pub mod signal;
@@ -91,6 +93,11 @@ pub trait OpenFile: Send + Sync + Any {
     /// Woken whenever `ready` may have changed. None: it never waits (regular files, which `epoll` refuses).
     fn queue(&self) -> Option<&WaitQueue> {
         None
+    }
+
+    /// Whether the caller may read, or write, at all now: a terminal stops who is not in front.
+    fn admit(&self, _context: &Context, _writes: bool) -> Result<()> {
+        Ok(())
     }
 
     /// `ioctl`; the argument is a number or a guest's address.
@@ -190,6 +197,12 @@ impl Description {
 
 impl Drop for Description {
     fn drop(&mut self) {
+        if inotify::is_any()
+            && let Some(place) = self.place.as_ref().filter(|_| !self.is_path_only())
+        {
+            let event = if self.is_writable() { inotify::event::CLOSE_WRITTEN } else { inotify::event::CLOSE };
+            inotify::tell(place, event);
+        }
         if lock::is_any()
             && let Ok(attributes) = self.file.attributes()
         {

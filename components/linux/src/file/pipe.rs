@@ -7,6 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use tessera_runtime::sync::Mutex;
@@ -14,6 +15,7 @@ use tessera_runtime::sync::Mutex;
 use super::{OpenFile, Sink, Source, ready};
 use crate::errno::{Errno, Result};
 use crate::fs::{Attributes, Inode, Kind};
+use crate::memory::reserve;
 use crate::task::{Context, WaitQueue};
 
 /// Bytes that a new pipe holds, and the least and most that `F_SETPIPE_SZ` makes of it.
@@ -117,6 +119,15 @@ impl End {
         Ok(capacity)
     }
 
+    /// Copies up to `most` of the bytes that are there, which stay (tee(2)).
+    pub fn peek(&self, most: usize) -> Result<Vec<u8>> {
+        let state = self.pipe.state.lock();
+        if state.bytes.is_empty() {
+            return if state.writers == 0 { Ok(Vec::new()) } else { Err(Errno::EAGAIN) };
+        }
+        Ok(state.bytes.iter().take(most).copied().collect())
+    }
+
     /// The pipe that it is an end of.
     pub fn pipe(&self) -> &Arc<Pipe> {
         &self.pipe
@@ -175,6 +186,7 @@ impl OpenFile for End {
         }
         let (mut piece, mut done) = ([0; PIECE], 0);
         let wanted = wanted.min(room);
+        reserve::check(wanted)?;
         while done < wanted {
             let part = piece.get_mut(..(wanted - done).min(PIECE)).unwrap_or_default();
             let taken = match from.take(part) {

@@ -27,6 +27,7 @@ pub mod message {
     pub const TRUNCATED: u32 = 0x20;
     pub const DO_NOT_WAIT: u32 = 0x40;
     pub const WAIT_FOR_ALL: u32 = 0x100;
+    pub const ERRORS: u32 = 0x2000;
     pub const NO_SIGNAL: u32 = 0x4000;
     pub const CLOSE_ON_EXEC: u32 = 0x4000_0000;
 }
@@ -52,11 +53,14 @@ pub mod option {
     pub const SEND_LOW: i32 = 19;
     pub const RECEIVE_TIMEOUT: i32 = 20;
     pub const SEND_TIMEOUT: i32 = 21;
+    pub const BIND_TO_DEVICE: i32 = 25;
     pub const TIMESTAMP: i32 = 29;
     pub const ACCEPTS: i32 = 30;
     pub const SEND_BUFFER_FORCE: i32 = 32;
     pub const RECEIVE_BUFFER_FORCE: i32 = 33;
     pub const PROTOCOL: i32 = 38;
+    pub const TIMESTAMP_NANOSECONDS: i32 = 35;
+    pub const TIMESTAMPING: i32 = 37;
     pub const DOMAIN: i32 = 39;
 }
 
@@ -85,6 +89,16 @@ impl Credentials {
 pub struct Ancillary {
     pub files: Vec<Arc<Description>>,
     pub credentials: Option<Credentials>,
+    /// The message is sent as datagrams of this many bytes (`UDP_SEGMENT`).
+    pub segment: Option<u16>,
+    /// What the socket tells of the message, of level `SOL_SOCKET`: kinds and data.
+    pub told: Vec<(i32, Vec<u8>)>,
+}
+
+impl Ancillary {
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.credentials.is_none()
+    }
 }
 
 /// A message that was received.
@@ -153,6 +167,11 @@ pub trait Socket: OpenFile {
 
     /// `SO_RCVTIMEO` and `SO_SNDTIMEO`.
     fn limits(&self) -> Limits;
+
+    /// How deep sockets lie in what it was sent; none of a kind that passes no files.
+    fn depth(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// The address family of a `struct sockaddr`.

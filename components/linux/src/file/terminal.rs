@@ -1,9 +1,8 @@
-//! Terminals: termios(3), tty_ioctl(4), pty(7). The line discipline between a keyboard (the machine's console, or a pseudo-terminal's
-//! master) and the programs that read and write it.
+//! Terminals: termios(3), tty_ioctl(4), pty(7). The line discipline between the master of a pseudo-terminal and the programs that read
+//! and write the other side. The container's console is one whose master is the command's that runs it.
 //!
 //! Locks: a terminal's state; signals are sent and queues woken without it.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -15,9 +14,11 @@ use tessera_runtime::sync::Mutex;
 use super::console::device_attributes;
 use super::{Description, OpenFile, Sink, Source, open, ready};
 use crate::errno::{Errno, Result};
+use crate::fs::Attributes;
+use crate::fs::devices::PTS_DEVICE;
 use crate::fs::ram::make_device;
-use crate::fs::{Attributes, Kind};
-use crate::signal::{Info, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGWINCH, send};
+use crate::signal::{Info, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, send};
+use crate::task::exit::is_orphaned;
 use crate::task::{Context, System, WaitQueue};
 
 /// Bytes of input that wait at most, and of output on its way to a master.
@@ -47,6 +48,7 @@ mod flag {
     pub const ECHOK: u32 = 0o40;
     pub const ECHONL: u32 = 0o100;
     pub const NOFLSH: u32 = 0o200;
+    pub const TOSTOP: u32 = 0o400;
     pub const ECHOCTL: u32 = 0o1000;
     pub const ECHOKE: u32 = 0o4000;
     pub const IEXTEN: u32 = 0o100000;
@@ -135,15 +137,11 @@ impl Modes {
     }
 }
 
-/// Where output goes that is not to a master.
-type Show = Box<dyn Fn(&[u8]) + Send + Sync>;
-
 /// A terminal.
 pub struct Terminal {
-    /// Its place among the pseudo-terminals; none for the console.
-    number: Option<u32>,
+    /// Its place among the pseudo-terminals.
+    number: u32,
     system: Arc<System>,
-    show: Option<Show>,
     state: Mutex<State>,
     /// Woken when the programs' side, and the master's, may be ready.
     programs: WaitQueue,
@@ -169,9 +167,9 @@ struct State {
     was_opened: bool,
 }
 
-/// Every pseudo-terminal that there is, and under the last number the console.
+/// Every pseudo-terminal that there is, and which of them is the container's console.
 static TERMINALS: Mutex<BTreeMap<u32, Weak<Terminal>>> = Mutex::new(BTreeMap::new());
-const CONSOLE: u32 = u32::MAX;
+static CONSOLE: Mutex<Weak<Terminal>> = Mutex::new(Weak::new());
 
 /// What input did beside becoming readable.
 #[derive(Default)]
@@ -338,10 +336,10 @@ impl State {
 }
 
 impl Terminal {
-    fn build(system: Arc<System>, number: Option<u32>, show: Option<Show>) -> Arc<Terminal> {
+    fn build(system: Arc<System>, number: u32) -> Arc<Terminal> {
         let state = State {
             modes: Modes::default(),
-            size: if show.is_some() { [24, 80, 0, 0] } else { [0; 4] },
+            size: [0; 4],
             lines: VecDeque::new(),
             editing: Vec::new(),
             is_literal: false,
@@ -349,7 +347,7 @@ impl Terminal {
             to_master: VecDeque::new(),
             front: 0,
             session: 0,
-            is_locked: number.is_some(),
+            is_locked: true,
             masters: 0,
             slaves: 0,
             was_opened: false,
@@ -357,18 +355,10 @@ impl Terminal {
         Arc::new(Terminal {
             number,
             system,
-            show,
             state: Mutex::new(state),
             programs: WaitQueue::new(),
             keyboard: WaitQueue::new(),
         })
-    }
-
-    /// The machine's console: what programs write goes to `show`, what is typed comes through [`Terminal::typed`].
-    pub fn console(system: Arc<System>, show: Show) -> Arc<Terminal> {
-        let terminal = Terminal::build(system, None, Some(show));
-        TERMINALS.lock().insert(CONSOLE, Arc::downgrade(&terminal));
-        terminal
     }
 
     /// A new pseudo-terminal; answers its master.
@@ -376,7 +366,7 @@ impl Terminal {
         let mut terminals = TERMINALS.lock();
         terminals.retain(|_, terminal| terminal.strong_count() > 0);
         let number = (0..MOST).find(|number| !terminals.contains_key(number)).ok_or(Errno::ENOSPC)?;
-        let terminal = Terminal::build(system, Some(number), None);
+        let terminal = Terminal::build(system, number);
         terminals.insert(number, Arc::downgrade(&terminal));
         drop(terminals);
         terminal.state.lock().masters = 1;
@@ -390,14 +380,14 @@ impl Terminal {
 
     /// The console, where there is one.
     pub fn find_console() -> Option<Arc<Terminal>> {
-        Terminal::find(CONSOLE)
+        CONSOLE.lock().upgrade()
     }
 
     /// The numbers of all pseudo-terminals.
     pub fn numbers() -> Vec<u32> {
         let terminals = TERMINALS.lock();
         let live = terminals.iter().filter(|(_, terminal)| terminal.strong_count() > 0);
-        live.map(|(number, _)| *number).filter(|number| *number != CONSOLE).collect()
+        live.map(|(number, _)| *number).collect()
     }
 
     /// The terminal that controls a session.
@@ -412,7 +402,7 @@ impl Terminal {
     /// `EIO` for a pseudo-terminal that is locked or whose master is gone.
     pub fn open(self: &Arc<Self>, context: &Context, flags: u32) -> Result<Arc<Slave>> {
         let mut state = self.state.lock();
-        if self.number.is_some() && (state.is_locked || state.masters == 0) {
+        if state.is_locked || state.masters == 0 {
             return Err(Errno::EIO);
         }
         state.slaves += 1;
@@ -462,17 +452,33 @@ impl Terminal {
 
     /// Output that was processed.
     fn put(&self, bytes: &[u8]) {
-        match &self.show {
-            Some(show) => show(bytes),
-            None => {
-                let mut state = self.state.lock();
-                // An echo that finds no room is lost, as on Linux.
-                let room = OUTPUT.saturating_sub(state.to_master.len());
-                state.to_master.extend(bytes.iter().take(room));
-                drop(state);
-                self.keyboard.wake_all();
-            }
+        let mut state = self.state.lock();
+        // An echo that finds no room is lost, as on Linux.
+        let room = OUTPUT.saturating_sub(state.to_master.len());
+        state.to_master.extend(bytes.iter().take(room));
+        drop(state);
+        self.keyboard.wake_all();
+    }
+
+    /// Whether a process may use the terminal in a way that is for those in front: whoever is behind is stopped by `signal`
+    /// (`tty_check_change` of Linux).
+    fn admit(&self, context: &Context, signal: i32) -> Result<()> {
+        let process = &context.process;
+        let (session, front) = {
+            let state = self.state.lock();
+            (state.session, state.front)
+        };
+        if session != process.session() || front == 0 || front == process.group() {
+            return Ok(());
         }
+        if context.task.mask().contains(signal) || process.actions.lock().ignores(signal) {
+            return if signal == SIGTTIN { Err(Errno::EIO) } else { Ok(()) };
+        }
+        if is_orphaned(process) {
+            return Err(Errno::EIO);
+        }
+        self.signal(process.group(), signal);
+        Err(Errno::ERESTARTSYS)
     }
 
     fn write(&self, from: &mut dyn Source) -> Result<usize> {
@@ -481,12 +487,12 @@ impl Terminal {
         while from.left() > 0 {
             {
                 let state = self.state.lock();
-                if self.show.is_none() && state.masters == 0 {
+                if state.masters == 0 {
                     return Err(Errno::EIO);
                 }
                 // Each byte may become two.
                 let room = OUTPUT.saturating_sub(state.to_master.len());
-                if state.is_stopped || (self.show.is_none() && room < 2 * buffer.len()) {
+                if state.is_stopped || room < 2 * buffer.len() {
                     return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
                 }
             }
@@ -510,7 +516,7 @@ impl Terminal {
         }
         let least = usize::from(state.modes.characters.get(control::LEAST).copied().unwrap_or(1));
         let is_canonical = state.modes.has(flag::ICANON);
-        let is_over = self.number.is_some() && state.masters == 0;
+        let is_over = state.masters == 0;
         if !is_canonical && !is_over {
             let there = state.length();
             if there == 0 && least == 0 {
@@ -562,10 +568,10 @@ impl Terminal {
         if is_readable {
             bits |= ready::IN;
         }
-        if !state.is_stopped && (self.show.is_some() || state.to_master.len() + 1024 <= OUTPUT) {
+        if !state.is_stopped && state.to_master.len() + 1024 <= OUTPUT {
             bits |= ready::OUT;
         }
-        if self.number.is_some() && state.masters == 0 {
+        if state.masters == 0 {
             bits |= ready::HANGUP | ready::IN | ready::OUT;
         }
         bits
@@ -613,6 +619,10 @@ impl Terminal {
         const TIOCSPTLCK: u32 = 0x4004_5431;
         const TIOCGPTLCK: u32 = 0x8004_5439;
         let process = context.process.clone();
+        if !is_master && matches!(request, TCSETS | TCSETSW | TCSETSF | TCSBRK | TCSBRKP | TCXONC | TCFLSH | TIOCSPGRP)
+        {
+            self.admit(context, SIGTTOU)?;
+        }
         match request {
             TCGETS => context.write_bytes(argument, &self.state.lock().modes.to_bytes())?,
             TCSETS | TCSETSW | TCSETSF => {
@@ -713,7 +723,7 @@ impl Terminal {
                 let [a, b, c, d, e, f, g, h] = bytes;
                 self.resize([[a, b], [c, d], [e, f], [g, h]].map(u16::from_ne_bytes));
             }
-            TIOCGPTN => context.write_u32(argument, self.number.ok_or(Errno::ENOTTY)?)?,
+            TIOCGPTN => context.write_u32(argument, self.number)?,
             TIOCSPTLCK if is_master => self.state.lock().is_locked = context.read_u32(argument)? != 0,
             TIOCGPTLCK if is_master => context.write_u32(argument, u32::from(self.state.lock().is_locked))?,
             _ => return Err(Errno::ENOTTY),
@@ -748,10 +758,7 @@ impl Terminal {
     }
 
     fn names_device(&self) -> u64 {
-        match self.number {
-            Some(number) => make_device(136, number),
-            None => make_device(5, 1),
-        }
+        make_device(136, self.number)
     }
 }
 
@@ -759,6 +766,14 @@ impl Terminal {
 pub struct Slave(Arc<Terminal>);
 
 impl OpenFile for Slave {
+    fn admit(&self, context: &Context, writes: bool) -> Result<()> {
+        match writes {
+            false => self.0.admit(context, SIGTTIN),
+            true if self.0.state.lock().modes.has(flag::TOSTOP) => self.0.admit(context, SIGTTOU),
+            true => Ok(()),
+        }
+    }
+
     fn read(&self, _at: u64, to: &mut dyn Sink) -> Result<usize> {
         self.0.read(to)
     }
@@ -780,12 +795,13 @@ impl OpenFile for Slave {
     }
 
     fn attributes(&self) -> Result<Attributes> {
-        let number = self.0.number.map_or(1, |number| u64::from(number) + 3);
-        Ok(Attributes { kind: Kind::Character, ..device_attributes(number, self.0.names_device()) })
+        let number = u64::from(self.0.number) + 3;
+        // The same file as the name in /dev/pts leads to, which ttyname(3) compares.
+        Ok(Attributes { device: PTS_DEVICE, ..device_attributes(number, self.0.names_device()) })
     }
 
     fn label(&self) -> String {
-        self.0.number.map_or(String::from("/dev/console"), |number| format!("/dev/pts/{number}"))
+        format!("/dev/pts/{}", self.0.number)
     }
 }
 
@@ -802,7 +818,13 @@ impl Drop for Slave {
 pub struct Master(Arc<Terminal>);
 
 impl Master {
-    /// The terminal, for `TIOCGPTPEER`.
+    /// Makes the terminal the container's console, and lets it be opened.
+    pub fn become_console(&self) {
+        self.0.state.lock().is_locked = false;
+        *CONSOLE.lock() = Arc::downgrade(&self.0);
+    }
+
+    /// The terminal.
     pub fn terminal(&self) -> &Arc<Terminal> {
         &self.0
     }

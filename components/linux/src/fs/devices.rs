@@ -16,7 +16,7 @@ use crate::file::{Description, OpenFile, open as flags};
 use crate::task::{Context, System, wait};
 
 /// `st_dev` of /dev/pts, and what `statfs` calls it.
-const PTS_DEVICE: u64 = 0x16;
+pub const PTS_DEVICE: u64 = 0x16;
 const PTS_MAGIC: u64 = 0x1cd1;
 /// The major number of the programs' sides of pseudo-terminals.
 const PTS_MAJOR: u32 = 136;

@@ -7,6 +7,7 @@ pub mod devices;
 pub mod path;
 pub mod proc;
 pub mod ram;
+pub mod volume;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -153,6 +154,16 @@ pub enum Rename {
     Exchange,
 }
 
+/// `F_SEAL_*`: what can be done to a memory file no more.
+pub mod seal {
+    pub const SEAL: u32 = 1;
+    pub const SHRINK: u32 = 2;
+    pub const GROW: u32 = 4;
+    pub const WRITE: u32 = 8;
+    pub const FUTURE_WRITE: u32 = 16;
+    pub const ALL: u32 = 31;
+}
+
 /// What `statfs` tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Statistics {
@@ -241,6 +252,21 @@ pub trait Inode: Send + Sync + Any {
     /// The file's pages, which shared mappings show. They stay the file's: a write to either is seen by both.
     fn memory(&self) -> Result<Arc<Memory>> {
         Err(Errno::ENODEV)
+    }
+
+    /// Zeroes in place of what is in a range of a file, whose size stays (`FALLOC_FL_PUNCH_HOLE`).
+    fn punch(&self, _start: u64, _end: u64) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The seals of a memory file (`F_GET_SEALS`); none: it is no memory file.
+    fn seals(&self) -> Option<u32> {
+        None
+    }
+
+    /// Adds seals.
+    fn seal(&self, _seals: u32) -> Result<()> {
+        Err(Errno::EINVAL)
     }
 
     fn synchronise(&self) -> Result<()> {

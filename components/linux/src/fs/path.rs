@@ -23,6 +23,16 @@ pub struct Place {
     pub name: Vec<u8>,
 }
 
+impl Drop for Place {
+    /// Lets go of those above one by one: of a deep directory's, each in the other's end would take more than a stack.
+    fn drop(&mut self) {
+        let mut above = self.parent.take();
+        while let Some(mut place) = above.and_then(Arc::into_inner) {
+            above = place.parent.take();
+        }
+    }
+}
+
 impl Place {
     /// The root of a tree.
     pub fn root(inode: Arc<dyn Inode>) -> Arc<Place> {

@@ -11,17 +11,21 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use tessera_rootfs::{Image, NodeNumber};
 use tessera_runtime::sync::Mutex;
 
-use super::{Attributes, Change, Creation, Entry, Inode, Kind, Owner, Rename, Statistics, Time, concrete};
+use super::{Attributes, Change, Creation, Entry, Inode, Kind, Owner, Rename, Statistics, Time, concrete, seal};
 use crate::errno::{Errno, Result};
-use crate::file::OpenFile;
 use crate::file::transfer::{Sink, Source, copy_out};
-use crate::memory::{Memory, PAGE};
+use crate::file::{OpenFile, inotify};
+use crate::memory::{Memory, PAGE, reserve};
 use crate::task::Context;
 
+/// `st_dev` of memory files, which can be sealed.
+pub const MEMORY_DEVICE: u64 = 0x17;
 /// The longest target of a link.
 const LONGEST_TARGET: usize = 4095;
 /// Files up to this size are kept as bytes until they are mapped.
 const SMALL: u64 = 64 << 10;
+/// The same when the heap is half used.
+const SMALLER: u64 = 1 << 10;
 /// The largest file.
 const LARGEST: u64 = 1 << 38;
 
@@ -85,6 +89,7 @@ impl Ram {
                 changed: creation.time,
                 content,
                 extended: BTreeMap::new(),
+                seals: None,
             }),
             pipe: Mutex::new(None),
         })
@@ -127,6 +132,7 @@ impl Ram {
                 changed: time,
                 content,
                 extended,
+                seals: None,
             }),
             pipe: Mutex::new(None),
         });
@@ -163,6 +169,8 @@ struct State {
     changed: Time,
     content: Content,
     extended: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The seals of a memory file.
+    seals: Option<u32>,
 }
 
 enum Content {
@@ -194,6 +202,11 @@ impl State {
             Content::Image(_, size) | Content::Pages(_, size) => *size,
             Content::Bytes(bytes) => bytes.len() as u64,
         }
+    }
+
+    /// Whether one of these seals is on it.
+    fn is_sealed(&self, seals: u32) -> bool {
+        self.seals.is_some_and(|own| own & seals != 0)
     }
 
     fn touch(&mut self, time: Time) {
@@ -267,15 +280,18 @@ impl Node {
         if size > LARGEST {
             return Err(Errno::EFBIG);
         }
+        // The heap is small: when half of it is used, larger contents go where guests' memory is.
+        let small = if reserve::is_half_used() { SMALLER } else { SMALL };
         if let Content::Image(number, length) = state.content {
-            state.content = self.content_of(number, length, length.max(size) > SMALL)?;
+            state.content = self.content_of(number, length, length.max(size) > small)?;
         }
         if let Content::Bytes(bytes) = &mut state.content {
-            if size > SMALL {
+            if size > small {
                 let memory = Memory::new(size.next_multiple_of(PAGE))?;
                 memory.vmo().write(0, bytes)?;
                 state.content = Content::Pages(memory, bytes.len() as u64);
             } else if bytes.len() < size as usize {
+                reserve::check(size as usize - bytes.len())?;
                 bytes.resize(size as usize, 0);
             }
         }
@@ -324,7 +340,11 @@ impl Node {
         if self.kind != Kind::Regular {
             return Err(Errno::EINVAL);
         }
-        if size >= state.size() {
+        let before = state.size();
+        if size < before && state.is_sealed(seal::SHRINK) || size > before && state.is_sealed(seal::GROW) {
+            return Err(Errno::EPERM);
+        }
+        if size >= before {
             self.writable(state, size)?;
             return Ok(());
         }
@@ -348,6 +368,14 @@ impl Node {
             _ => return Err(Errno::EINVAL),
         }
         Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.state.get_mut().links == 0 {
+            inotify::gone(self.system.device, self.number, inotify::event::DELETE_SELF);
+        }
     }
 }
 
@@ -562,7 +590,12 @@ impl Inode for Node {
             let start = at.checked_add(done).ok_or(Errno::EFBIG)?;
             let end = start.checked_add(taken as u64).ok_or(Errno::EFBIG)?;
             let mut state = self.state.lock();
-            let stored = match self.writable(&mut state, end) {
+            let grows = end > state.size();
+            if state.is_sealed(seal::WRITE | seal::FUTURE_WRITE) || grows && state.is_sealed(seal::GROW) {
+                return if done > 0 { Ok(done as usize) } else { Err(Errno::EPERM) };
+            }
+            let room = if grows && end > SMALL { reserve::check_files() } else { Ok(()) };
+            let stored = match room.and_then(|()| self.writable(&mut state, end)) {
                 Ok(Content::Bytes(content)) => {
                     content.get_mut(start as usize..end as usize).ok_or(Errno::EIO)?.copy_from_slice(bytes);
                     Ok(taken)
@@ -601,6 +634,64 @@ impl Inode for Node {
             Content::Pages(memory, _) => Ok(memory.clone()),
             _ => Err(Errno::ENODEV),
         }
+    }
+
+    fn punch(&self, start: u64, end: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.is_sealed(seal::WRITE | seal::FUTURE_WRITE) {
+            return Err(Errno::EPERM);
+        }
+        let end = end.min(state.size());
+        if start >= end {
+            return Ok(());
+        }
+        match self.writable(&mut state, 0)? {
+            Content::Bytes(bytes) => {
+                if let Some(part) = bytes.get_mut(start as usize..end as usize) {
+                    part.fill(0);
+                }
+            }
+            Content::Pages(memory, _) => {
+                let (first, last) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
+                if first < last {
+                    memory.vmo().discard(first, last - first)?;
+                }
+                let zeroes = [0; PAGE as usize];
+                let edges = if first < last { [(start, first), (last, end)] } else { [(start, end), (end, end)] };
+                for (from, to) in edges {
+                    let mut at = from;
+                    while at < to {
+                        let part = zeroes.get(..(to - at).min(PAGE) as usize).unwrap_or_default();
+                        memory.vmo().write(at, part)?;
+                        at += part.len() as u64;
+                    }
+                }
+            }
+            _ => return Err(Errno::EINVAL),
+        }
+        Ok(())
+    }
+
+    fn seals(&self) -> Option<u32> {
+        self.state.lock().seals
+    }
+
+    fn seal(&self, seals: u32) -> Result<()> {
+        let mut state = self.state.lock();
+        let own = match state.seals {
+            None if self.system.device != MEMORY_DEVICE => return Err(Errno::EINVAL),
+            own => own.unwrap_or(0),
+        };
+        if own & seal::SEAL != 0 {
+            return Err(Errno::EPERM);
+        }
+        // Somebody has its pages mapped, and could write.
+        let is_mapped = matches!(&state.content, Content::Pages(memory, _) if Arc::strong_count(memory) > 1);
+        if seals & !own & seal::WRITE != 0 && is_mapped {
+            return Err(Errno::EBUSY);
+        }
+        state.seals = Some(own | seals);
+        Ok(())
     }
 
     fn open(self: Arc<Self>, context: &Context, flags: u32) -> Result<Option<Arc<dyn OpenFile>>> {

@@ -38,7 +38,7 @@ impl GuestMemory {
     /// Copies from guest memory; answers how many bytes there were before the first that may not be read.
     pub fn read_some(&self, address: u64, to: &mut [u8]) -> usize {
         let layout = self.mm.lock();
-        each(&layout, address, to.len(), Protection::READ, |area, start, done, length| {
+        each(&self.mm, &layout, address, to.len(), Protection::READ, |area, start, done, length| {
             let Some(part) = to.get_mut(done..done + length) else { return 0 };
             if area.of_file {
                 return area.memory.vmo().read(area.offset + (start - area.0), part).unwrap_or(0);
@@ -53,7 +53,7 @@ impl GuestMemory {
     /// Copies to guest memory; answers how many bytes fitted before the first that may not be written.
     pub fn write_some(&self, address: u64, from: &[u8]) -> usize {
         let layout = self.mm.lock();
-        each(&layout, address, from.len(), Protection::WRITE, |area, start, done, length| {
+        each(&self.mm, &layout, address, from.len(), Protection::WRITE, |area, start, done, length| {
             let Some(part) = from.get(done..done + length) else { return 0 };
             if area.of_file || !area.entered.contains(Protection::WRITE) {
                 return area.memory.vmo().write(area.offset + (start - area.0), part).unwrap_or(0);
@@ -98,6 +98,9 @@ impl GuestMemory {
     }
 }
 
+/// Bytes that are copied between looks at whether the program is to go on: each page may be one that there is no memory for.
+const AT_ONCE: usize = 32 << 10;
+
 /// A mapping and its start.
 struct Area<'a>(u64, &'a Vma);
 
@@ -111,6 +114,7 @@ impl core::ops::Deref for Area<'_> {
 /// Calls `copy` with each mapping's part of a range that allows the access: address, bytes done before, length. It answers how much
 /// it copied; less than the part ends the walk.
 fn each(
+    mm: &Mm,
     layout: &Layout,
     address: u64,
     length: usize,
@@ -118,10 +122,10 @@ fn each(
     mut copy: impl FnMut(Area<'_>, u64, usize, usize) -> usize,
 ) -> usize {
     let mut done = 0;
-    while done < length {
+    while done < length && !mm.is_doomed() {
         let Some(at) = address.checked_add(done as u64) else { break };
         let Some((start, area)) = layout.find(at).filter(|(_, area)| area.protection.contains(access)) else { break };
-        let part = (length - done).min((area.end - at) as usize);
+        let part = (length - done).min((area.end - at) as usize).min(AT_ONCE);
         let copied = copy(Area(start, area), at, done, part);
         done += copied;
         if copied < part {

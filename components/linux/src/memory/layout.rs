@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use super::{LOWEST, Memory, PAGE, TOP};
 use crate::fs::Place;
+use crate::ipc::shared::Attachment;
 
 /// What a program may do with a page (`PROT_*` of mmap(2)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -70,6 +71,10 @@ pub struct Vma {
     pub name: &'static str,
     /// `MADV_DONTFORK`.
     pub stays: bool,
+    /// `MADV_WIPEONFORK`: a child gets zeroes.
+    pub wiped: bool,
+    /// The segment of shared memory that it shows (shmat(2)).
+    pub attached: Option<Attachment>,
 }
 
 impl Vma {

@@ -5,7 +5,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tessera_runtime::object::{Access, Space};
 use tessera_runtime::sync::{Mutex, MutexGuard};
@@ -14,6 +14,8 @@ use tessera_runtime::{Error, own};
 use super::layout::Mapped;
 use super::{LOWEST, Layout, Memory, PAGE, Protection, TOP, Vma, access, round_up};
 use crate::errno::{Errno, Result};
+use crate::ipc::Segment;
+use crate::ipc::shared::Attachment;
 
 /// Below the stack: where the search for room starts, downward.
 const MAP_BASE: u64 = TOP - (1 << 30);
@@ -36,6 +38,15 @@ pub enum Target {
     Exactly(u64),
 }
 
+/// Whether `mremap` may move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Move {
+    Never,
+    May,
+    /// It does, and leaves empty memory behind (`MREMAP_DONTUNMAP`).
+    Leave,
+}
+
 /// What is to be mapped.
 pub struct MapRequest {
     pub target: Target,
@@ -47,6 +58,8 @@ pub struct MapRequest {
     pub memory: Option<(Arc<Memory>, u64)>,
     pub file: Option<Mapped>,
     pub name: &'static str,
+    /// The segment of shared memory that it shows.
+    pub attached: Option<Attachment>,
 }
 
 /// A process's memory.
@@ -56,6 +69,8 @@ pub struct Mm {
     heap: Mutex<Heap>,
     /// Most bytes that may be mapped (`RLIMIT_AS`).
     pub limit: AtomicU64,
+    /// The program ends for want of memory.
+    doomed: AtomicBool,
     /// What /proc/PID tells: arguments and environment.
     pub notes: Mutex<Notes>,
 }
@@ -108,6 +123,7 @@ impl Mm {
             layout: Mutex::new(Layout::default()),
             heap: Mutex::new(Heap::default()),
             limit: AtomicU64::new(u64::MAX),
+            doomed: AtomicBool::new(false),
             notes: Mutex::new(Notes::default()),
         }))
     }
@@ -120,6 +136,32 @@ impl Mm {
     /// The mappings, which cannot change while this is held.
     pub fn lock(&self) -> MutexGuard<'_, Layout> {
         self.layout.lock()
+    }
+
+    /// The program ends for want of memory: nothing more is copied from or to it.
+    pub fn doom(&self) {
+        self.doomed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was doomed.
+    #[inline(always)]
+    pub fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Relaxed)
+    }
+
+    /// Pages that it holds for itself; none while another thread changes the mappings or copies from or to them. Takes no memory.
+    pub fn resident(&self) -> Option<u64> {
+        let layout = self.layout.try_lock()?;
+        let mut last = core::ptr::null();
+        let mut pages: u64 = 0;
+        for (_, area) in layout.iter().filter(|(_, area)| !area.of_file) {
+            // Parts of one memory lie beside each other as a rule.
+            if !core::ptr::eq(last, Arc::as_ptr(&area.memory)) {
+                last = Arc::as_ptr(&area.memory);
+                pages = pages.saturating_add(area.memory.vmo().pages().unwrap_or(0));
+            }
+        }
+        Some(pages)
     }
 
     /// Enters a mapping in the kernel's space. What the list does not know is swept away: the heap's reserve.
@@ -201,6 +243,8 @@ impl Mm {
             file: request.file,
             name: request.name,
             stays: false,
+            wiped: false,
+            attached: request.attached,
         };
         let there = area.memory.vmo().size()?.saturating_sub(offset).min(length);
         if there > 0 {
@@ -222,6 +266,30 @@ impl Mm {
     pub fn unmap(&self, start: u64, length: u64) -> Result<()> {
         let (start, end) = range(start, length)?;
         self.remove(&mut self.layout.lock(), start, end)
+    }
+
+    /// `shmdt`: takes out the mappings that one attachment at `address` made; answers what they showed.
+    pub fn detach(&self, address: u64) -> Result<Arc<Segment>> {
+        let mut layout = self.layout.lock();
+        let of = |area: &Vma| area.attached.as_ref().map(|attached| attached.segment().clone());
+        let found = layout.iter().find_map(|(start, area)| {
+            let segment = of(area).filter(|_| start.checked_sub(area.offset) == Some(address))?;
+            Some(segment)
+        });
+        let segment = found.ok_or(Errno::EINVAL)?;
+        let end = address.saturating_add(segment.size);
+        let parts: Vec<(u64, u64)> = layout
+            .iter()
+            .filter(|(start, area)| {
+                let is_it = of(area).is_some_and(|other| Arc::ptr_eq(&other, &segment));
+                is_it && *start < end && start.checked_sub(area.offset) == Some(address)
+            })
+            .map(|(start, area)| (start, area.end))
+            .collect();
+        for (start, end) in parts {
+            self.remove(&mut layout, start, end)?;
+        }
+        Ok(segment)
     }
 
     /// `mprotect`.
@@ -321,7 +389,7 @@ impl Mm {
     }
 
     /// `mremap`: answers where the memory is then.
-    pub fn remap(&self, start: u64, old: u64, new: u64, may_move: bool, fixed: Option<u64>) -> Result<u64> {
+    pub fn remap(&self, start: u64, old: u64, new: u64, how: Move, fixed: Option<u64>) -> Result<u64> {
         let (old, new) = (round_up(old).ok_or(Errno::EINVAL)?, round_up(new).ok_or(Errno::EINVAL)?);
         if !start.is_multiple_of(PAGE) || new == 0 || new >= TOP {
             return Err(Errno::EINVAL);
@@ -348,6 +416,8 @@ impl Mm {
                 return Err(Errno::EINVAL);
             }
             self.remove(&mut layout, to, to_end)?;
+        } else if how == Move::Leave {
+            // What stays behind reads as zeroes.
         } else if new <= old {
             if new < old {
                 self.remove(&mut layout, start + new, start + old)?;
@@ -362,7 +432,7 @@ impl Mm {
                 return Ok(start);
             }
         }
-        if fixed.is_none() && !may_move {
+        if fixed.is_none() && how == Move::Never {
             return Err(Errno::ENOMEM);
         }
         let to = match fixed {
@@ -377,7 +447,12 @@ impl Mm {
         }
         moved.end = to + new;
         if old > 0 {
-            self.remove(&mut layout, start, start + old)?;
+            let left = Vma { end, memory: Memory::new(old)?, offset: 0, ..moved.clone() };
+            self.remove(&mut layout, start, end)?;
+            if how == Move::Leave {
+                self.enter(start, &left)?;
+                layout.insert(start, left);
+            }
         }
         self.enter(to, &moved)?;
         layout.insert(to, moved);
@@ -456,6 +531,8 @@ impl Mm {
                         file: None,
                         name: "[heap]",
                         stays: false,
+                        wiped: false,
+                        attached: None,
                     },
                 ),
             }
@@ -482,7 +559,9 @@ impl Mm {
             let mut list = child.layout.lock();
             for (start, area) in layout.iter().filter(|(_, area)| !area.stays) {
                 let mut area = area.clone();
-                if !area.shared && !area.of_file {
+                if area.wiped {
+                    (area.memory, area.offset) = (Memory::new(area.end - start)?, 0);
+                } else if !area.shared && !area.of_file {
                     let key = Arc::as_ptr(&area.memory);
                     area.memory = match copies.iter().find(|copy| copy.0 == key) {
                         Some((_, copy)) => copy.clone(),
@@ -538,6 +617,46 @@ impl Mm {
             }
         }
         done
+    }
+
+    /// Writes memory of another process as far as it may itself.
+    pub fn write_if_writable(&self, address: u64, from: &[u8]) -> usize {
+        let most = {
+            let layout = self.layout.lock();
+            let mut at = address;
+            let end = address.saturating_add(from.len() as u64);
+            while at < end {
+                match layout.find(at).filter(|(_, area)| area.protection.contains(Protection::WRITE)) {
+                    Some((_, area)) => at = area.end.min(end),
+                    None => break,
+                }
+            }
+            (at - address) as usize
+        };
+        self.write_from_outside(address, from.get(..most).unwrap_or_default())
+    }
+
+    /// Writes memory of a process that is traced, whatever its protection: private views of files get pages of their own first.
+    pub fn poke(&self, address: u64, from: &[u8]) -> usize {
+        {
+            let mut layout = self.layout.lock();
+            let end = address.saturating_add(from.len() as u64);
+            for at in layout.overlapping(address, end) {
+                let Some((at, area)) = layout.find_mut(at).filter(|(_, area)| area.of_file && !area.shared) else {
+                    continue;
+                };
+                let Ok((memory, offset)) = own_copy(&area.memory, area.offset, area.end - at) else { return 0 };
+                let wanted = core::mem::replace(&mut area.entered, Protection::NONE);
+                if wanted != Protection::NONE && access::unmap(&self.space, at, area.end - at).is_err() {
+                    return 0;
+                }
+                (area.memory, area.offset, area.of_file) = (memory, offset, false);
+                if self.change(at, area, wanted).is_err() {
+                    return 0;
+                }
+            }
+        }
+        self.write_from_outside(address, from)
     }
 
     /// Writes memory of a process that is not the caller's guest.

@@ -8,10 +8,11 @@
 pub mod access;
 pub mod layout;
 mod manage;
+pub mod reserve;
 
 pub use access::GuestMemory;
 pub use layout::{Layout, Protection, Vma};
-pub use manage::{MapRequest, Mm, Notes, Target};
+pub use manage::{MapRequest, Mm, Move, Notes, Target};
 
 use alloc::sync::Arc;
 

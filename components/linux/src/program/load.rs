@@ -126,6 +126,8 @@ pub fn load(
     // A page between the program and its heap, so that running over the end of one is noticed.
     mm.set_heap(round_up(bias.wrapping_add(heap)).ok_or(Errno::ENOMEM)? + PAGE);
 
+    // Without it programs make calls.
+    let vdso = context.system.vdso.as_ref().and_then(|vdso| vdso.map(&mm).ok());
     let size = round_up(context.process.limit(limit::STACK).0.clamp(STACKS.0, STACKS.1)).unwrap_or(STACKS.0);
     let auxiliary = [
         (aux::MINIMUM_SIGNAL_STACK, 4096),
@@ -143,6 +145,7 @@ pub fn load(
         (aux::GROUP, credentials.group.into()),
         (aux::EFFECTIVE_GROUP, credentials.effective_group.into()),
         (aux::SECURE, 0),
+        (aux::VDSO, vdso.unwrap_or(0)),
     ];
     let mut random = [0; 16];
     context.system.random(&mut random);
@@ -155,6 +158,7 @@ pub fn load(
         memory: None,
         file: None,
         name: "[stack]",
+        attached: None,
     })?;
     if mm.write_from_outside(built.pointer, &built.bytes) != built.bytes.len() {
         return Err(Errno::ENOMEM);
@@ -293,6 +297,7 @@ impl Program {
                 memory: Some((memory.clone(), offset)),
                 file: Some(Mapped { place: place.clone(), offset, writable: false }),
                 name: "",
+                attached: None,
             })?;
             mapped = round_up(start + length).ok_or(Errno::ENOEXEC)?;
             let file_end = address + segment.in_file;
@@ -310,5 +315,14 @@ impl Program {
 }
 
 fn reserve(target: Target, length: u64) -> MapRequest {
-    MapRequest { target, length, protection: Protection::NONE, shared: false, memory: None, file: None, name: "" }
+    MapRequest {
+        target,
+        length,
+        protection: Protection::NONE,
+        shared: false,
+        memory: None,
+        file: None,
+        name: "",
+        attached: None,
+    }
 }

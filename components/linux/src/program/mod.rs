@@ -3,3 +3,4 @@
 pub mod elf;
 pub mod load;
 pub mod stack;
+pub mod vdso;

@@ -27,6 +27,7 @@ pub mod aux {
     pub const SECURE: u64 = 23;
     pub const RANDOM: u64 = 25;
     pub const FILE_NAME: u64 = 31;
+    pub const VDSO: u64 = 33;
     pub const MINIMUM_SIGNAL_STACK: u64 = 51;
 }
 

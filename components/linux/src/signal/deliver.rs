@@ -5,7 +5,7 @@ use super::frame;
 use super::{Action, DEFAULT, IGNORE, Info, SIGKILL, SIGSEGV, Set, UNBLOCKABLE, Usual, code, flags, usual};
 use crate::errno::{Errno, Result};
 use crate::task::process::{Life, attention};
-use crate::task::{Context, exit};
+use crate::task::{Context, exit, trace};
 
 /// `SS_ONSTACK`, `SS_DISABLE`, `SS_AUTODISARM`.
 pub const ON_STACK: u32 = 1;
@@ -41,11 +41,29 @@ pub fn attend(context: &mut Context, in_call: bool) -> bool {
         if context.task.attention() & attention::END != 0 {
             return false;
         }
-        if context.task.attention() & attention::STOP != 0 && !exit::stay_stopped(context) {
-            return false;
+        if context.task.attention() & attention::STOP != 0 {
+            if context.task.is_traced() {
+                trace::group(context);
+                continue;
+            } else if !exit::stay_stopped(context) {
+                return false;
+            }
+            continue;
+        }
+        if context.task.attention() & attention::TRACE != 0 {
+            trace::attend(context);
+            continue;
         }
         context.task.settle(attention::SIGNAL);
         let Some(info) = take(context) else { break };
+        let info = if context.task.is_traced() && info.signal != SIGKILL {
+            match trace::signal(context, info) {
+                Some(info) => info,
+                None => continue,
+            }
+        } else {
+            info
+        };
         let signal = info.signal;
         let action = context.process.actions.lock().get(signal);
         if signal == SIGKILL {
@@ -56,6 +74,10 @@ pub fn attend(context: &mut Context, in_call: bool) -> bool {
             continue;
         }
         if action.handler == DEFAULT || UNBLOCKABLE.contains(signal) {
+            // The container's first process ends by what its own instructions did, and by nothing that was sent.
+            if context.process.number == 1 && !info.reaches_the_first() {
+                continue;
+            }
             match usual(signal) {
                 Usual::Ignore | Usual::Continue => continue,
                 Usual::Stop => {

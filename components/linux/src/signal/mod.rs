@@ -139,6 +139,13 @@ impl Info {
         Info { signal, code, fields: [u64::from(process as u32) | u64::from(user) << 32, 0, 0, 0], error: 0 }
     }
 
+    /// Whether the container's first process gets it though it does not handle it: what its own instructions caused, and what was sent
+    /// from outside the container, by nobody who has a number in it.
+    pub fn reaches_the_first(&self) -> bool {
+        let sender = self.fields[0] as u32;
+        self.code > 0 && SYNCHRONOUS.contains(self.signal) || self.code == code::USER && sender == 0
+    }
+
     /// One that an instruction caused.
     pub fn fault(signal: i32, code: i32, address: u64) -> Info {
         Info { signal, code, fields: [address, 0, 0, 0], error: 0 }

@@ -48,14 +48,24 @@ fn forget(process: &Process, signals: Set) {
 }
 
 /// Whether nobody would see the signal: it is ignored, and no thread has it blocked to take it another way.
-fn is_ignored(process: &Process, signal: i32, mask: Set) -> bool {
-    process.actions.lock().ignores(signal) && !mask.contains(signal) && !UNBLOCKABLE.contains(signal)
+fn is_ignored(process: &Process, info: &Info, mask: Set) -> bool {
+    let signal = info.signal;
+    if process.threads.lock().iter().any(|task| task.is_traced()) {
+        return false;
+    }
+    let actions = process.actions.lock();
+    // The container's first process gets only the signals that it handles (pid_namespaces(7)).
+    let is_default = actions.get(signal).handler == super::DEFAULT;
+    let is_shielded = process.number == 1 && is_default && !info.reaches_the_first();
+    let is_ignored = actions.ignores(signal) && !UNBLOCKABLE.contains(signal);
+    // What is blocked may be handled once it is not.
+    (is_shielded || is_ignored) && !mask.contains(signal)
 }
 
 /// Sends to one thread. Whether there was room to queue it.
 pub fn to_task(task: &Arc<Task>, info: Info) -> bool {
     let process = &task.process;
-    if !prepare(process, info.signal) || is_ignored(process, info.signal, task.mask()) {
+    if !prepare(process, info.signal) || is_ignored(process, &info, task.mask()) {
         return true;
     }
     let room = task.pending.lock().add(info);
@@ -78,7 +88,7 @@ pub fn to_process(process: &Arc<Process>, info: Info) -> bool {
     let threads = process.threads.lock().clone();
     let taker = threads.iter().find(|task| !task.mask().contains(signal) || UNBLOCKABLE.contains(signal));
     let mask = if taker.is_some() { Set::EMPTY } else { Set::of(signal) };
-    if is_ignored(process, signal, mask) {
+    if is_ignored(process, &info, mask) {
         return true;
     }
     let room = process.pending.lock().add(info);

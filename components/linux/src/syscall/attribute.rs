@@ -3,8 +3,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::stat::{at, inode_at};
+use super::stat::{Found, at, found_at};
 use crate::errno::{Errno, Result};
+use crate::file::inotify::event;
 use crate::fs::path::{access, permitted};
 use crate::fs::{Inode, Kind};
 use crate::task::Context;
@@ -16,16 +17,16 @@ const LONGEST_VALUE: u64 = 65_536;
 /// `AT_FDCWD`.
 const CURRENT: i32 = -100;
 
-fn by_path(context: &Context, path: u64, follow: bool) -> Result<Arc<dyn Inode>> {
-    inode_at(context, CURRENT, path, if follow { 0 } else { at::NO_FOLLOW })
+fn by_path(context: &Context, path: u64, follow: bool) -> Result<Found> {
+    found_at(context, CURRENT, path, if follow { 0 } else { at::NO_FOLLOW })
 }
 
-fn by_descriptor(context: &Context, descriptor: i32) -> Result<Arc<dyn Inode>> {
+fn by_descriptor(context: &Context, descriptor: i32) -> Result<Found> {
     let description = context.description(descriptor)?;
     if description.is_path_only() {
         return Err(Errno::EBADF);
     }
-    description.file.inode().ok_or(Errno::EOPNOTSUPP)
+    Found::of(&description).ok_or(Errno::EOPNOTSUPP)
 }
 
 fn name(context: &Context, address: u64) -> Result<Vec<u8>> {
@@ -70,13 +71,13 @@ fn tell(context: &Context, bytes: &[u8], to: u64, size: u64) -> Result<u64> {
     Ok(bytes.len() as u64)
 }
 
-fn get(context: &Context, inode: &Arc<dyn Inode>, key: u64, to: u64, size: u64) -> Result<u64> {
+fn get(context: &Context, found: &Found, key: u64, to: u64, size: u64) -> Result<u64> {
     let name = name(context, key)?;
-    check(context, inode, &name, access::READ)?;
-    tell(context, &inode.attribute(&name)?, to, size)
+    check(context, &found.inode, &name, access::READ)?;
+    tell(context, &found.inode.attribute(&name)?, to, size)
 }
 
-fn set(context: &Context, inode: &Arc<dyn Inode>, key: u64, value: u64, size: u64, flags: u32) -> Result<u64> {
+fn set(context: &Context, found: &Found, key: u64, value: u64, size: u64, flags: u32) -> Result<u64> {
     const CREATE_OR_REPLACE: u32 = 3;
     if flags & !CREATE_OR_REPLACE != 0 || flags == CREATE_OR_REPLACE {
         return Err(Errno::EINVAL);
@@ -87,18 +88,22 @@ fn set(context: &Context, inode: &Arc<dyn Inode>, key: u64, value: u64, size: u6
     }
     let mut bytes = alloc::vec![0; size as usize];
     context.read_bytes(value, &mut bytes)?;
-    check(context, inode, &name, access::WRITE)?;
-    inode.set_attribute(&name, &bytes, flags).map(|()| 0)
+    check(context, &found.inode, &name, access::WRITE)?;
+    found.inode.set_attribute(&name, &bytes, flags)?;
+    found.tell(event::ATTRIBUTES);
+    Ok(0)
 }
 
-fn list(context: &Context, inode: &Arc<dyn Inode>, to: u64, size: u64) -> Result<u64> {
-    tell(context, &inode.attribute_names()?, to, size)
+fn list(context: &Context, found: &Found, to: u64, size: u64) -> Result<u64> {
+    tell(context, &found.inode.attribute_names()?, to, size)
 }
 
-fn remove(context: &Context, inode: &Arc<dyn Inode>, key: u64) -> Result<u64> {
+fn remove(context: &Context, found: &Found, key: u64) -> Result<u64> {
     let name = name(context, key)?;
-    check(context, inode, &name, access::WRITE)?;
-    inode.remove_attribute(&name).map(|()| 0)
+    check(context, &found.inode, &name, access::WRITE)?;
+    found.inode.remove_attribute(&name)?;
+    found.tell(event::ATTRIBUTES);
+    Ok(0)
 }
 
 pub fn getxattr(context: &mut Context, path: u64, key: u64, to: u64, size: u64) -> Result<u64> {

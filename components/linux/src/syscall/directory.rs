@@ -4,10 +4,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::file::new_owner;
-use super::stat::{at, inode_at, place_at};
+use super::stat::{Found, at, found_at, place_at};
 use crate::errno::{Errno, Result};
+use crate::file::inotify::{self, event};
 use crate::fs::path::{Walk, Walked, access, check, permitted, walk};
-use crate::fs::{Attributes, Change, Creation, Inode, Kind, Place, Rename};
+use crate::fs::{Attributes, Change, Creation, Kind, Place, Rename};
 use crate::task::credentials::capability;
 use crate::task::{Context, Credentials};
 
@@ -50,6 +51,7 @@ pub fn mkdirat(context: &mut Context, directory: i32, path: u64, mode: u32) -> R
     let mut creation = creation(context, &parent, Kind::Directory, mode & 0o1777)?;
     creation.permissions |= parent.inode.attributes()?.permissions & 0o2000;
     parent.inode.create(&name, &creation)?;
+    inotify::tell_name(&parent, &name, Kind::Directory, event::CREATE);
     Ok(0)
 }
 
@@ -74,6 +76,7 @@ pub fn mknodat(context: &mut Context, directory: i32, path: u64, mode: u32, devi
     may_change(context, &parent)?;
     let creation = Creation { names_device: device, ..creation(context, &parent, kind, mode)? };
     parent.inode.create(&name, &creation)?;
+    inotify::tell_name(&parent, &name, kind, event::CREATE);
     Ok(0)
 }
 
@@ -95,6 +98,7 @@ pub fn symlinkat(context: &mut Context, target: u64, directory: i32, path: u64) 
     may_change(context, &parent)?;
     let creation = creation(context, &parent, Kind::Link, 0o777)?;
     parent.inode.symlink(&name, &target, &creation)?;
+    inotify::tell_name(&parent, &name, Kind::Link, event::CREATE);
     Ok(0)
 }
 
@@ -107,7 +111,7 @@ pub fn linkat(context: &mut Context, from: i32, old: u64, to: i32, new: u64, fla
         return Err(Errno::EINVAL);
     }
     let follow = if flags & at::FOLLOW != 0 { 0 } else { at::NO_FOLLOW };
-    let inode = inode_at(context, from, old, follow | flags & at::EMPTY_PATH)?;
+    let inode = found_at(context, from, old, follow | flags & at::EMPTY_PATH)?.inode;
     let path = context.read_path(new)?;
     let walked = walk_to(context, to, &path)?;
     if walked.wants_directory && walked.place.is_none() {
@@ -116,6 +120,8 @@ pub fn linkat(context: &mut Context, from: i32, old: u64, to: i32, new: u64, fla
     let (parent, name) = walked.free()?;
     may_change(context, &parent)?;
     parent.inode.link(&name, &inode, context.system.wall_now())?;
+    inotify::tell_inode(&inode, event::ATTRIBUTES);
+    inotify::tell_name(&parent, &name, Kind::Regular, event::CREATE);
     Ok(0)
 }
 
@@ -148,6 +154,11 @@ pub fn unlinkat(context: &mut Context, directory: i32, path: u64, flags: u32) ->
     }
     may_remove(context, &walked.parent, &place)?;
     walked.parent.inode.unlink(&walked.name, removes_directory, context.system.wall_now())?;
+    if !removes_directory {
+        inotify::tell_inode(&place.inode, event::ATTRIBUTES);
+    }
+    let kind = if removes_directory { Kind::Directory } else { Kind::Regular };
+    inotify::tell_name(&walked.parent, &walked.name, kind, event::DELETE);
     Ok(0)
 }
 
@@ -187,6 +198,14 @@ pub fn renameat2(context: &mut Context, from: i32, old: u64, to: i32, new: u64, 
     }
     let now = context.system.wall_now();
     source.parent.inode.rename(&source.name, &target.parent.inode, &target.name, how, now)?;
+    let (from, to) = ((&*source.parent, source.name.as_slice()), (&*target.parent, target.name.as_slice()));
+    inotify::tell_moved(from, to, &place.inode);
+    if let Some(there) = &target.place {
+        match how {
+            Rename::Exchange => inotify::tell_moved(to, from, &there.inode),
+            _ => inotify::tell_inode(&there.inode, event::ATTRIBUTES),
+        }
+    }
     Ok(0)
 }
 
@@ -198,8 +217,35 @@ pub fn rename(context: &mut Context, old: u64, new: u64) -> Result<u64> {
     renameat2(context, -100, old, -100, new, 0)
 }
 
-/// `getdents64`: `struct linux_dirent64`s. The first two are `.` and `..`.
+/// How a directory's names stand in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Record {
+    /// `struct linux_dirent`: the kind is the last byte.
+    Old,
+    /// `struct linux_dirent64`.
+    New,
+}
+
+impl Record {
+    /// Bytes before a name, and bytes behind its end.
+    fn around(self) -> (usize, usize) {
+        match self {
+            Record::Old => (18, 2),
+            Record::New => (19, 1),
+        }
+    }
+}
+
 pub fn getdents64(context: &mut Context, descriptor: i32, to: u64, size: u32) -> Result<u64> {
+    read_names(context, descriptor, to, size, Record::New)
+}
+
+pub fn getdents(context: &mut Context, descriptor: i32, to: u64, size: u32) -> Result<u64> {
+    read_names(context, descriptor, to, size, Record::Old)
+}
+
+/// The first two names are `.` and `..`.
+fn read_names(context: &mut Context, descriptor: i32, to: u64, size: u32, record: Record) -> Result<u64> {
     let description = context.description(descriptor)?;
     if description.is_path_only() {
         return Err(Errno::EBADF);
@@ -216,7 +262,8 @@ pub fn getdents64(context: &mut Context, descriptor: i32, to: u64, size: u32) ->
     let most = size as usize;
     let mut next = *position;
     let mut add = |name: &[u8], number: u64, kind: Kind, after: u64| -> bool {
-        let length = (19 + name.len() + 1).next_multiple_of(8);
+        let (before, behind) = record.around();
+        let length = (before + name.len() + behind).next_multiple_of(8);
         if bytes.len() + length > most {
             return false;
         }
@@ -224,9 +271,14 @@ pub fn getdents64(context: &mut Context, descriptor: i32, to: u64, size: u32) ->
         bytes.extend_from_slice(&number.to_le_bytes());
         bytes.extend_from_slice(&after.to_le_bytes());
         bytes.extend_from_slice(&(length as u16).to_le_bytes());
-        bytes.push(kind as u8);
+        if record == Record::New {
+            bytes.push(kind as u8);
+        }
         bytes.extend_from_slice(name);
         bytes.resize(start + length, 0);
+        if let (Record::Old, Some(last)) = (record, bytes.last_mut()) {
+            *last = kind as u8;
+        }
         next = after;
         true
     };
@@ -304,8 +356,8 @@ pub fn umask(context: &mut Context, mask: u32) -> Result<u64> {
     Ok(context.fs.set_mask(mask).into())
 }
 
-fn set_permissions(context: &Context, inode: &Arc<dyn Inode>, mode: u32) -> Result<u64> {
-    let attributes = inode.attributes()?;
+fn set_permissions(context: &Context, found: &Found, mode: u32) -> Result<u64> {
+    let attributes = found.inode.attributes()?;
     let who = context.credentials();
     if !who.owns(attributes.uid) {
         return Err(Errno::EPERM);
@@ -315,7 +367,8 @@ fn set_permissions(context: &Context, inode: &Arc<dyn Inode>, mode: u32) -> Resu
         permissions &= !0o2000;
     }
     let changed = Some(context.system.wall_now());
-    inode.change(&Change { permissions: Some(permissions), changed, ..Change::default() })?;
+    found.inode.change(&Change { permissions: Some(permissions), changed, ..Change::default() })?;
+    found.tell(event::ATTRIBUTES);
     Ok(0)
 }
 
@@ -323,11 +376,11 @@ pub fn fchmodat2(context: &mut Context, directory: i32, path: u64, mode: u32, fl
     if flags & !(at::NO_FOLLOW | at::EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = inode_at(context, directory, path, flags)?;
-    if inode.attributes()?.kind == Kind::Link {
+    let found = found_at(context, directory, path, flags)?;
+    if found.inode.attributes()?.kind == Kind::Link {
         return Err(Errno::EOPNOTSUPP);
     }
-    set_permissions(context, &inode, mode)
+    set_permissions(context, &found, mode)
 }
 
 pub fn fchmodat(context: &mut Context, directory: i32, path: u64, mode: u32) -> Result<u64> {
@@ -343,8 +396,8 @@ pub fn fchmod(context: &mut Context, descriptor: i32, mode: u32) -> Result<u64> 
     if description.is_path_only() {
         return Err(Errno::EBADF);
     }
-    let inode = description.file.inode().ok_or(Errno::EINVAL)?;
-    set_permissions(context, &inode, mode)
+    let found = Found::of(&description).ok_or(Errno::EINVAL)?;
+    set_permissions(context, &found, mode)
 }
 
 /// Whether someone may give a file to these owners.
@@ -359,8 +412,8 @@ fn may_give(attributes: &Attributes, who: &Credentials, uid: u32, gid: u32) -> b
     user_stays && group_allowed
 }
 
-fn set_owner(context: &Context, inode: &Arc<dyn Inode>, uid: u32, gid: u32) -> Result<u64> {
-    let attributes = inode.attributes()?;
+fn set_owner(context: &Context, found: &Found, uid: u32, gid: u32) -> Result<u64> {
+    let attributes = found.inode.attributes()?;
     if !may_give(&attributes, &context.credentials(), uid, gid) {
         return Err(Errno::EPERM);
     }
@@ -370,7 +423,8 @@ fn set_owner(context: &Context, inode: &Arc<dyn Inode>, uid: u32, gid: u32) -> R
     let permissions = (attributes.kind == Kind::Regular && attributes.permissions & lose != 0)
         .then_some(attributes.permissions & !lose);
     let changed = Some(context.system.wall_now());
-    inode.change(&Change { uid: given(uid), gid: given(gid), permissions, changed, ..Change::default() })?;
+    found.inode.change(&Change { uid: given(uid), gid: given(gid), permissions, changed, ..Change::default() })?;
+    found.tell(event::ATTRIBUTES);
     Ok(0)
 }
 
@@ -378,8 +432,8 @@ pub fn fchownat(context: &mut Context, directory: i32, path: u64, uid: u32, gid:
     if flags & !(at::NO_FOLLOW | at::EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = inode_at(context, directory, path, flags)?;
-    set_owner(context, &inode, uid, gid)
+    let found = found_at(context, directory, path, flags)?;
+    set_owner(context, &found, uid, gid)
 }
 
 pub fn chown(context: &mut Context, path: u64, uid: u32, gid: u32) -> Result<u64> {
@@ -395,13 +449,13 @@ pub fn fchown(context: &mut Context, descriptor: i32, uid: u32, gid: u32) -> Res
     if description.is_path_only() {
         return Err(Errno::EBADF);
     }
-    let inode = description.file.inode().ok_or(Errno::EINVAL)?;
-    set_owner(context, &inode, uid, gid)
+    let found = Found::of(&description).ok_or(Errno::EINVAL)?;
+    set_owner(context, &found, uid, gid)
 }
 
 /// Sets times: `None` stays as it is. `by_owner` says that times were given, which only the owner may.
-fn set_times(context: &Context, inode: &Arc<dyn Inode>, times: [Option<i64>; 2], by_owner: bool) -> Result<u64> {
-    let attributes = inode.attributes()?;
+fn set_times(context: &Context, found: &Found, times: [Option<i64>; 2], by_owner: bool) -> Result<u64> {
+    let attributes = found.inode.attributes()?;
     let who = context.credentials();
     if !who.owns(attributes.uid) {
         if by_owner {
@@ -411,7 +465,13 @@ fn set_times(context: &Context, inode: &Arc<dyn Inode>, times: [Option<i64>; 2],
     }
     let [accessed, modified] = times;
     if accessed.is_some() || modified.is_some() {
-        inode.change(&Change { accessed, modified, changed: Some(context.system.wall_now()), ..Change::default() })?;
+        found.inode.change(&Change {
+            accessed,
+            modified,
+            changed: Some(context.system.wall_now()),
+            ..Change::default()
+        })?;
+        found.tell(event::ATTRIBUTES);
     }
     Ok(0)
 }
@@ -438,15 +498,15 @@ pub fn utimensat(context: &mut Context, directory: i32, path: u64, times: u64, f
         }
         (result, !(a_rest == NOW && b_rest == NOW))
     };
-    let inode = if path == 0 {
+    let found = if path == 0 {
         if directory == -100 {
             return Err(Errno::EFAULT);
         }
-        context.description(directory)?.file.inode().ok_or(Errno::EINVAL)?
+        Found::of(&*context.description(directory)?).ok_or(Errno::EINVAL)?
     } else {
-        inode_at(context, directory, path, flags)?
+        found_at(context, directory, path, flags)?
     };
-    set_times(context, &inode, times, by_owner)
+    set_times(context, &found, times, by_owner)
 }
 
 /// `utimes`, `futimesat`: microseconds.
@@ -464,8 +524,8 @@ pub fn futimesat(context: &mut Context, directory: i32, path: u64, times: u64) -
         };
         ([time(a, a_micro), time(b, b_micro)], true)
     };
-    let inode = inode_at(context, directory, path, 0)?;
-    set_times(context, &inode, times, by_owner)
+    let found = found_at(context, directory, path, 0)?;
+    set_times(context, &found, times, by_owner)
 }
 
 pub fn utimes(context: &mut Context, path: u64, times: u64) -> Result<u64> {
@@ -479,6 +539,6 @@ pub fn utime(context: &mut Context, path: u64, times: u64) -> Result<u64> {
     } else {
         (context.read_words::<2>(times)?.map(|time| Some((time as i64).saturating_mul(1_000_000_000))), true)
     };
-    let inode = inode_at(context, -100, path, 0)?;
-    set_times(context, &inode, times, by_owner)
+    let found = found_at(context, -100, path, 0)?;
+    set_times(context, &found, times, by_owner)
 }

@@ -2,13 +2,14 @@
 
 use alloc::sync::Arc;
 
-use super::lock;
+use super::{interface, lock};
 use crate::errno::{Errno, Result};
+use crate::file::inotify::{self, event};
 use crate::file::pipe::End;
 use crate::file::regular::InodeFile;
 use crate::file::{Description, OpenFile, open};
 use crate::fs::path::{Walk, access, check, permitted, walk};
-use crate::fs::{Change, Creation, Inode, Kind, Owner, Place, devices};
+use crate::fs::{Change, Creation, Inode, Kind, Owner, Place, devices, seal};
 use crate::task::process::limit;
 use crate::task::{Context, Process};
 
@@ -59,6 +60,7 @@ pub fn open_path(
                 time: context.system.wall_now(),
             };
             let inode = walked.parent.inode.create(&walked.name, &creation)?;
+            inotify::tell_name(&walked.parent, &walked.name, Kind::Regular, event::CREATE);
             (Arc::new(Place { inode, parent: Some(walked.parent), name: walked.name }), true)
         }
     };
@@ -97,12 +99,14 @@ pub fn open_path(
         let now = context.system.wall_now();
         let change = Change { size: Some(0), modified: Some(now), changed: Some(now), ..Change::default() };
         place.inode.change(&change)?;
+        inotify::tell(&place, event::MODIFY);
     }
     let file: Arc<dyn OpenFile> = match place.inode.clone().open(context, flags)? {
         Some(file) => file,
         None => Arc::new(InodeFile(place.inode.clone())),
     };
-    let description = Description::new(file, Some(place), flags);
+    let description = Description::new(file, Some(place.clone()), flags);
+    inotify::tell(&place, event::OPEN);
     devices::await_other_end(context, &description)?;
     Ok(description)
 }
@@ -134,6 +138,13 @@ fn open_unnamed(
     let name = alloc::format!("#{} (deleted)", inode.attributes()?.number).into_bytes();
     let file = Arc::new(InodeFile(inode.clone()));
     Ok(Description::new(file, Some(Arc::new(Place { inode, parent: Some(place), name })), flags))
+}
+
+/// Tells those who watch the file of a description.
+pub fn tell_of(description: &Description, event: u32) {
+    if let Some(place) = &description.place {
+        inotify::tell(place, event);
+    }
 }
 
 /// Gives the process a descriptor for a description.
@@ -242,9 +253,21 @@ pub fn fcntl(context: &mut Context, descriptor: i32, command: u32, argument: u64
             end.set_capacity(usize::try_from(argument).map_err(|_| Errno::EINVAL)?).map(|capacity| capacity as u64)
         }
         1032 => Ok(description.concrete::<End>().ok_or(Errno::EBADF)?.capacity() as u64),
-        // F_ADD_SEALS, F_GET_SEALS: files that were not made to be sealed are sealed against more seals.
-        1033 => Err(Errno::EPERM),
-        1034 => Ok(1),
+        // F_NOTIFY (not there: inotify is the better one), but that nothing more is to be told can always be had.
+        1026 if argument & !0x8000_0000 == 0 => Ok(0),
+        // F_ADD_SEALS, F_GET_SEALS
+        1033 | 1034 => {
+            let inode = description.file.inode().ok_or(Errno::EINVAL)?;
+            let seals = inode.seals().ok_or(Errno::EINVAL)?;
+            if command == 1034 {
+                return Ok(seals.into());
+            }
+            let added = u32::try_from(argument).ok().filter(|added| added & !seal::ALL == 0).ok_or(Errno::EINVAL)?;
+            if !description.is_writable() {
+                return Err(Errno::EPERM);
+            }
+            inode.seal(added).map(|()| 0)
+        }
         _ => Err(Errno::EINVAL),
     }
 }
@@ -266,6 +289,9 @@ pub fn ioctl(context: &mut Context, descriptor: i32, request: u32, argument: u64
         }
         // FIOASYNC: nobody is told by signals here.
         0x5452 => context.read_u32(argument).map(|_| 0),
+        _ if interface::is_known(request) && description.file.clone().socket().is_some() => {
+            interface::control(context, request, argument)
+        }
         _ => description.file.clone().control(context, request, argument),
     }
 }
@@ -291,7 +317,9 @@ pub fn truncate(context: &mut Context, path: u64, size: i64) -> Result<u64> {
         _ => return Err(Errno::EINVAL),
     }
     permitted(&attributes, &context.credentials(), access::WRITE)?;
-    change_size(context, &place.inode, size)
+    change_size(context, &place.inode, size)?;
+    inotify::tell(&place, event::MODIFY);
+    Ok(0)
 }
 
 pub fn ftruncate(context: &mut Context, descriptor: i32, size: i64) -> Result<u64> {
@@ -300,12 +328,15 @@ pub fn ftruncate(context: &mut Context, descriptor: i32, size: i64) -> Result<u6
         return Err(Errno::EINVAL);
     }
     let inode = description.file.inode().ok_or(Errno::EINVAL)?;
-    change_size(context, &inode, size)
+    change_size(context, &inode, size)?;
+    tell_of(&description, event::MODIFY);
+    Ok(0)
 }
 
 /// `fallocate`: memory is always there when it is written; only the size matters.
 pub fn fallocate(context: &mut Context, descriptor: i32, mode: u32, offset: i64, length: i64) -> Result<u64> {
     const KEEP_SIZE: u32 = 1;
+    const PUNCH_HOLE: u32 = 2;
     let description = context.description(descriptor)?;
     if offset < 0 || length <= 0 {
         return Err(Errno::EINVAL);
@@ -313,14 +344,26 @@ pub fn fallocate(context: &mut Context, descriptor: i32, mode: u32, offset: i64,
     if !description.is_writable() {
         return Err(Errno::EBADF);
     }
-    if mode & !KEEP_SIZE != 0 {
+    if mode & !(KEEP_SIZE | PUNCH_HOLE) != 0 || mode == PUNCH_HOLE {
         return Err(Errno::EOPNOTSUPP);
     }
     let inode = description.file.inode().ok_or(Errno::ESPIPE)?;
+    match inode.attributes()?.kind {
+        Kind::Regular => {}
+        Kind::Directory => return Err(Errno::EISDIR),
+        Kind::Fifo => return Err(Errno::ESPIPE),
+        _ => return Err(Errno::ENODEV),
+    }
     let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
+    if mode & PUNCH_HOLE != 0 {
+        inode.punch(offset as u64, end as u64)?;
+        tell_of(&description, event::MODIFY);
+        return Ok(0);
+    }
     if mode & KEEP_SIZE == 0 && end as u64 > inode.attributes()?.size {
         change_size(context, &inode, end)?;
     }
+    tell_of(&description, event::MODIFY);
     Ok(0)
 }
 
@@ -350,4 +393,27 @@ pub fn fadvise(context: &mut Context, descriptor: i32, _offset: u64, length: i64
         return Err(Errno::EINVAL);
     }
     Ok(0)
+}
+
+/// `readahead`: what can be read is in memory.
+pub fn readahead(context: &mut Context, descriptor: i32, _offset: u64, _length: u64) -> Result<u64> {
+    let description = context.description(descriptor)?;
+    if !description.is_readable() {
+        return Err(Errno::EBADF);
+    }
+    if description.file.attributes()?.kind == Kind::Regular { Ok(0) } else { Err(Errno::EINVAL) }
+}
+
+pub fn sync_file_range(context: &mut Context, descriptor: i32, offset: i64, length: i64, flags: u32) -> Result<u64> {
+    let description = context.description(descriptor)?;
+    if description.is_path_only() {
+        return Err(Errno::EBADF);
+    }
+    if flags & !7 != 0 || offset < 0 || length < 0 || offset.checked_add(length).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    match description.file.attributes()?.kind {
+        Kind::Regular | Kind::Directory | Kind::Link | Kind::Block => Ok(0),
+        _ => Err(Errno::ESPIPE),
+    }
 }

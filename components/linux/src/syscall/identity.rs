@@ -2,10 +2,11 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use crate::errno::{Errno, Result};
 use crate::task::credentials::capability;
-use crate::task::{Context, Credentials};
+use crate::task::{Context, Credentials, Process};
 
 /// "Leave it as it is."
 const KEEP: u32 = u32::MAX;
@@ -21,6 +22,19 @@ fn change(context: &Context, change: impl FnOnce(&mut Credentials) -> Result<()>
     }
     *current = Arc::new(next);
     Ok(0)
+}
+
+/// Whether the caller may look into a process, and change it: it is the same user's and has no secrets (ptrace(2), "access mode").
+pub fn may_inspect(context: &Context, process: &Arc<Process>) -> Result<()> {
+    if Arc::ptr_eq(process, &context.process) {
+        return Ok(());
+    }
+    let (who, other) = (context.credentials(), process.credentials());
+    let users = [other.user, other.effective_user, other.saved_user];
+    let groups = [other.group, other.effective_group, other.saved_group];
+    let same = users == [who.user; 3] && groups == [who.group; 3];
+    let open = process.dumpable.load(Ordering::Relaxed) == 1 && other.permitted & !who.permitted == 0;
+    if same && open || who.has(capability::SYS_PTRACE) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 pub fn getuid(context: &mut Context) -> Result<u64> {

@@ -4,7 +4,9 @@
 
 use alloc::sync::Arc;
 
+use super::file::tell_of;
 use crate::errno::{Errno, Result};
+use crate::file::inotify::event;
 use crate::file::transfer::{GuestSlice, Pieces};
 use crate::file::{Description, Source, open};
 use crate::fs::Kind;
@@ -44,7 +46,7 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], at
     let file = &description.file;
     if file.is_seekable() {
         let mut to = Pieces::new(&context.memory, pieces);
-        return Ok(match at {
+        let read = match at {
             Some(at) => file.read(at, &mut to)?,
             None => {
                 let mut position = description.position.lock();
@@ -52,12 +54,17 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], at
                 *position = position.saturating_add(read as u64);
                 read
             }
-        } as u64);
+        };
+        if read > 0 {
+            tell_of(&description, event::ACCESS);
+        }
+        return Ok(read as u64);
     }
     if at.is_some() {
         return Err(Errno::ESPIPE);
     }
     blocking(context, &description, |context| {
+        file.admit(context, false)?;
         file.read(0, &mut Pieces::new(&context.memory, pieces)).map(|read| read as u64)
     })
 }
@@ -70,6 +77,7 @@ fn write_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], a
     if at.is_some() {
         return Err(Errno::ESPIPE);
     }
+    description.file.admit(context, true)?;
     let total: u64 = pieces.iter().map(|piece| piece.length).sum();
     let mut done = 0_u64;
     loop {
@@ -132,6 +140,9 @@ fn write_at(context: &mut Context, description: &Description, pieces: &[GuestSli
     };
     if let Some(position) = &mut position {
         **position = start.saturating_add(written as u64);
+    }
+    if written > 0 {
+        tell_of(description, event::MODIFY);
     }
     if written > 0
         && let Some(inode) = file.inode()
@@ -268,7 +279,7 @@ pub fn close_range(context: &mut Context, first: u32, last: u32, flags: u32) -> 
         return Err(Errno::EINVAL);
     }
     if flags & UNSHARE != 0 {
-        context.files = Arc::new(context.files.copy());
+        context.files = Arc::new(context.files.copy()?);
         context.process.resources.lock().files = Some(context.files.clone());
     }
     for descriptor in context.files.numbers() {

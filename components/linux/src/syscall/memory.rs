@@ -1,9 +1,9 @@
 //! Memory: `mmap` and its relatives, `brk`.
 
 use crate::errno::{Errno, Result};
-use crate::fs::Kind;
+use crate::fs::{Kind, seal};
 use crate::memory::layout::Mapped;
-use crate::memory::{MapRequest, PAGE, Protection, Target, round_up};
+use crate::memory::{MapRequest, Move, PAGE, Protection, Target, round_up};
 use crate::task::Context;
 
 const SHARED: u64 = 1;
@@ -44,7 +44,7 @@ pub fn mmap(
     }
     let protection = Protection::from_bits(bits);
     let name = if flags & STACK != 0 { "stack" } else { "" };
-    let mut request = MapRequest { target, length, protection, shared, memory: None, file: None, name };
+    let mut request = MapRequest { target, length, protection, shared, memory: None, file: None, name, attached: None };
     if flags & ANONYMOUS == 0 {
         let description = context.description(descriptor)?;
         if description.is_path_only() {
@@ -58,6 +58,10 @@ pub fn mmap(
         let is_zeroes = description.file.attributes().is_ok_and(|attributes| {
             attributes.kind == Kind::Character && attributes.names_device == crate::fs::ram::make_device(1, 5)
         });
+        let seals = description.file.inode().and_then(|inode| inode.seals()).unwrap_or(0);
+        if shared && bits & 2 != 0 && seals & (seal::WRITE | seal::FUTURE_WRITE) != 0 {
+            return Err(Errno::EPERM);
+        }
         if !is_zeroes {
             request.memory = Some((description.file.memory()?, offset));
             request.file =
@@ -78,6 +82,19 @@ pub fn mprotect(context: &mut Context, address: u64, length: u64, bits: u64) -> 
     context.memory.mm().protect(address, length, Protection::from_bits(bits)).map(|()| 0)
 }
 
+/// `pkey_mprotect`: there are no keys but the one that all memory has.
+pub fn pkey_mprotect(context: &mut Context, address: u64, length: u64, bits: u64, key: i32) -> Result<u64> {
+    if key == -1 { mprotect(context, address, length, bits) } else { Err(Errno::EINVAL) }
+}
+
+pub fn pkey_alloc(_context: &mut Context, flags: u64, rights: u64) -> Result<u64> {
+    if flags != 0 || rights & !3 != 0 { Err(Errno::EINVAL) } else { Err(Errno::ENOSPC) }
+}
+
+pub fn pkey_free(_context: &mut Context, _key: i32) -> Result<u64> {
+    Err(Errno::EINVAL)
+}
+
 pub fn brk(context: &mut Context, wanted: u64) -> Result<u64> {
     Ok(context.memory.mm().set_break(wanted))
 }
@@ -85,11 +102,27 @@ pub fn brk(context: &mut Context, wanted: u64) -> Result<u64> {
 pub fn mremap(context: &mut Context, address: u64, old: u64, new: u64, flags: u64, to: u64) -> Result<u64> {
     const MAY_MOVE: u64 = 1;
     const TO_FIXED: u64 = 2;
-    if flags & !(MAY_MOVE | TO_FIXED) != 0 || flags & TO_FIXED != 0 && flags & MAY_MOVE == 0 {
+    const LEAVE: u64 = 4;
+    if flags & !(MAY_MOVE | TO_FIXED | LEAVE) != 0 || flags & (TO_FIXED | LEAVE) != 0 && flags & MAY_MOVE == 0 {
         return Err(Errno::EINVAL);
     }
+    if flags & LEAVE != 0 {
+        if round_up(old) != round_up(new) {
+            return Err(Errno::EINVAL);
+        }
+        let is_own =
+            context.memory.mm().lock().find(address).is_some_and(|(_, area)| !area.shared && area.file.is_none());
+        if !is_own {
+            return Err(Errno::EINVAL);
+        }
+    }
     let fixed = (flags & TO_FIXED != 0).then_some(to);
-    context.memory.mm().remap(address, old, new, flags & MAY_MOVE != 0, fixed)
+    let how = match flags & (MAY_MOVE | LEAVE) {
+        0 => Move::Never,
+        MAY_MOVE => Move::May,
+        _ => Move::Leave,
+    };
+    context.memory.mm().remap(address, old, new, how, fixed)
 }
 
 pub fn madvise(context: &mut Context, address: u64, length: u64, advice: i32) -> Result<u64> {
@@ -98,6 +131,8 @@ pub fn madvise(context: &mut Context, address: u64, length: u64, advice: i32) ->
     const REMOVE: i32 = 9;
     const DONT_FORK: i32 = 10;
     const DO_FORK: i32 = 11;
+    const WIPE: i32 = 18;
+    const KEEP: i32 = 19;
     const HARMLESS: [i32; 13] = [0, 1, 2, 3, 12, 13, 14, 15, 16, 17, 20, 21, 25];
     if !address.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
@@ -105,17 +140,20 @@ pub fn madvise(context: &mut Context, address: u64, length: u64, advice: i32) ->
     let mm = context.memory.mm();
     let end = round_up(length).and_then(|length| address.checked_add(length)).ok_or(Errno::EINVAL)?;
     match advice {
-        _ if HARMLESS.contains(&advice) || advice == DONT_FORK || advice == DO_FORK => {
+        _ if HARMLESS.contains(&advice) || matches!(advice, DONT_FORK | DO_FORK | WIPE | KEEP) => {
             let mut layout = mm.lock();
             if !layout.covers(address, end) {
                 return Err(Errno::ENOMEM);
             }
-            if advice == DONT_FORK || advice == DO_FORK {
+            if !HARMLESS.contains(&advice) {
                 layout.split(address);
                 layout.split(end);
                 for start in layout.overlapping(address, end) {
-                    if let Some((_, area)) = layout.find_mut(start) {
-                        area.stays = advice == DONT_FORK;
+                    let Some((_, area)) = layout.find_mut(start) else { continue };
+                    match advice {
+                        WIPE if area.shared || area.file.is_some() => return Err(Errno::EINVAL),
+                        WIPE | KEEP => area.wiped = advice == WIPE,
+                        _ => area.stays = advice == DONT_FORK,
                     }
                 }
             }

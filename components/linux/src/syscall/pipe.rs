@@ -13,14 +13,12 @@ use crate::file::signal::SignalFile;
 use crate::file::timer::{State, TimerFile};
 use crate::file::transfer::Bytes;
 use crate::file::{Description, OpenFile, open};
-use crate::fs::ram::Ram;
-use crate::fs::{Creation, Inode, Kind, Owner, Place};
+use crate::fs::ram::{MEMORY_DEVICE, Ram};
+use crate::fs::{Creation, Inode, Kind, Owner, Place, seal};
 use crate::signal::Set;
 use crate::task::Context;
 use crate::time::{clock, moment, nanoseconds};
 
-/// `st_dev` of memory files.
-const MEMORY_DEVICE: u64 = 0x17;
 /// Bytes that are moved at a time.
 const PIECE: usize = 32 << 10;
 
@@ -176,6 +174,8 @@ pub fn memfd_create(context: &mut Context, name: u64, flags: u32) -> Result<u64>
         time: context.system.wall_now(),
     };
     let inode = root.create_unnamed(&creation)?;
+    // Unless it was made to be sealed, it is sealed against more seals.
+    inode.seal(if flags & ALLOW_SEALING != 0 { 0 } else { seal::SEAL })?;
     let name = [b"memfd:", name.as_slice(), b" (deleted)"].concat();
     let place = Place { inode: inode.clone(), parent: Some(Place::root(root.clone())), name };
     let description = Description::new(Arc::new(InodeFile(inode)), Some(Arc::new(place)), open::READ_WRITE);

@@ -7,6 +7,7 @@ use super::file::most_files;
 use crate::errno::{Errno, Result};
 use crate::file::epoll::Epoll;
 use crate::file::{Description, ready};
+use crate::memory::reserve;
 use crate::signal::{Set, UNBLOCKABLE};
 use crate::task::process::attention;
 use crate::task::{Context, WaitQueue, wait};
@@ -75,7 +76,10 @@ fn poll_until(context: &mut Context, address: u64, count: u64, deadline: Option<
     if count > most_files(&context.process) {
         return Err(Errno::EINVAL);
     }
-    let mut bytes = alloc::vec![0; count as usize * POLL];
+    let length = count as usize * POLL;
+    // The bytes, what they say, the answers.
+    reserve::check(length * 4)?;
+    let mut bytes = alloc::vec![0; length];
     context.read_bytes(address, &mut bytes)?;
     let entries: Vec<(i32, u32)> = bytes
         .chunks_exact(POLL)

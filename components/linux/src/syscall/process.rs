@@ -7,12 +7,13 @@ use core::sync::atomic::Ordering;
 use super::stat::{at, place_at};
 use crate::errno::{Errno, Result};
 use crate::fs::path::LONGEST_PATH;
+use crate::memory::reserve;
 use crate::program::stack::LONGEST;
 use crate::signal::Set;
 use crate::task::clone::{self, Request, flags};
 use crate::task::context::Next;
 use crate::task::process::Life;
-use crate::task::{Context, Process, exec, exit, wait};
+use crate::task::{Context, Process, exec, exit, trace, wait};
 
 pub fn fork(context: &mut Context) -> Result<u64> {
     clone::clone(context, &Request { exit_signal: crate::signal::SIGCHLD, ..Request::default() })
@@ -39,8 +40,10 @@ pub fn clone(
         parent_number_at: parent,
         child_number_at: child,
         thread_pointer,
+        descriptor_at: parent,
     };
-    if flags & flags::PIDFD != 0 {
+    // The old call has one address for two things.
+    if flags & flags::PIDFD != 0 && flags & (flags::PARENT_SET_NUMBER | flags::DETACHED) != 0 {
         return Err(Errno::EINVAL);
     }
     clone::clone(context, &request)
@@ -53,7 +56,7 @@ pub fn clone3(context: &mut Context, arguments: u64, size: u64) -> Result<u64> {
     if size > 4096 {
         return Err(Errno::E2BIG);
     }
-    let [flags, _pidfd, child, parent, exit_signal, stack, stack_size, thread_pointer] =
+    let [flags, descriptor_at, child, parent, exit_signal, stack, stack_size, thread_pointer] =
         context.read_words(arguments)?;
     if exit_signal > 64 || flags & 0xff != 0 || (stack == 0) != (stack_size == 0) {
         return Err(Errno::EINVAL);
@@ -65,9 +68,6 @@ pub fn clone3(context: &mut Context, arguments: u64, size: u64) -> Result<u64> {
             return Err(Errno::EPERM);
         }
     }
-    if flags & flags::PIDFD != 0 {
-        return Err(Errno::EINVAL);
-    }
     let request = Request {
         flags,
         exit_signal: exit_signal as i32,
@@ -75,6 +75,7 @@ pub fn clone3(context: &mut Context, arguments: u64, size: u64) -> Result<u64> {
         parent_number_at: parent,
         child_number_at: child,
         thread_pointer,
+        descriptor_at,
     };
     clone::clone(context, &request)
 }
@@ -95,10 +96,12 @@ fn read_texts(context: &Context, array: u64, total: &mut usize) -> Result<Vec<Ve
             other => other,
         })?;
         *total = total.saturating_add(text.len() + 9);
-        // A quarter of the largest stack is more than any stack can take.
-        if *total > 16 << 20 {
+        // Linux's `_STK_LIM / 4 * 3`.
+        if *total > 6 << 20 {
             return Err(Errno::E2BIG);
         }
+        // They are copied twice more on the way to the new stack.
+        reserve::check(total.saturating_mul(3))?;
         texts.push(text);
     }
     Ok(texts)
@@ -172,6 +175,8 @@ const CLONE_ONLY: u32 = 0x8000_0000;
 /// What a wait found.
 struct Found {
     child: Arc<Process>,
+    /// The process's, or that of a thread that is traced.
+    number: i32,
     /// As wait(2) gives it.
     status: i32,
     code: i32,
@@ -206,13 +211,14 @@ fn look(context: &Context, which: Which, options: u32) -> Option<Result<Found>> 
                     exit::reap(own, child, &context.system);
                 }
                 let (code, value) = exit::exit_code(status);
-                Found { child: child.clone(), status, code, value }
+                Found { child: child.clone(), number: child.number, status, code, value }
             }
             Life::Stopped { signal, told } if options & STOPPED != 0 && !*told => {
                 *told = options & KEEP == 0;
                 let signal = *signal;
                 Found {
                     child: child.clone(),
+                    number: child.number,
                     status: signal << 8 | 0x7f,
                     code: crate::signal::code::STOPPED,
                     value: signal,
@@ -223,11 +229,36 @@ fn look(context: &Context, which: Which, options: u32) -> Option<Result<Found>> 
                     *life = Life::Running;
                 }
                 let signal = crate::signal::SIGCONT;
-                Found { child: child.clone(), status: 0xffff, code: crate::signal::code::CONTINUED, value: signal }
+                Found {
+                    child: child.clone(),
+                    number: child.number,
+                    status: 0xffff,
+                    code: crate::signal::code::CONTINUED,
+                    value: signal,
+                }
             }
             _ => continue,
         };
         return Some(Ok(found));
+    }
+    let tracees = own.tracees.lock().clone();
+    for task in tracees {
+        let by_number = match which {
+            Which::Any => true,
+            Which::Process(number) => task.number() == number,
+            Which::Group(group) => task.process.group() == group,
+        };
+        if !by_number {
+            continue;
+        }
+        any = true;
+        if let Some(status) = trace::news(&task, options & KEEP != 0) {
+            let (code, value) = match status & 0xff {
+                0x7f => (trace::TRAPPED, status >> 8 & 0xff),
+                _ => exit::exit_code(status),
+            };
+            return Some(Ok(Found { child: task.process.clone(), number: task.number(), status, code, value }));
+        }
     }
     if any { None } else { Some(Err(Errno::ECHILD)) }
 }
@@ -281,7 +312,7 @@ pub fn wait4(context: &mut Context, number: i32, status: u64, options: u32, usag
     if usage != 0 {
         write_usage(context, usage, used_by(&found.child))?;
     }
-    Ok(found.child.number as u64)
+    Ok(found.number as u64)
 }
 
 pub fn waitid(context: &mut Context, kind: u32, number: i32, info: u64, options: u32, usage: u64) -> Result<u64> {
@@ -295,12 +326,30 @@ pub fn waitid(context: &mut Context, kind: u32, number: i32, info: u64, options:
         1 if number > 0 => Which::Process(number),
         2 if number == 0 => Which::Group(context.process.group()),
         2 if number > 0 => Which::Group(number),
+        3 => {
+            let (process, description) = super::pidfd::process(context, number)?;
+            let options = if description.is_blocking() { options } else { options | NO_HANG };
+            let found = wait_for(context, Which::Process(process.number), options)?;
+            if found.is_none() && !description.is_blocking() {
+                return Err(Errno::EAGAIN);
+            }
+            return tell_found(context, found, info, usage);
+        }
         _ => return Err(Errno::EINVAL),
     };
     let found = wait_for(context, which, options)?;
+    tell_found(context, found, info, usage)
+}
+
+/// What `waitid` answers.
+fn tell_found(context: &Context, found: Option<Found>, info: u64, usage: u64) -> Result<u64> {
     if info != 0 {
         let bytes = match &found {
-            Some(found) => exit::child_info(&found.child, crate::signal::SIGCHLD, found.code, found.value).to_bytes(),
+            Some(found) => {
+                let mut info = exit::child_info(&found.child, crate::signal::SIGCHLD, found.code, found.value);
+                info.fields[0] = info.fields[0] & !0xffff_ffff | found.number as u64;
+                info.to_bytes()
+            }
             None => [0; 128],
         };
         context.write_bytes(info, &bytes)?;

@@ -165,14 +165,14 @@ pub fn sigaltstack(context: &mut Context, new: u64, old: u64) -> Result<u64> {
     Ok(0)
 }
 
-/// Whether `who` may send a signal to a process.
-fn may_signal(context: &Context, who: &Credentials, target: &Process, signal: i32) -> bool {
+/// Whether `who`, in the process `from`, may send a signal to a process.
+pub fn may_signal(who: &Credentials, from: &Process, target: &Process, signal: i32) -> bool {
     let other = target.credentials();
     let same = |id: u32| id == other.user || id == other.saved_user;
     who.has(capability::KILL)
         || same(who.user)
         || same(who.effective_user)
-        || signal == SIGCONT && target.session() == context.process.session()
+        || signal == SIGCONT && target.session() == from.session()
 }
 
 fn valid(signal: i32) -> Result<()> {
@@ -200,18 +200,13 @@ pub fn kill(context: &mut Context, number: i32, signal: i32) -> Result<u64> {
         return Err(Errno::ESRCH);
     }
     let mut sent = false;
-    for target in targets.iter().filter(|target| may_signal(context, &who, target, signal)) {
+    for target in targets.iter().filter(|target| may_signal(&who, &context.process, target, signal)) {
         sent = true;
-        if signal != 0 && !is_init_shielded(target, signal) {
+        if signal != 0 {
             send::to_process(target, info);
         }
     }
     if sent { Ok(0) } else { Err(Errno::EPERM) }
-}
-
-/// The container's first process gets only the signals that it handles (pid_namespaces(7)).
-fn is_init_shielded(target: &Process, signal: i32) -> bool {
-    target.number == 1 && target.actions.lock().get(signal).handler <= 1
 }
 
 fn send_to_thread(context: &Context, group: Option<i32>, number: i32, info: Info) -> Result<u64> {
@@ -223,7 +218,7 @@ fn send_to_thread(context: &Context, group: Option<i32>, number: i32, info: Info
     if group.is_some_and(|group| group != task.process.number) {
         return Err(Errno::ESRCH);
     }
-    if !may_signal(context, &context.credentials(), &task.process, info.signal) {
+    if !may_signal(&context.credentials(), &context.process, &task.process, info.signal) {
         return Err(Errno::EPERM);
     }
     if info.signal != 0 {
@@ -259,7 +254,7 @@ pub fn rt_sigqueueinfo(context: &mut Context, number: i32, signal: i32, info: u6
         return Err(Errno::ESRCH);
     }
     let target = super::process::find(context, number)?;
-    if !may_signal(context, &context.credentials(), &target, signal) {
+    if !may_signal(&context.credentials(), &context.process, &target, signal) {
         return Err(Errno::EPERM);
     }
     if signal != 0 && !send::to_process(&target, info) {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::file::install as add;
 use crate::errno::{Errno, Result};
+use crate::file::inet::{SEGMENT, UDP};
 use crate::file::socket::{AF_INET, AF_INET6, AF_UNIX, Ancillary, Credentials, Received, Socket, message, option};
 use crate::file::transfer::{GuestSlice, Pieces};
 use crate::file::unix::UnixSocket;
@@ -26,6 +27,7 @@ const MOST_MESSAGES: u32 = 1024;
 /// Kinds of control data.
 const SCM_RIGHTS: i32 = 1;
 const SCM_CREDENTIALS: i32 = 2;
+const SCM_SEND_TIME: i32 = 61;
 /// Bytes of a `struct cmsghdr` and of a `struct msghdr`.
 const CONTROL_HEAD: usize = 16;
 const MESSAGE_HEAD: usize = 56;
@@ -53,6 +55,13 @@ pub fn socket(context: &mut Context, domain: u32, kind: u32, protocol: i32) -> R
     let flags = kind & (NON_BLOCKING | CLOSE_ON_EXEC);
     if kind & !(0xf | NON_BLOCKING | CLOSE_ON_EXEC) != 0 {
         return Err(Errno::EINVAL);
+    }
+    const PACKET: u32 = 17;
+    const RAW: u32 = 3;
+    // Packets past the network are nothing that a container can be given.
+    let is_raw = domain == PACKET || matches!(u16::try_from(domain), Ok(AF_INET | AF_INET6)) && kind & 0xf == RAW;
+    if is_raw && !context.credentials().has(capability::NET_RAW) {
+        return Err(Errno::EPERM);
     }
     let file: Arc<dyn OpenFile> = match u16::try_from(domain).map_err(|_| Errno::EAFNOSUPPORT)? {
         AF_UNIX if protocol != 0 && protocol != 1 => return Err(Errno::EPROTONOSUPPORT),
@@ -118,7 +127,14 @@ const UNPRIVILEGED: bool = true;
 
 pub fn listen(context: &mut Context, descriptor: i32, backlog: i32) -> Result<u64> {
     let (_, socket) = socket_of(context, descriptor)?;
-    socket.listen(context, u32::try_from(backlog).unwrap_or(u32::MAX).min(4096)).map(|()| 0)
+    socket.listen(context, u32::try_from(backlog).unwrap_or(u32::MAX).min(4096))?;
+    if let (Some(attachment), Ok(name)) = (&context.system.attachment, socket.name())
+        && matches!(socket.shape().0, AF_INET | AF_INET6)
+        && let [_, _, high, low, ..] = *name
+    {
+        attachment.port_opened(u16::from_be_bytes([high, low]));
+    }
+    Ok(0)
 }
 
 /// Repeats what answers `EAGAIN`, if the socket waits at all, for at most `limit` nanoseconds (0: without end).
@@ -342,8 +358,12 @@ fn read_control(context: &Context, head: &Head) -> Result<Ancillary> {
                     }
                 }
                 SCM_CREDENTIALS => ancillary.credentials = Some(check_credentials(context, data)?),
+                // When to send: nothing queues packets by time, here or in Linux unless it was told to.
+                SCM_SEND_TIME => {}
                 _ => return Err(Errno::EINVAL),
             }
+        } else if (level, kind) == (UDP, SEGMENT) {
+            ancillary.segment = Some(data.first_chunk().map(|size| u16::from_ne_bytes(*size)).ok_or(Errno::EINVAL)?);
         }
         rest = rest.get(length.next_multiple_of(8)..).unwrap_or_default();
     }
@@ -399,6 +419,10 @@ fn receive_message(
     flags: u32,
 ) -> Result<(Received, u32)> {
     let (description, socket) = socket_of(context, descriptor)?;
+    if flags & message::ERRORS != 0 {
+        // What the network says of messages that were sent is not kept.
+        return Err(Errno::EAGAIN);
+    }
     let limit = socket.limits().receive;
     let is_stream = socket.shape().1 == 1;
     let total: u64 = pieces.iter().map(|piece| piece.length).sum();
@@ -469,6 +493,13 @@ fn write_control(context: &Context, head: &Head, received: &Received, flags: u32
     if let Some(who) = received.ancillary.credentials {
         if room >= CONTROL_HEAD + 12 {
             put(&mut bytes, SCM_CREDENTIALS, &who.to_bytes());
+        } else {
+            is_whole = false;
+        }
+    }
+    for (kind, data) in &received.ancillary.told {
+        if room >= bytes.len() + CONTROL_HEAD + data.len() {
+            put(&mut bytes, *kind, data);
         } else {
             is_whole = false;
         }

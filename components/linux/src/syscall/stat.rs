@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use crate::errno::{Errno, Result};
+use crate::file::{Description, inotify};
 use crate::fs::path::{Walk, permitted, walk};
 use crate::fs::{Attributes, Inode, Place, Statistics};
 use crate::task::Context;
@@ -69,17 +70,39 @@ pub fn place_at(context: &Context, directory: i32, path: &[u8], flags: u32) -> R
     walk(context, start, path, Walk { no_follow: flags & at::NO_FOLLOW != 0, ..Walk::default() })?.found()
 }
 
-/// The inode that a path names, or with `AT_EMPTY_PATH` and no path, the descriptor's.
-pub fn inode_at(context: &Context, directory: i32, path: u64, flags: u32) -> Result<Arc<dyn Inode>> {
+/// An inode, and where it was found, for what has a path.
+pub struct Found {
+    pub inode: Arc<dyn Inode>,
+    place: Option<Arc<Place>>,
+}
+
+impl Found {
+    /// What a descriptor leads to, if that is in a file system.
+    pub fn of(description: &Description) -> Option<Found> {
+        Some(Found { inode: description.file.inode()?, place: description.place.clone() })
+    }
+
+    /// Tells those who watch it.
+    pub fn tell(&self, event: u32) {
+        match &self.place {
+            Some(place) => inotify::tell(place, event),
+            None => inotify::tell_inode(&self.inode, event),
+        }
+    }
+}
+
+/// What a path names, or with `AT_EMPTY_PATH` and no path, the descriptor's.
+pub fn found_at(context: &Context, directory: i32, path: u64, flags: u32) -> Result<Found> {
     let text = context.read_path(path)?;
     if text.is_empty() && flags & at::EMPTY_PATH != 0 {
-        return if directory == -100 {
-            Ok(context.fs.directory().inode.clone())
-        } else {
-            context.description(directory)?.file.inode().ok_or(Errno::EINVAL)
-        };
+        if directory != -100 {
+            return Found::of(&*context.description(directory)?).ok_or(Errno::EINVAL);
+        }
+        let place = context.fs.directory();
+        return Ok(Found { inode: place.inode.clone(), place: Some(place) });
     }
-    Ok(place_at(context, directory, &text, flags)?.inode.clone())
+    let place = place_at(context, directory, &text, flags)?;
+    Ok(Found { inode: place.inode.clone(), place: Some(place) })
 }
 
 pub fn newfstatat(context: &mut Context, directory: i32, path: u64, to: u64, flags: u32) -> Result<u64> {

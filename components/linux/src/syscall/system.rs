@@ -8,7 +8,7 @@ use tessera_runtime::own;
 use super::process::find;
 use crate::errno::{Errno, Result};
 use crate::task::credentials::{ALL_CAPABILITIES, capability};
-use crate::task::process::{LIMITS, limit};
+use crate::task::process::{LIMITS, TIMER_SLACK, limit};
 use crate::task::{Context, Task};
 
 pub fn uname(context: &mut Context, to: u64) -> Result<u64> {
@@ -183,8 +183,10 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
             let name = *context.task.name.lock();
             context.write_bytes(a, &name).map(|()| 0)
         }
-        // PR_GET_SECCOMP
-        21 => Ok(0),
+        // PR_GET_SECCOMP, PR_SET_SECCOMP
+        21 => Ok(context.task.seccomp.lock().mode().into()),
+        22 if a == 1 => super::seccomp::strict(context),
+        22 if a == 2 => super::seccomp::filter(context, 0, b),
         // PR_CAPBSET_READ, PR_CAPBSET_DROP
         23 | 24 if a >= 64 || ALL_CAPABILITIES & 1 << a == 0 => Err(Errno::EINVAL),
         23 => Ok(u64::from(context.credentials().bounding & 1 << a != 0)),
@@ -206,9 +208,32 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
             Arc::make_mut(&mut credentials).secure_bits = a as u32;
             Ok(0)
         }
+        // PR_GET_TIMING, PR_SET_TIMING: processes are not timed by statistics.
+        13 => Ok(0),
+        14 if a != 0 => Err(Errno::EINVAL),
+        14 => Ok(0),
+        // PR_GET_TSC, PR_SET_TSC: the counter can be read.
+        25 => context.write_u32(a, 1).map(|()| 0),
+        26 if a != 1 => Err(Errno::EINVAL),
+        26 => Ok(0),
         // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK
-        29 => Ok(0),
-        30 => Ok(50_000),
+        29 => {
+            let slack = if a == 0 { TIMER_SLACK } else { a };
+            context.task.timer_slack.store(slack, Ordering::Relaxed);
+            Ok(0)
+        }
+        30 => Ok(context.task.timer_slack.load(Ordering::Relaxed)),
+        // PR_TASK_PERF_EVENTS_DISABLE, PR_TASK_PERF_EVENTS_ENABLE: there are none.
+        31 | 32 => Ok(0),
+        // PR_MCE_KILL, PR_MCE_KILL_GET: memory errors are not told early.
+        33 if a > 1 || c != 0 || d != 0 => Err(Errno::EINVAL),
+        33 => Ok(0),
+        34 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
+        34 => Ok(2),
+        // PR_GET_TID_ADDRESS
+        40 => context.write_u64(a, context.clear_number).map(|()| 0),
+        // PR_SET_PTRACER: who may look into a process is not narrowed by where it stands in the family.
+        0x5961_6d61 => Ok(0),
         // PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER
         36 => {
             process.is_reaper.store(u32::from(a != 0), Ordering::Relaxed);
@@ -223,9 +248,24 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
             Ok(0)
         }
         39 => Ok(context.credentials().no_new_privileges.into()),
-        // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE
+        // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE: there are no large pages.
+        41 if b != 0 && c == 0 && d == 0 || a > 1 => Err(Errno::EINVAL),
         41 | 42 => Ok(0),
-        // PR_CAP_AMBIENT: is set, clear all
+        // PR_CAP_AMBIENT: raise, lower, is set, clear all
+        47 if (a == 2 || a == 3) && (b >= 64 || ALL_CAPABILITIES & 1 << b == 0) => Err(Errno::EINVAL),
+        47 if a == 2 => {
+            let mut credentials = process.credentials.lock();
+            if credentials.permitted & credentials.inheritable & 1 << b == 0 {
+                return Err(Errno::EPERM);
+            }
+            Arc::make_mut(&mut credentials).ambient |= 1 << b;
+            Ok(0)
+        }
+        47 if a == 3 => {
+            let mut credentials = process.credentials.lock();
+            Arc::make_mut(&mut credentials).ambient &= !(1 << b);
+            Ok(0)
+        }
         47 if a == 1 => Ok(context.credentials().ambient.checked_shr(b as u32).unwrap_or(0) & 1),
         47 if a == 4 => {
             let mut credentials = process.credentials.lock();
@@ -243,7 +283,7 @@ pub fn sched_yield(_context: &mut Context) -> Result<u64> {
     Ok(0)
 }
 
-fn find_task(context: &Context, number: i32) -> Result<Arc<Task>> {
+pub fn find_task(context: &Context, number: i32) -> Result<Arc<Task>> {
     match number {
         0 => Ok(context.task.clone()),
         1.. => context.system.task(number).ok_or(Errno::ESRCH),
@@ -303,8 +343,17 @@ pub fn sched_getscheduler(context: &mut Context, number: i32) -> Result<u64> {
 }
 
 pub fn sched_setscheduler(context: &mut Context, number: i32, policy: i32, parameter: u64) -> Result<u64> {
-    let task = find_task(context, number)?;
+    if parameter == 0 || policy < 0 {
+        return Err(Errno::EINVAL);
+    }
+    find_task(context, number)?;
     let priority = context.read_u32(parameter)? as i32;
+    set_policy(context, number, policy, priority)
+}
+
+/// How a thread is scheduled, as far as it may choose; the kernel of Tessera takes no notice of it.
+pub fn set_policy(context: &Context, number: i32, policy: i32, priority: i32) -> Result<u64> {
+    let task = find_task(context, number)?;
     match policy & !RESET {
         OTHER | BATCH | IDLE if priority == 0 => {}
         FIFO | ROUND_ROBIN if (1..=99).contains(&priority) => {
@@ -375,7 +424,10 @@ pub fn setpriority(context: &mut Context, which: u32, who: i32, nice: i32) -> Re
     Ok(0)
 }
 
-pub fn personality(_context: &mut Context, persona: u32) -> Result<u64> {
-    // Only to ask, to be Linux, and without address randomisation, of which there is none.
-    if persona == u32::MAX || persona & !0x004_0000 == 0 { Ok(0) } else { Err(Errno::EINVAL) }
+pub fn personality(context: &mut Context, persona: u32) -> Result<u64> {
+    let place = &context.process.persona;
+    // All ones only ask. What a persona would change (addresses, limits of old programs) is not done.
+    let before =
+        if persona == u32::MAX { place.load(Ordering::Relaxed) } else { place.swap(persona, Ordering::Relaxed) };
+    Ok(before.into())
 }

@@ -243,3 +243,44 @@ pub fn getrusage(context: &mut Context, who: i32, to: u64) -> Result<u64> {
     };
     write_usage(context, to, used).map(|()| 0)
 }
+
+pub fn settimeofday(context: &mut Context, time: u64, _zone: u64) -> Result<u64> {
+    if time == 0 {
+        return Ok(0);
+    }
+    let time = read_timeval(context, time)?;
+    if !context.credentials().has(capability::SYS_TIME) {
+        return Err(Errno::EPERM);
+    }
+    context.system.set_wall(i64::try_from(time).map_err(|_| Errno::EINVAL)?);
+    Ok(0)
+}
+
+/// `adjtimex`: how the clock is steered. It is not: whoever asks reads that it is not synchronised.
+pub fn adjtimex(context: &mut Context, record: u64) -> Result<u64> {
+    const WORDS: usize = 26;
+    const UNSYNCHRONISED: u64 = 0x40;
+    const TIME_ERROR: u64 = 5;
+    let modes = context.read_u32(record)?;
+    if modes != 0 {
+        return Err(if context.credentials().has(capability::SYS_TIME) { Errno::EOPNOTSUPP } else { Errno::EPERM });
+    }
+    let now = context.system.wall_now().max(0) as u64;
+    let mut words = [0; WORDS];
+    // struct timex: modes, offset, frequency, greatest error, estimated error, status, constant, precision, tolerance, time, tick.
+    let told =
+        [0, 0, 0, 16_000_000, 16_000_000, UNSYNCHRONISED, 2, 1, 32_768_000, now / SECOND, now % SECOND / 1000, 10_000];
+    for (to, from) in words.iter_mut().zip(told) {
+        *to = from;
+    }
+    context.write_words(record, words)?;
+    Ok(TIME_ERROR)
+}
+
+pub fn clock_adjtime(context: &mut Context, which: i32, record: u64) -> Result<u64> {
+    match which {
+        clock::REAL => adjtimex(context, record),
+        clock::MONOTONIC | clock::BOOT => Err(Errno::EOPNOTSUPP),
+        _ => Err(Errno::EINVAL),
+    }
+}

@@ -7,11 +7,12 @@ use core::sync::atomic::Ordering;
 
 use tessera_runtime::object::guest;
 
-use super::process::{Resources, attention, limit};
+use super::process::{Resources, attention, limit, watch};
 use super::run::{self, Parts};
 use super::wait::wait;
-use super::{Context, Process, Task};
+use super::{Context, Process, Task, trace};
 use crate::errno::{Errno, Result};
+use crate::syscall::{describe, install};
 
 /// The flags of clone(2).
 pub mod flags {
@@ -20,9 +21,12 @@ pub mod flags {
     pub const FILES: u64 = 0x400;
     pub const SIGHAND: u64 = 0x800;
     pub const PIDFD: u64 = 0x1000;
+    pub const TRACED: u64 = 0x2000;
     pub const VFORK: u64 = 0x4000;
     pub const PARENT: u64 = 0x8000;
     pub const THREAD: u64 = 0x1_0000;
+    pub const DETACHED: u64 = 0x40_0000;
+    pub const UNTRACED: u64 = 0x80_0000;
     pub const NEW_MOUNTS: u64 = 0x2_0000;
     pub const SET_TLS: u64 = 0x8_0000;
     pub const PARENT_SET_NUMBER: u64 = 0x10_0000;
@@ -44,6 +48,8 @@ pub struct Request {
     pub parent_number_at: u64,
     pub child_number_at: u64,
     pub thread_pointer: u64,
+    /// Where the descriptor of the child is written (`CLONE_PIDFD`).
+    pub descriptor_at: u64,
 }
 
 /// Most threads of a container, of all its processes.
@@ -78,16 +84,27 @@ pub fn clone(context: &mut Context, request: &Request) -> Result<u64> {
         registers.fs_base = request.thread_pointer;
     }
     let mm = if asked(flags::VM) { context.memory.mm().clone() } else { context.memory.mm().fork()? };
-    let files = if asked(flags::FILES) { context.files.clone() } else { Arc::new(context.files.copy()) };
+    let files = if asked(flags::FILES) { context.files.clone() } else { Arc::new(context.files.copy()?) };
     let fs = if asked(flags::FS) { context.fs.clone() } else { Arc::new(context.fs.copy()) };
 
     let number = system.number();
     let process = if asked(flags::THREAD) { context.process.clone() } else { new_process(context, number, request)? };
     let task = Task::new(number, process.clone(), context.task.mask(), *context.task.name.lock());
+    if context.task.watches() & watch::SECCOMP != 0 {
+        *task.seccomp.lock() = context.task.seccomp.lock().clone();
+        task.watch(watch::SECCOMP);
+    }
     task.nice.store(context.task.nice.load(Ordering::Relaxed), Ordering::Relaxed);
     if !asked(flags::THREAD) {
         *process.resources.lock() =
             Resources { mm: Some(mm.clone()), files: Some(files.clone()), fs: Some(fs.clone()) };
+    }
+    if asked(flags::PIDFD) {
+        let described = install(context, describe(&process, 0), true)?;
+        if let Err(error) = context.write_u32(request.descriptor_at, described as u32) {
+            drop(context.files.close(described as i32));
+            return Err(error);
+        }
     }
     // Where the numbers are written they are seen before the child runs.
     if asked(flags::PARENT_SET_NUMBER) {
@@ -114,6 +131,19 @@ pub fn clone(context: &mut Context, request: &Request) -> Result<u64> {
             parent.relations.lock().children.push(process.clone());
         }
     }
+    // What traces the parent traces the child too, if it asked for that.
+    let told = if asked(flags::VFORK) {
+        trace::event::VFORK
+    } else if request.exit_signal == crate::signal::SIGCHLD {
+        trace::event::FORK
+    } else {
+        trace::event::CLONE
+    };
+    let is_traced = context.task.is_traced() && !asked(flags::UNTRACED);
+    let follows = context.task.trace.lock().as_ref().is_some_and(|trace| trace.options & 1 << told != 0);
+    if is_traced && (follows || asked(flags::TRACED)) {
+        trace::inherit(&context.task, &task);
+    }
     let started = run::start(Parts {
         task: task.clone(),
         mm,
@@ -131,6 +161,7 @@ pub fn clone(context: &mut Context, request: &Request) -> Result<u64> {
         robust_list: 0,
     });
     if started.is_err() {
+        trace::detach(&task, 0);
         system.remove_task(number);
         process.threads.lock().retain(|other| !Arc::ptr_eq(other, &task));
         if !asked(flags::THREAD) {
@@ -146,8 +177,14 @@ pub fn clone(context: &mut Context, request: &Request) -> Result<u64> {
     if asked(flags::THREAD) && context.process.ending().is_some() {
         task.attend(attention::END);
     }
+    if is_traced {
+        trace::event(context, told, number as u64);
+    }
     if asked(flags::VFORK) {
         wait_for_release(context, &process);
+        if is_traced {
+            trace::event(context, trace::event::VFORK_DONE, number as u64);
+        }
     }
     Ok(number as u64)
 }

@@ -88,6 +88,11 @@ impl Context {
         attention != 0 && (attention & !crate::task::process::attention::SIGNAL != 0 || crate::signal::is_pending(self))
     }
 
+    /// The number of the call that is being made, or all ones between calls.
+    pub fn call_now(&self) -> u64 {
+        self.call
+    }
+
     pub fn credentials(&self) -> Arc<Credentials> {
         self.process.credentials()
     }

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 /// Every capability that Linux has (`CAP_LAST_CAP` is 40).
 pub const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
-/// The capabilities that container runtimes give by default.
-pub const CONTAINER: u64 = 0x0000_0000_a804_25fb;
+/// The capabilities that container runtimes give by default, but for raw packets, which the network does not pass.
+pub const CONTAINER: u64 = 0x0000_0000_a804_25fb & !(1 << capability::NET_RAW);
 
 /// The numbers of the capabilities that are asked for.
 pub mod capability {
@@ -18,7 +18,9 @@ pub mod capability {
     pub const SETUID: u32 = 7;
     pub const SETPCAP: u32 = 8;
     pub const NET_BIND_SERVICE: u32 = 10;
+    pub const NET_RAW: u32 = 13;
     pub const SYS_CHROOT: u32 = 18;
+    pub const SYS_PTRACE: u32 = 19;
     pub const SYS_ADMIN: u32 = 21;
     pub const SYS_NICE: u32 = 23;
     pub const SYS_RESOURCE: u32 = 24;

@@ -12,7 +12,7 @@ use super::context::Next;
 use super::process::attention;
 use super::run::{self, Parts};
 use super::wait::wait;
-use super::{Context, exit};
+use super::{Context, exit, trace};
 use crate::errno::{Errno, Result};
 use crate::file::Table;
 use crate::fs::Place;
@@ -31,13 +31,15 @@ pub fn execute(
     // From here on there is no way back.
     let process = context.process.clone();
     let task = context.task.clone();
-    if task.number() != process.number {
+    let former = task.number();
+    if former != process.number {
         context.system.remove_task(task.number());
         task.set_number(process.number);
         context.system.add_task(&task);
     }
     let files = if Arc::strong_count(&context.files) > 2 {
-        Arc::new(Table::copy(&context.files))
+        // Where that fails the program ends: its memory is no longer there.
+        Arc::new(Table::copy(&context.files).unwrap_or_default())
     } else {
         context.files.clone()
     };
@@ -61,6 +63,7 @@ pub fn execute(
     if context.clear_number != 0 && Arc::strong_count(context.memory.mm()) > 1 {
         let _ = context.write_u32(context.clear_number, 0);
     }
+    trace::executed(&task, former as u64);
     exit::release_parent(&process);
     let started = run::start(Parts {
         task,

@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::process::{Life, attention};
-use super::{Context, Process, System, Task};
+use super::{Context, Process, System, Task, trace};
 use crate::file::Table;
 use crate::futex;
+use crate::memory::Mm;
 use crate::signal::{Info, SIGCHLD, SIGCONT, SIGHUP, code, flags, send};
 
 /// Entries of a robust list that are looked at (`ROBUST_LIST_LIMIT`).
@@ -18,6 +19,10 @@ const OWNER: u32 = 0x3fff_ffff;
 
 /// The thread ends. `status` becomes the process's if this was its last thread and nothing else was decided.
 pub fn thread(context: &mut Context, status: i32) {
+    if context.task.is_traced() {
+        let status = context.process.ending().unwrap_or(status);
+        trace::event(context, trace::event::EXIT, status as u64);
+    }
     if context.robust_list != 0 {
         release_robust(context);
     }
@@ -31,15 +36,15 @@ pub fn thread(context: &mut Context, status: i32) {
             }
         }
     }
-    leave(&context.task, status, &context.files, &context.system);
+    leave(&context.task, status, &context.files, &context.system, Some(context.memory.mm()));
 }
 
 /// The same for a thread that never got a guest.
 pub fn without_guest(task: &Arc<Task>, files: &Arc<Table>, system: &Arc<System>) {
-    leave(task, crate::signal::SIGKILL, files, system);
+    leave(task, crate::signal::SIGKILL, files, system, None);
 }
 
-fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>) {
+fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>, memory: Option<&Arc<Mm>>) {
     let process = task.process.clone();
     let mut threads = process.threads.lock();
     let is_last = threads.len() == 1;
@@ -49,6 +54,7 @@ fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>
     if !is_last {
         threads.retain(|other| !Arc::ptr_eq(other, task));
         drop(threads);
+        trace::ended(task, process.ending().unwrap_or(status), false);
         system.remove_task(task.number());
         process.thread_ended.wake_all();
         return;
@@ -63,13 +69,21 @@ fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>
         }
     }
     drop(resources);
+    for (_, set) in system.ipc.semaphores.all() {
+        set.undo(process.number);
+    }
+    // Before anybody hears of the end: whoever waits for memory finds it.
+    if let Some(memory) = memory.filter(|memory| Arc::strong_count(memory) == 1) {
+        let _ = memory.clear();
+    }
+    system.shortage.refill();
     release_parent(&process);
     system.remove_task(task.number());
     process.threads.lock().clear();
     if process.number == 1 {
         let code = if status & 0x7f == 0 { status >> 8 & 0xff } else { 128 + (status & 0x7f) };
         // The container ends with its first process, and the machine with the container.
-        tessera_runtime::exit(code as u64);
+        system.end(code as u8);
     }
     adopt_children(&process, system);
     if process.session() == process.number {
@@ -81,7 +95,10 @@ fn leave(task: &Arc<Task>, status: i32, files: &Arc<Table>, system: &Arc<System>
         let action = parent.actions.lock().get(SIGCHLD);
         signal == SIGCHLD && (action.handler == crate::signal::IGNORE || action.flags & flags::NO_CHILD_WAIT != 0)
     });
+    trace::tracer_ended(&process);
     *process.life.lock() = Life::Zombie { status };
+    trace::ended(task, status, true);
+    process.ended.wake_all();
     if let Some(parent) = parent {
         if ignored {
             reap(&parent, &process, system);
@@ -187,8 +204,11 @@ pub fn tell_parent(process: &Arc<Process>, code: i32, signal: i32) {
 pub fn stay_stopped(context: &mut Context) -> bool {
     loop {
         let stopped = matches!(*context.process.life.lock(), Life::Stopped { .. });
-        if !stopped {
-            context.task.settle(attention::STOP);
+        // Its tracer wants to see a thread that is stopped.
+        if !stopped || context.task.is_traced() {
+            if !stopped {
+                context.task.settle(attention::STOP);
+            }
             return true;
         }
         if context.task.attention() & attention::END != 0 {

@@ -11,7 +11,9 @@ pub mod exit;
 pub mod process;
 pub mod random;
 pub mod run;
+pub mod shortage;
 pub mod system;
+pub mod trace;
 pub mod wait;
 
 pub use context::Context;

@@ -6,10 +6,12 @@ use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use tessera_runtime::sync::Mutex;
 
+use super::trace::{Stop, Trace};
 use super::{Credentials, WaitQueue, Waiter};
 use crate::file::Table;
 use crate::fs::{FsContext, Place};
 use crate::memory::Mm;
+use crate::seccomp::Seccomp;
 use crate::signal::{Actions, Pending, Set};
 
 /// Why a thread looks up before its guest goes on; bits of `Task::attention`.
@@ -20,7 +22,22 @@ pub mod attention {
     pub const END: u32 = 2;
     /// The process is stopped.
     pub const STOP: u32 = 4;
+    /// Its tracer is to be told something.
+    pub const TRACE: u32 = 8;
 }
+
+/// Who looks at a thread's calls; bits of `Task::watches`.
+pub mod watch {
+    /// Filters that it installed.
+    pub const SECCOMP: u32 = 1;
+    /// A tracer, at entries and returns.
+    pub const CALLS: u32 = 2;
+    /// A tracer, at signals and events.
+    pub const TRACED: u32 = 4;
+}
+
+/// How much later than asked timers may fire unless a program says otherwise: nanoseconds.
+pub const TIMER_SLACK: u64 = 50_000;
 
 /// A Linux thread.
 pub struct Task {
@@ -28,6 +45,12 @@ pub struct Task {
     pub process: Arc<Process>,
     pub waiter: Arc<Waiter>,
     attention: AtomicU32,
+    watched: AtomicU32,
+    pub seccomp: Mutex<Seccomp>,
+    /// Who traces it, and where it stands.
+    pub trace: Mutex<Option<Trace>>,
+    /// What it showed while it was stopped, once its tracer has let it go on, and with which signal.
+    pub released: Mutex<Option<(Stop, i32)>>,
     /// Blocked signals. Only the thread itself changes them.
     mask: AtomicU64,
     pub pending: Mutex<Pending>,
@@ -40,6 +63,10 @@ pub struct Task {
     pub nice: AtomicI32,
     pub policy: AtomicI32,
     pub priority: AtomicI32,
+    /// `ioprio_set`.
+    pub disk_priority: AtomicU32,
+    /// `PR_SET_TIMERSLACK`, in nanoseconds.
+    pub timer_slack: AtomicU64,
 }
 
 impl Task {
@@ -49,6 +76,10 @@ impl Task {
             process,
             waiter: Waiter::new(),
             attention: AtomicU32::new(0),
+            watched: AtomicU32::new(0),
+            seccomp: Mutex::default(),
+            trace: Mutex::new(None),
+            released: Mutex::new(None),
             mask: AtomicU64::new(mask.bits()),
             pending: Mutex::new(Pending::default()),
             name: Mutex::new(name),
@@ -57,6 +88,8 @@ impl Task {
             nice: AtomicI32::new(0),
             policy: AtomicI32::new(0),
             priority: AtomicI32::new(0),
+            disk_priority: AtomicU32::new(0),
+            timer_slack: AtomicU64::new(TIMER_SLACK),
         })
     }
 
@@ -87,6 +120,24 @@ impl Task {
         if self.attention.fetch_or(why, Ordering::AcqRel) & why != why {
             self.waiter.kick();
         }
+    }
+
+    /// Who looks at its calls and signals.
+    #[inline(always)]
+    pub fn watches(&self) -> u32 {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    pub fn watch(&self, who: u32) {
+        self.watched.fetch_or(who, Ordering::Relaxed);
+    }
+
+    pub fn unwatch(&self, who: u32) {
+        self.watched.fetch_and(!who, Ordering::Relaxed);
+    }
+
+    pub fn is_traced(&self) -> bool {
+        self.watches() & watch::TRACED != 0
     }
 
     pub fn settle(&self, why: u32) {
@@ -160,6 +211,12 @@ pub struct Process {
     pub is_reaper: AtomicU32,
     pub dumpable: AtomicU32,
     pub parent_death_signal: AtomicI32,
+    /// The threads that it traces.
+    pub tracees: Mutex<Vec<Arc<Task>>>,
+    /// `personality`.
+    pub persona: AtomicU32,
+    /// Woken when the process has ended (pidfd_open(2)).
+    pub ended: WaitQueue,
     /// A parent in vfork(2) waits here until this process ends or executes.
     pub released: WaitQueue,
     pub has_released: AtomicU32,
@@ -222,6 +279,9 @@ impl Process {
             is_reaper: AtomicU32::new(0),
             dumpable: AtomicU32::new(1),
             parent_death_signal: AtomicI32::new(0),
+            tracees: Mutex::new(Vec::new()),
+            persona: AtomicU32::new(0),
+            ended: WaitQueue::new(),
             released: WaitQueue::new(),
             has_released: AtomicU32::new(0),
         })

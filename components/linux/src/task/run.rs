@@ -12,10 +12,10 @@ use tessera_runtime::{Error, thread};
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::context::Next;
-use super::{Context, System, Task, exit};
+use super::{Context, System, Task, exit, trace};
 use crate::file::Table;
 use crate::fs::FsContext;
-use crate::memory::{GuestMemory, Mm, Protection};
+use crate::memory::{GuestMemory, Mm, Protection, reserve};
 use crate::signal::{self, Info, code, deliver};
 use crate::syscall;
 
@@ -39,15 +39,12 @@ pub struct Parts {
 
 /// Lets a thread of the personality run a task.
 pub fn start(parts: Parts) -> crate::errno::Result<()> {
-    let task = parts.task.clone();
-    let started = thread::Builder::new().stack(STACK).spawn(move || live(parts));
-    match started {
-        Ok(_handle) => Ok(()),
-        Err(error) => {
-            drop(task);
-            Err(error.into())
-        }
-    }
+    let stack = reserve::Stack::take()?;
+    thread::Builder::new().stack(STACK).spawn(move || {
+        live(parts);
+        drop(stack);
+    })?;
+    Ok(())
 }
 
 fn live(parts: Parts) {
@@ -152,6 +149,7 @@ fn run(context: &mut Context) {
             }
             Ok(Left::Otherwise) => {
                 in_call = false;
+                context.call = trace::NO_CALL;
                 if context.state.exit == 1 {
                     fault(context);
                 }
@@ -199,11 +197,13 @@ fn fault(context: &mut Context) {
         (_, Some(FaultKind::Instruction)) => Info::fault(signal::SIGILL, code::ILLEGAL_OPERAND, instruction),
         (_, Some(FaultKind::Divide)) => Info::fault(signal::SIGFPE, code::DIVIDE, instruction),
         (_, Some(FaultKind::FloatingPoint)) => Info::fault(signal::SIGFPE, code::FLOAT_INVALID, instruction),
+        (_, Some(FaultKind::Debug)) if trace::stepped(context) => {
+            Info { code: trace::TRACED, ..Info::fault(signal::SIGTRAP, 0, instruction) }
+        }
         (_, Some(FaultKind::Debug)) => Info::kernel(signal::SIGTRAP),
         (_, Some(FaultKind::Alignment)) => Info::fault(signal::SIGBUS, code::ALIGNMENT, 0),
         (_, Some(FaultKind::NoMemory)) => {
-            tessera_runtime::log!("linux: no memory is left: process {} is ended", context.process.number);
-            context.process.end(signal::SIGKILL);
+            context.system.shortage.wait(&context.system);
             return;
         }
         _ => Info::kernel(signal::SIGSEGV),

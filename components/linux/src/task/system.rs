@@ -1,18 +1,24 @@
 //! What all processes of a container share: the table of processes, futexes, time, names.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI64, Ordering};
 
 use tessera_runtime::object::ticks;
-use tessera_runtime::own;
 use tessera_runtime::sync::Mutex;
+use tessera_runtime::{log, own};
 
 use super::random::Random;
+use super::shortage::Shortage;
 use super::{Process, Task};
+use crate::attached::Attachment;
+use crate::errno::Result;
 use crate::fs::path::Mounts;
 use crate::futex::Futexes;
+use crate::ipc::Ipc;
+use crate::program::vdso::Vdso;
 
 /// One past the highest process number.
 const NUMBERS: i32 = 4_194_304;
@@ -21,18 +27,29 @@ const NUMBERS: i32 = 4_194_304;
 pub struct System {
     table: Mutex<Numbers>,
     pub futexes: Futexes,
+    /// What processes share by key or name.
+    pub ipc: Ipc,
     pub mounts: Arc<Mounts>,
     /// The network, where the container was given one.
     pub inet: Option<Arc<crate::file::inet::Inet>>,
+    /// Who runs the container, where somebody is there.
+    pub attachment: Option<Arc<Attachment>>,
+    /// What the person who runs it said of the network; for reports alone.
+    pub held_to: String,
+    /// Reports that were made, so that each is made once.
+    told: Mutex<Vec<String>>,
     pub host_name: Mutex<Vec<u8>>,
     pub domain_name: Mutex<Vec<u8>>,
     /// Nanoseconds from 1970 to boot.
     wall: AtomicI64,
+    /// What tells programs the time, where there was memory for it.
+    pub vdso: Option<Vdso>,
     /// Ticks a second, and at boot.
     frequency: u64,
     first_tick: u64,
     unknown: Mutex<Vec<u64>>,
     random: Random,
+    pub shortage: Shortage,
     /// The time that all processors worked for guests, for /proc/stat.
     pub started: u64,
 }
@@ -46,28 +63,62 @@ struct Numbers {
 
 impl System {
     /// Nobody runs yet. `wall` is the time of boot in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// There is no memory for it.
     pub fn new(
         host_name: Vec<u8>,
         mounts: Arc<Mounts>,
         inet: Option<Arc<crate::file::inet::Inet>>,
+        attachment: Option<Arc<Attachment>>,
+        held_to: String,
         wall: i64,
         seed: Option<[u8; 32]>,
-    ) -> Arc<System> {
+    ) -> Result<Arc<System>> {
         let clock = own::clock();
-        Arc::new(System {
+        let frequency = clock.ticks_a_second().unwrap_or(1_000_000_000).max(1);
+        let first_tick = clock.ticks_at_boot().unwrap_or(0);
+        Ok(Arc::new(System {
             table: Mutex::new(Numbers::default()),
             futexes: Futexes::new(),
+            ipc: Ipc::default(),
             mounts,
             inet,
+            attachment,
+            held_to,
+            told: Mutex::new(Vec::new()),
             host_name: Mutex::new(host_name),
             domain_name: Mutex::new(b"(none)".to_vec()),
             wall: AtomicI64::new(wall),
-            frequency: clock.ticks_a_second().unwrap_or(1_000_000_000).max(1),
-            first_tick: clock.ticks_at_boot().unwrap_or(0),
+            vdso: Vdso::new(frequency, first_tick, wall).ok(),
+            frequency,
+            first_tick,
             unknown: Mutex::new(Vec::new()),
             random: Random::new(seed),
+            shortage: Shortage::new()?,
             started: ticks(),
-        })
+        }))
+    }
+
+    /// Tells the person who runs the container, the first time; at most of so many things.
+    pub fn tell_once(&self, text: String) {
+        const TOLD: usize = 32;
+        let mut told = self.told.lock();
+        if told.len() < TOLD && !told.contains(&text) {
+            match &self.attachment {
+                Some(attachment) => attachment.notice(text.clone()),
+                None => log!("linux: {text}"),
+            }
+            told.push(text);
+        }
+    }
+
+    /// The container ends, with its first process's code.
+    pub fn end(&self, code: u8) -> ! {
+        match &self.attachment {
+            Some(attachment) => attachment.end(code),
+            None => tessera_runtime::exit(code.into()),
+        }
     }
 
     /// Nanoseconds since boot.
@@ -92,7 +143,11 @@ impl System {
 
     /// Sets the wall clock.
     pub fn set_wall(&self, now: i64) {
-        self.wall.store(now.saturating_sub(self.now() as i64), Ordering::Relaxed);
+        let wall = now.saturating_sub(self.now() as i64);
+        self.wall.store(wall, Ordering::Relaxed);
+        if let Some(vdso) = &self.vdso {
+            vdso.set_wall(wall);
+        }
     }
 
     /// A number for a new process or thread.
@@ -137,6 +192,11 @@ impl System {
     /// All processes, zombies too, by number.
     pub fn processes(&self) -> Vec<Arc<Process>> {
         self.table.lock().processes.values().cloned().collect()
+    }
+
+    /// Whether one of the processes is as asked. Takes no memory.
+    pub fn any_process(&self, is_so: impl FnMut(&Arc<Process>) -> bool) -> bool {
+        self.table.lock().processes.values().any(is_so)
     }
 
     /// How many threads there are.

@@ -126,6 +126,7 @@ mod tests {
             processors: 0,
             restart: Restart::Always,
             essential: false,
+            level: Default::default(),
             components: vec![],
         }
     }

@@ -12,7 +12,7 @@ mod check;
 mod plan;
 mod state;
 
-pub use plan::{Component, Domain, MEMBER, Need, Plan, Provision, Restart, Server, Share, Use, badge};
+pub use plan::{Component, Domain, Level, MEMBER, Need, Plan, Provision, Restart, Server, Share, Use, badge};
 pub use state::{DomainState, Ending, Phase, Report, State};
 pub use tessera_abi::FaultKind;
 

@@ -43,8 +43,39 @@ pub struct Domain {
     pub restart: Restart,
     /// Whether the machine is turned off when it has ended for good.
     pub essential: bool,
+    /// In which mode of the processor it runs.
+    pub level: Level,
     /// The components in it.
     pub components: Vec<Component>,
+}
+
+/// In which mode of the processor a domain runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Level {
+    /// In user mode.
+    #[default]
+    User,
+    /// In the kernel's mode, linked with the kernel.
+    Kernel,
+    /// The same, and its guests too.
+    Guests,
+}
+
+impl Level {
+    /// Its code in the ELF header of a program that was linked for it.
+    pub fn code(self) -> u32 {
+        tessera_abi::Level::from(self) as u32
+    }
+}
+
+impl From<Level> for tessera_abi::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::User => tessera_abi::Level::User,
+            Level::Kernel => tessera_abi::Level::Kernel,
+            Level::Guests => tessera_abi::Level::Guests,
+        }
+    }
 }
 
 /// An amount of processor time in every period, both in nanoseconds.
@@ -142,7 +173,7 @@ pub const fn badge(object: u16, route: u32) -> u64 {
 
 impl Plan {
     /// The version of the format.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// Gives the domain that is to have the rest its pages: what is left of `free` pages when the others have theirs and the
     /// manager keeps `kept` for itself.

@@ -35,7 +35,7 @@ fn end(cable: &Arc<Cable>, number: usize) -> End {
     let mut device = Route::local(driver.clone() as Arc<dyn tessera_interfaces::NetDevice>);
     device.restarted = Notice::new(restarted.clone(), 1);
     let argument = alloc::format!("address=10.0.0.{}/24", number + 1);
-    let context = Context::fake("net", &[&argument]);
+    let context = Context::fake("net", &[&argument, "only.held=tcp:10.0.0.2:80", "never.mute=rubbish"]);
     let net = Net::new(context, Uses { device, entropy: None }).unwrap();
     End { network: net.client("test"), driver, restarted, _net: net }
 }
@@ -171,4 +171,34 @@ fn a_socket_that_is_let_go_is_closed() {
     drop(client);
     let mut into = [0; 10];
     assert_eq!(patiently(|| server.receive(&mut into)), Ok(0));
+}
+
+#[test]
+fn a_client_speaks_to_whom_its_rules_allow_and_answers_who_spoke_to_it() {
+    let ends = ends();
+    let (_client, _server) = connect(&ends, 80);
+    let everywhere = Address { ip: [0; 16], port: 53, family: Family::V4 };
+    let held = ends[0]._net.client("held");
+    let stream = held.tcp(Family::V4).unwrap();
+    for (to, outcome) in [
+        (address(2, 81), NetworkError::PermissionDenied),
+        (address(3, 80), NetworkError::PermissionDenied),
+        (address(2, 80), NetworkError::InProgress),
+    ] {
+        assert_eq!(stream.connect(to), Err(outcome));
+    }
+    let datagrams = held.udp(Family::V4).unwrap();
+    datagrams.bind(everywhere).unwrap();
+    let other = ends[1].network.udp(Family::V4).unwrap();
+    other.bind(Address { port: 99, ..everywhere }).unwrap();
+    assert_eq!(datagrams.send_to(address(2, 99), b"first"), Err(NetworkError::PermissionDenied));
+    assert_eq!(datagrams.connect(address(2, 99)), Err(NetworkError::PermissionDenied));
+    assert_eq!(patiently(|| other.send_to(address(1, 53), b"asked")), Ok(5));
+    let mut into = [0; 16];
+    let from = patiently(|| datagrams.receive_from(&mut into)).unwrap().from;
+    assert_eq!(datagrams.send_to(from, b"answered"), Ok(8));
+    assert_eq!(patiently(|| other.receive_from(&mut into)).unwrap().length, 8);
+    // Rules that cannot be read allow nothing.
+    let mute = ends[0]._net.client("mute");
+    assert_eq!(mute.tcp(Family::V4).unwrap().connect(address(2, 80)), Err(NetworkError::PermissionDenied));
 }

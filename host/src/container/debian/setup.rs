@@ -111,8 +111,13 @@ impl Setup {
             let target = b"/etc/nginx/sites-available/default".to_vec();
             building.put("etc/nginx/sites-enabled/default", 0o777, Content::Link(target))?;
         }
-        if !is_there(building, "usr/bin/sh") && is_there(building, "usr/bin/busybox") {
-            building.put("usr/bin/sh", 0o777, Content::Link(b"busybox".to_vec()))?;
+        if let Some(busybox) = building.read("usr/bin/busybox")? {
+            for name in applets(&busybox) {
+                let paths = ["usr/bin", "usr/sbin"].map(|folder| format!("{folder}/{name}"));
+                if !paths.iter().any(|path| is_there(building, path)) {
+                    building.put(&paths[0], 0o777, Content::Link(b"busybox".to_vec()))?;
+                }
+            }
         }
         if !is_there(building, "var/run") {
             building.put("var/run", 0o777, Content::Link(b"/run".to_vec()))?;
@@ -193,6 +198,17 @@ impl Setup {
     }
 }
 
+/// The names under which busybox does something: they stand in it in order, each ended by a zero byte and the last by two.
+fn applets(busybox: &[u8]) -> Vec<&str> {
+    const FIRST: &[u8] = b"\0[\0[[\0";
+    let Some(start) = busybox.windows(FIRST.len()).position(|bytes| bytes == FIRST) else { return Vec::new() };
+    let is_name = |name: &&[u8]| {
+        !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"[_-.+".contains(byte))
+    };
+    let names = busybox[start + 1..].split(|byte| *byte == 0).take_while(is_name);
+    names.filter_map(|name| std::str::from_utf8(name).ok()).collect()
+}
+
 /// Gives a user the home that adduser would have made.
 fn own_home(building: &mut Building, home: &str, user: u32, group: u32) -> Result<()> {
     let path = home.trim_start_matches('/');
@@ -237,4 +253,15 @@ fn certificates(building: &mut Building) -> Result<()> {
         }
     }
     building.put_file("etc/ssl/certs/ca-certificates.crt", 0o644, &bundle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_busybox_stand_in_it() {
+        assert_eq!(applets(b"\x7fELF junk [ \0[\0[[\0ash\0cat\0ntpd\0\0more\0"), ["[", "[[", "ash", "cat", "ntpd"]);
+        assert!(applets(b"no busybox").is_empty());
+    }
 }

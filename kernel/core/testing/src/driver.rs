@@ -76,6 +76,7 @@ impl System {
             .start_first(&FirstProgram {
                 segments: &[],
                 entry: tessera_abi::NATIVE_BASE,
+                level: tessera_abi::Level::User,
                 archive: (Frame(archive), PAGE),
                 arguments: &["one", "two"],
                 interrupt_lines: 24,

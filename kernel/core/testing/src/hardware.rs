@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use tessera_abi::{PAGE, USER_END};
-use tessera_core::{Frame, Hardware, PowerAction, Protection};
+use tessera_core::{DeviceId, Frame, Hardware, PowerAction, Protection};
 
 /// What memory holds that nobody has written.
 const JUNK: u64 = 0xdead_beef_dead_beef;
@@ -35,6 +35,13 @@ pub struct FakeHardware {
     /// Tables below a root: level and what part of the address they serve.
     tables: BTreeMap<Frame, BTreeMap<(u32, u64), Frame>>,
     views: BTreeMap<Frame, (Frame, Frame)>,
+    /// Whether devices reach what they were given alone.
+    pub iommu: bool,
+    /// What each device reaches: the root of its tables.
+    attached: BTreeMap<DeviceId, Frame>,
+    /// Pages below such a root, and its tables: two levels.
+    reached: BTreeMap<Frame, BTreeMap<u64, Frame>>,
+    device_tables: BTreeMap<Frame, BTreeMap<(u32, u64), Frame>>,
 }
 
 impl FakeHardware {
@@ -55,6 +62,20 @@ impl FakeHardware {
         assert!(!self.tables.contains_key(&frame), "{frame:?} is the root of a live space");
         let tables = self.tables.values().flat_map(|tables| tables.values());
         assert!(!tables.into_iter().any(|table| *table == frame), "{frame:?} is a live table");
+        for (device, root) in &self.attached {
+            assert_ne!(*root, frame, "the root of {device:?}");
+            let mut reached = self.reached[root].values().chain(self.device_tables[root].values());
+            assert!(!reached.any(|other| *other == frame), "{frame:?} is still within reach of {device:?}");
+        }
+    }
+
+    /// Whether a device reaches an address. The machine's own one, where no IOMMU is.
+    pub fn device_reaches(&self, device: DeviceId, address: u64) -> Option<u64> {
+        if !self.iommu {
+            return Some(address);
+        }
+        let frame = self.reached.get(self.attached.get(&device)?)?.get(&(address / PAGE))?;
+        Some(frame.0 * PAGE + address % PAGE)
     }
 
     /// How many frames page tables take, the roots included.
@@ -165,7 +186,7 @@ impl Hardware for FakeHardware {
         self.words(frame)[index] = value;
     }
 
-    fn space_create(&mut self, root: Frame) {
+    fn space_create(&mut self, root: Frame, _kernel: bool) {
         assert!(self.words(root).iter().all(|word| *word == 0), "the root is zeroed");
         assert!(self.tables.insert(root, BTreeMap::new()).is_none(), "{root:?} is a root already");
     }
@@ -244,6 +265,65 @@ impl Hardware for FakeHardware {
 
     fn view_release(&mut self, view: Frame) {
         assert!(self.views.remove(&view).is_some(), "{view:?} is no view");
+    }
+
+    fn has_iommu(&self) -> bool {
+        self.iommu
+    }
+
+    fn device_attach(&mut self, device: DeviceId, _: u32, root: Frame) -> bool {
+        assert!(self.words(root).iter().all(|word| *word == 0), "the root is zeroed");
+        // A segment too many, for the tests.
+        if device.0 >> 16 != 0 {
+            return false;
+        }
+        self.attached.insert(device, root);
+        self.reached.insert(root, BTreeMap::new());
+        self.device_tables.insert(root, BTreeMap::new());
+        true
+    }
+
+    fn device_map(
+        &mut self,
+        root: Frame,
+        address: u64,
+        frame: Frame,
+        tables: &mut dyn FnMut(&mut Self) -> Option<Frame>,
+    ) -> bool {
+        for level in [2, 1] {
+            let key = (level, address >> (12 + 9 * level));
+            if self.device_tables[&root].contains_key(&key) {
+                continue;
+            }
+            let Some(table) = tables(self) else { return false };
+            self.device_tables.get_mut(&root).expect("a live root").insert(key, table);
+        }
+        let before = self.reached.get_mut(&root).expect("a live root").insert(address / PAGE, frame);
+        assert_eq!(before, None, "a device finds one page at an address");
+        true
+    }
+
+    fn device_detach(&mut self, device: DeviceId, root: Frame) {
+        if self.attached.get(&device) == Some(&root) {
+            self.attached.remove(&device);
+        }
+    }
+
+    fn device_release(&mut self, root: Frame, limit: usize, release: &mut dyn FnMut(Frame)) -> bool {
+        assert!(!self.attached.values().any(|other| *other == root), "a device is detached before its tables go");
+        self.reached.remove(&root);
+        let tables = self.device_tables.get_mut(&root).expect("a live root");
+        for _ in 0..limit {
+            match tables.pop_first() {
+                Some((_, frame)) => release(frame),
+                None => {
+                    self.device_tables.remove(&root);
+                    release(root);
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     fn vector_save(&mut self, _frame: Frame) {}

@@ -1,7 +1,7 @@
-//! Kills domains as a test outside asks, over a connection that goes through what it kills.
+//! Kills domains as a test outside asks, over a connection that goes through what it kills. All the while it writes to a disk and reads back.
 //!
 //! It takes one connection on port 81 and answers each line: `kill NAME TIMES` with `killed NAME: starts FROM to TO` when it runs again after the
-//! last time; `report NAME` with `NAME: pages P objects O`; `end` ends the machine. What it cannot do it answers with `failed: WHY`.
+//! last time; `report NAME` with `NAME: pages P objects O`; `disk` with `disk: N requests`; `end` ends the machine. What it cannot do it answers with `failed: WHY`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -10,16 +10,21 @@ extern crate alloc;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
+use tessera_block_retry::Retried;
 use tessera_interfaces::{
-    Address, DomainPhase, DomainReport, Family, Network, NetworkError, Readiness, Supervisor, ready,
+    Address, Block, DomainPhase, DomainReport, Family, Network, NetworkError, Readiness, Supervisor, ready,
 };
 use tessera_runtime::component::{Context, Route, StartError};
+use tessera_runtime::sync::Mutex;
 use tessera_runtime::{exit, log, own, thread};
 
 /// What the component uses, by the names in its component.toml.
 pub struct Uses {
+    /// The disk that it uses.
+    pub block: Route<dyn Block>,
     /// Where it is asked.
     pub network: Route<dyn Network>,
     /// Who kills.
@@ -43,8 +48,11 @@ impl Saboteur {
     /// Constructs it.
     pub fn new(context: Context, uses: Uses) -> Result<Arc<Saboteur>, StartError> {
         let port = context.parsed("port", 81)?;
+        let disk = Arc::new(Mutex::new(Ok(0)));
+        let (block, done) = (Retried::new(uses.block.cap.clone()), disk.clone());
+        thread::spawn(move || use_disk(&block, &done))?;
         thread::spawn(move || {
-            let error = obey(&uses, port);
+            let error = obey(&uses, port, &disk);
             log!("saboteur: {error:?}");
             exit(1)
         })?;
@@ -52,7 +60,36 @@ impl Saboteur {
     }
 }
 
-fn obey(uses: &Uses, port: u16) -> Result<(), NetworkError> {
+/// How many requests to the disk were fine, or what was wrong with one.
+type Disk = Mutex<Result<u64, String>>;
+
+/// Blocks that are written and read at once.
+const BLOCKS: u64 = 16;
+
+/// Writes to a disk and reads back what it wrote, until something is wrong.
+fn use_disk(block: &dyn Block, disk: &Disk) {
+    let bytes = BLOCKS as usize * 512;
+    let mut read = vec![0; bytes];
+    for round in 0_u64.. {
+        let place = round % 64 * BLOCKS;
+        let wanted = vec![(round % 251) as u8; bytes];
+        let outcome = block.write(place, &wanted).and_then(|()| block.read(place, &mut read));
+        let mut disk = disk.lock();
+        match (outcome, &mut *disk) {
+            (Ok(()), Ok(done)) if read == wanted => *done += 2,
+            (Ok(()), _) => {
+                *disk = Err(format!("round {round}: block {place} was not read as it was written"));
+                return;
+            }
+            (Err(error), _) => {
+                *disk = Err(format!("round {round}: {error:?}"));
+                return;
+            }
+        }
+    }
+}
+
+fn obey(uses: &Uses, port: u16, disk: &Disk) -> Result<(), NetworkError> {
     let network = &*uses.network.cap;
     let table = Readiness::of(network)?;
     let listener = network.tcp(Family::V4)?;
@@ -77,6 +114,7 @@ fn obey(uses: &Uses, port: u16) -> Result<(), NetworkError> {
             let line: Vec<u8> = asked.drain(..=end).collect();
             let answer = match core::str::from_utf8(&line).map(str::trim) {
                 Ok("end") => exit(0),
+                Ok("disk") => disk.lock().clone().map(|done| format!("disk: {done} requests")),
                 Ok(line) => act(&*uses.supervisor.cap, line),
                 Err(_) => Err("not text".into()),
             };

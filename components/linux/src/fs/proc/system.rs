@@ -9,6 +9,8 @@ use tessera_runtime::object::processors;
 use tessera_runtime::own;
 
 use super::Fixed::{self, Directory, File, Link, Setting};
+use crate::file::lock;
+use crate::ipc::{Permissions, Shared};
 use crate::task::System;
 
 /// Ticks a second of the times in /proc (`sysconf(_SC_CLK_TCK)`).
@@ -30,6 +32,8 @@ pub const ROOT: &[Fixed] = &[
     File("filesystems", file_systems),
     File("cmdline", |_| b"\n".to_vec()),
     File("devices", |_| b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n".to_vec()),
+    File("locks", locks),
+    Directory("sysvipc", &[File("shm", shared_memory), File("sem", semaphores), File("msg", messages)]),
     File("swaps", |_| b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()),
     File("partitions", |_| b"major minor  #blocks  name\n\n".to_vec()),
     File("diskstats", |_| Vec::new()),
@@ -274,4 +278,98 @@ fn uuid(system: &System) -> Vec<u8> {
 fn boot(system: &System) -> Vec<u8> {
     let seed = system.started.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     in_form(*[seed.to_le_bytes(), seed.rotate_left(29).to_le_bytes()].as_flattened().first_chunk().unwrap_or(&[0; 16]))
+}
+
+fn locks(_: &System) -> Vec<u8> {
+    let mut text = String::new();
+    for (index, ((device, number), lock)) in lock::all().into_iter().enumerate() {
+        let (kind, process) = match lock.owner {
+            lock::Owner::Process(process) => ("POSIX ", process),
+            lock::Owner::Description(_) => ("OFDLCK", -1),
+            lock::Owner::Whole(_) => ("FLOCK ", -1),
+        };
+        let access = if lock.exclusive { "WRITE" } else { "READ" };
+        let _ = write!(
+            text,
+            "{}: {kind} ADVISORY  {access} {process} {:02x}:{:02x}:{number} {} ",
+            index + 1,
+            device >> 8,
+            device & 0xff,
+            lock.start
+        );
+        let _ = match lock.end {
+            u64::MAX => writeln!(text, "EOF"),
+            end => writeln!(text, "{}", end - 1),
+        };
+    }
+    text.into_bytes()
+}
+
+fn owners(about: &Permissions) -> String {
+    format!("{:5} {:5} {:5} {:5}", about.uid, about.gid, about.creator_uid, about.creator_gid)
+}
+
+fn shared_memory(system: &System) -> Vec<u8> {
+    use core::sync::atomic::Ordering::Relaxed;
+    let mut text = String::from(
+        "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
+    );
+    for (number, segment) in system.ipc.segments.all() {
+        let about = segment.permissions();
+        let [attached, detached, changed] = segment.times.each_ref().map(|time| time.load(Relaxed));
+        let mode = about.mode | segment.marks.load(Relaxed);
+        let _ = writeln!(
+            text,
+            "{:10} {number:10}  {mode:4o} {:21} {:5} {:5}  {:5} {} {attached:10} {detached:10} {changed:10} {:21} {:21}",
+            about.key,
+            segment.size,
+            segment.creator,
+            segment.last.load(Relaxed),
+            segment.attached(),
+            owners(&about),
+            segment.size,
+            0
+        );
+    }
+    text.into_bytes()
+}
+
+fn semaphores(system: &System) -> Vec<u8> {
+    let mut text =
+        String::from("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n");
+    for (number, set) in system.ipc.semaphores.all() {
+        let about = set.permissions();
+        let state = set.state.lock();
+        let (count, operated, modified) = (state.semaphores.len(), state.operated, state.modified);
+        let _ = writeln!(
+            text,
+            "{:10} {number:10}  {:4o} {count:10} {} {operated:10} {modified:10}",
+            about.key,
+            about.mode,
+            owners(&about)
+        );
+    }
+    text.into_bytes()
+}
+
+fn messages(system: &System) -> Vec<u8> {
+    let mut text = String::from(
+        "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
+    );
+    for (number, queue) in system.ipc.messages.all() {
+        let about = queue.permissions();
+        let state = queue.state.lock();
+        let (count, bytes) = state.content();
+        let [sent, received, changed] = state.times;
+        let _ = writeln!(
+            text,
+            "{:10} {number:10}  {:4o}  {bytes:10} {count:10} {:5} {:5} {} {sent:10} {received:10} {changed:10}",
+            about.key,
+            about.mode,
+            state.sender,
+            state.receiver,
+            owners(&about)
+        );
+    }
+    text.into_bytes()
 }

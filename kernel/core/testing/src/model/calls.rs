@@ -6,7 +6,10 @@ use super::{
     waits::{Expected, Outcome, Thread, Wait, Word},
 };
 use std::collections::{BTreeSet, VecDeque};
-use tessera_abi::{Error, Kind, PAGE, Rights, Syscall, Tag, syscall::map_flags};
+use tessera_abi::{
+    Error, Kind, PAGE, Rights, Syscall, Tag,
+    syscall::{NO_DEVICE, map_flags},
+};
 use tessera_core::Object;
 
 /// A call with all that its registers hold.
@@ -18,6 +21,8 @@ pub(super) struct Request {
 }
 
 const MANAGE: Rights = Rights::MANAGE;
+/// The first of the tables through which a device sees memory.
+const ROOT: (u32, u64) = (3, 0);
 
 impl Model {
     /// Makes a call as a thread.
@@ -271,7 +276,16 @@ impl Model {
             Syscall::DmaCreate => {
                 let (parent, _) = self.want(process, a, Kind::Dma, MANAGE)?;
                 let (_, pool) = self.want(process, b, Kind::Pool, MANAGE)?;
-                self.create(process, parent, pool, Kind::Dma, 0, Body::Dma { pins: Vec::new() }).map(Some)
+                let Capability { place, .. } = self.caps[&parent];
+                let Body::Dma { device, .. } = self.things[&place].body else { panic!("no memory for devices") };
+                if device.is_some_and(|device| device != c) {
+                    return Err(Error::BadArgument);
+                }
+                // The machine of the model has an IOMMU.
+                let tables = if c == NO_DEVICE { BTreeSet::new() } else { BTreeSet::from([ROOT]) };
+                let pages = tables.len() as u32;
+                let body = Body::Dma { device: Some(c), pins: Vec::new(), tables };
+                self.create(process, parent, pool, Kind::Dma, pages, body).map(Some)
             }
             Syscall::DmaPin => {
                 let (_, dma) = self.want(process, a, Kind::Dma, Rights::MAP)?;

@@ -59,7 +59,7 @@ impl Model {
 
     /// Whether pages of it are pinned.
     pub(super) fn pinned(&self, memory: Place) -> bool {
-        let pins = |thing: &Thing| matches!(&thing.body, Body::Dma { pins } if pins.contains(&memory));
+        let pins = |thing: &Thing| matches!(&thing.body, Body::Dma { pins, .. } if pins.contains(&memory));
         self.things.values().any(pins)
     }
 
@@ -162,13 +162,27 @@ impl Model {
     pub(super) fn pin(&mut self, dma: Place, memory: Place, page: u64) -> Result<Expected, Error> {
         self.write_page(memory, page)?;
         let pool = self.things[&dma].payer.unwrap_or(self.root);
-        let Body::Dma { pins } = &self.things[&dma].body else { return Err(Error::WrongKind) };
-        let list = u32::from(pins.len() % 255 == 0);
+        let Body::Dma { pins, tables, .. } = &self.things[&dma].body else { return Err(Error::WrongKind) };
+        // Page 0 is never used, and the root is there if there is a device behind it.
+        let (at, list) = (pins.len() as u64 + 1, u32::from(pins.len() % 255 == 0));
+        let missing =
+            [(2, at >> 18), (1, at >> 9)].into_iter().filter(|table| !tables.is_empty() && !tables.contains(table));
+        let missing: Vec<_> = missing.collect();
         self.pay(&[(pool, PAGES, 1 + list)])?;
-        if let Body::Dma { pins } = &mut self.things.get_mut(&dma).expect("a thing").body {
-            pins.push(memory);
+        for table in missing {
+            // The page and its list are given back, tables that were made stay.
+            self.pay(&[(pool, PAGES, 2 + list)])?;
+            self.pinning(dma).1.insert(table);
         }
+        self.pinning(dma).0.push(memory);
         Ok(Expected::value(1))
+    }
+
+    fn pinning(&mut self, dma: Place) -> (&mut Vec<Place>, &mut BTreeSet<(u32, u64)>) {
+        match &mut self.things.get_mut(&dma).expect("a thing").body {
+            Body::Dma { pins, tables, .. } => (pins, tables),
+            other => panic!("{other:?} holds no memory still"),
+        }
     }
 
     pub(super) fn is_memory(kind: Kind) -> bool {

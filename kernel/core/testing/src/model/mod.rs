@@ -101,7 +101,11 @@ enum Body {
         target: Option<(Place, u64)>,
     },
     Dma {
+        /// The device that it is for; none: any. The name of no device is one too.
+        device: Option<u64>,
         pins: Vec<Place>,
+        /// The tables through which the device sees them.
+        tables: BTreeSet<(u32, u64)>,
     },
     /// The first program's budget, which all threads run on.
     Budget,
@@ -189,7 +193,7 @@ impl Model {
                 owed[PAGES] += match &thing.body {
                     Body::Memory(memory) => memory.charge(),
                     Body::Space { tables, .. } => tables.len() as u32 + 1,
-                    Body::Dma { pins } => pins.len() as u32 + pins.len().div_ceil(255) as u32,
+                    Body::Dma { pins, tables, .. } => (pins.len() + pins.len().div_ceil(255) + tables.len()) as u32,
                     _ => 0,
                 };
             }

@@ -7,7 +7,10 @@ use super::{
 };
 use crate::System;
 use std::collections::{BTreeSet, VecDeque};
-use tessera_abi::{Kind, NATIVE_BASE, PAGE, Rights, Syscall, Tag, USER_END, syscall::map_flags};
+use tessera_abi::{
+    Kind, NATIVE_BASE, PAGE, Rights, Syscall, Tag, USER_END,
+    syscall::{NO_DEVICE, map_flags},
+};
 use tessera_core::{Doing, Object, Seen};
 
 /// One step: who does what with what, each picked from what there is at that moment. Smaller numbers mean simpler things, so that
@@ -32,6 +35,8 @@ enum Action {
 /// Pins of the test machine; four messages follow.
 const PINS: u64 = 24;
 const LINES: u64 = 28;
+/// Devices for which memory is held.
+const DEVICES: [u64; 3] = [8, 16, NO_DEVICE];
 /// Where the first program's start-up block can be read, and a word of its stack written.
 const READABLE: u64 = USER_END - 0x20_0000;
 const WRITABLE: u64 = READABLE - 64;
@@ -65,8 +70,9 @@ impl Game {
     /// A machine with two more processes, each with a pool of its own, a thread, and a session of an endpoint of the first process.
     fn new() -> Game {
         let mut system = System::new(2048, 1);
+        system.machine.hardware.iommu = true;
         let mut handle = |name| system.first(name);
-        for unused in ["ports", "devices", "clock", "log", "power", "archive"].map(&mut handle) {
+        for unused in ["ports", "devices", "clock", "log", "power", "privilege", "archive"].map(&mut handle) {
             system.call(Syscall::Close, &[unused]).value();
         }
         let names = ["pool", "space", "process", "thread", "budget", "interrupts", "dma"];
@@ -86,7 +92,8 @@ impl Game {
         let budget = model.add(Kind::Budget, Some(root), Body::Budget);
         let lines = Body::Lines { first: 0, count: LINES, message: false, target: None };
         let lines = model.add(Kind::Interrupt, Some(root), lines);
-        let dma = model.add(Kind::Dma, Some(root), Body::Dma { pins: Vec::new() });
+        let dma =
+            model.add(Kind::Dma, Some(root), Body::Dma { device: None, pins: Vec::new(), tables: BTreeSet::new() });
         for (place, number) in [root, space, process, thread, budget, lines, dma].into_iter().zip(&kept) {
             let kind = model.things[&place].kind;
             let cap = model.handle(process, place, kind, Rights::ALL, None);
@@ -351,7 +358,9 @@ impl Game {
                 }
                 (Syscall::ProcessKill, vec![killed, 3])
             }
-            24 if mine => (Syscall::DmaCreate, vec![of(Kind::Dma, one), of(Kind::Pool, two)]),
+            24 if mine => {
+                (Syscall::DmaCreate, vec![of(Kind::Dma, one), of(Kind::Pool, two), DEVICES[usize::from(three % 3)]])
+            }
             24 if one > 200 => (Syscall::Exit, vec![1]),
             24 => return None,
             25 => (Syscall::ThreadCreate, vec![of(Kind::Pool, one), of(Kind::Process, two), of(Kind::Budget, three)]),

@@ -1,0 +1,140 @@
+// What rarer calls on files promise: seals, holes, pipes that are doubled, directories as they once were read; and looking into
+// other processes' memory.
+
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static void a_memory_file_is_sealed(void) {
+    int plain = memfd_create("plain", 0), file = memfd_create("sealed", MFD_ALLOW_SEALING);
+    CHECK(fcntl(plain, F_GET_SEALS) == F_SEAL_SEAL);
+    REFUSED(fcntl(plain, F_ADD_SEALS, F_SEAL_GROW), EPERM);
+    REFUSED(fcntl(0, F_GET_SEALS), EINVAL);
+    CHECK(fcntl(file, F_GET_SEALS) == 0 && ftruncate(file, 8192) == 0);
+    REFUSED(fcntl(file, F_ADD_SEALS, 0x1000), EINVAL);
+    CHECK(fcntl(file, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) == 0);
+    REFUSED(ftruncate(file, 4096), EPERM);
+    REFUSED(ftruncate(file, 16384), EPERM);
+    REFUSED(pwrite(file, "more", 4, 8192), EPERM);
+    CHECK(pwrite(file, "text", 4, 0) == 4);
+    void *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    REFUSED(fcntl(file, F_ADD_SEALS, F_SEAL_WRITE), EBUSY);
+    munmap(shared, 4096);
+    CHECK(fcntl(file, F_ADD_SEALS, F_SEAL_WRITE) == 0);
+    REFUSED(pwrite(file, "text", 4, 0), EPERM);
+    CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) == MAP_FAILED && errno == EPERM);
+    CHECK(fcntl(file, F_GET_SEALS) == (F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE));
+    close(plain);
+    close(file);
+}
+
+static void a_hole_reads_as_zeroes_and_keeps_the_size(void) {
+    int file = memfd_create("hole", 0);
+    static char bytes[200000], back[200000];
+    memset(bytes, 'x', sizeof bytes);
+    CHECK(write(file, bytes, sizeof bytes) == sizeof bytes);
+    CHECK(fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1000, 150000) == 0);
+    CHECK(pread(file, back, sizeof back, 0) == sizeof back);
+    CHECK(back[999] == 'x' && back[1000] == 0 && back[100000] == 0 && back[150999] == 0 && back[151000] == 'x');
+    REFUSED(fallocate(file, FALLOC_FL_PUNCH_HOLE, 0, 10), EOPNOTSUPP);
+    REFUSED(fallocate(file, 0, -1, 10), EINVAL);
+    CHECK(fallocate(file, FALLOC_FL_KEEP_SIZE, 0, 400000) == 0 && lseek(file, 0, SEEK_END) == sizeof bytes);
+    CHECK(fallocate(file, 0, 0, 400000) == 0 && lseek(file, 0, SEEK_END) == 400000);
+    close(file);
+}
+
+static void pipes_are_doubled_and_filled_from_memory(void) {
+    int one[2], other[2];
+    char text[16] = "";
+    CHECK(pipe(one) == 0 && pipe2(other, O_NONBLOCK) == 0);
+    struct iovec pieces[2] = {{"hel", 3}, {"lo", 2}};
+    CHECK(vmsplice(one[1], pieces, 2, 0) == 5);
+    CHECK(tee(one[0], other[1], 100, 0) == 5);
+    CHECK(read(other[0], text, 16) == 5 && !memcmp(text, "hello", 5));
+    CHECK(read(one[0], text, 16) == 5 && !memcmp(text, "hello", 5));
+    REFUSED(tee(one[0], other[1], 100, SPLICE_F_NONBLOCK), EAGAIN);
+    REFUSED(tee(one[0], one[1], 100, 0), EINVAL);
+    REFUSED(tee(one[0], other[1], 100, 0x100), EINVAL);
+    REFUSED(vmsplice(0, pieces, 1, 0x100), EINVAL);
+    for (int index = 0; index < 2; index++) {
+        close(one[index]);
+        close(other[index]);
+    }
+}
+
+struct old_record {
+    unsigned long number;
+    unsigned long offset;
+    unsigned short length;
+    char name[];
+};
+
+static void directories_are_read_the_old_way(void) {
+    char bytes[4096];
+    int folder = open("/proc/self", O_RDONLY | O_DIRECTORY), found = 0;
+    long length = syscall(SYS_getdents, folder, bytes, sizeof bytes);
+    CHECK(length > 0);
+    for (long at = 0; at < length;) {
+        struct old_record *record = (void *)(bytes + at);
+        if (!strcmp(record->name, "fd")) {
+            found = bytes[at + record->length - 1] == DT_DIR;
+        }
+        at += record->length;
+    }
+    CHECK(found);
+    lseek(folder, 0, SEEK_SET);
+    REFUSED(syscall(SYS_getdents, folder, bytes, 1), EINVAL);
+    close(folder);
+}
+
+static long secret = 1234;
+
+static void another_process_is_looked_into(void) {
+    pid_t child = fork();
+    if (child == 0) {
+        secret = 5678;
+        raise(SIGSTOP);
+        _exit(secret == 99 ? 0 : 1);
+    }
+    int status;
+    CHECK(waitpid(child, &status, WUNTRACED) == child);
+    long copy = 0, given = 99;
+    struct iovec own = {&copy, sizeof copy}, theirs = {&secret, sizeof secret}, bad = {(void *)8, 8};
+    CHECK(process_vm_readv(child, &own, 1, &theirs, 1, 0) == sizeof copy && copy == 5678);
+    own.iov_base = &given;
+    CHECK(process_vm_writev(child, &own, 1, &theirs, 1, 0) == sizeof given);
+    REFUSED(process_vm_readv(child, &own, 1, &bad, 1, 0), EFAULT);
+    REFUSED(process_vm_readv(child, &own, 1, &theirs, 1, 1), EINVAL);
+    REFUSED(process_vm_readv(999999, &own, 1, &theirs, 1, 0), ESRCH);
+    CHECK(syscall(SYS_kcmp, getpid(), child, 1, 0, 0) > 0 && syscall(SYS_kcmp, child, child, 1, 0, 0) == 0);
+    CHECK(syscall(SYS_kcmp, getpid(), child, 0, 1, 1) == 0);
+    kill(child, SIGCONT);
+    CHECK(status_of(child) == 0);
+}
+
+static void what_is_shared_is_separated(void) {
+    CHECK(unshare(CLONE_FS | CLONE_FILES) == 0);
+    REFUSED(unshare(0x1), EINVAL);
+    CHECK(write(1, "", 0) == 0);
+}
+
+const struct test file_tests[] = {
+    TEST(a_memory_file_is_sealed),
+    TEST(a_hole_reads_as_zeroes_and_keeps_the_size),
+    TEST(pipes_are_doubled_and_filled_from_memory),
+    TEST(directories_are_read_the_old_way),
+    TEST(another_process_is_looked_into),
+    TEST(what_is_shared_is_separated),
+    END,
+};

@@ -1,0 +1,9 @@
+# packages: openjdk-17-jre-headless,dash,coreutils
+# memory: 1G
+# expect: hello, sum 6
+# The compiled form of:
+#   class Hello { public static void main(String[] a) { int sum = 0; for (String s : a) sum += Integer.parseInt(s); System.out.println("hello, sum " + sum); } }
+base64 -d > /tmp/Hello.class <<'END'
+yv66vgAAADQAMQoAAgADBwAEDAAFAAYBABBqYXZhL2xhbmcvT2JqZWN0AQAGPGluaXQ+AQADKClWCgAIAAkHAAoMAAsADAEAEWphdmEvbGFuZy9JbnRlZ2VyAQAIcGFyc2VJbnQBABUoTGphdmEvbGFuZy9TdHJpbmc7KUkJAA4ADwcAEAwAEQASAQAQamF2YS9sYW5nL1N5c3RlbQEAA291dAEAFUxqYXZhL2lvL1ByaW50U3RyZWFtOwcAFAEAF2phdmEvbGFuZy9TdHJpbmdCdWlsZGVyCgATAAMIABcBAAtoZWxsbywgc3VtIAoAEwAZDAAaABsBAAZhcHBlbmQBAC0oTGphdmEvbGFuZy9TdHJpbmc7KUxqYXZhL2xhbmcvU3RyaW5nQnVpbGRlcjsKABMAHQwAGgAeAQAcKEkpTGphdmEvbGFuZy9TdHJpbmdCdWlsZGVyOwoAEwAgDAAhACIBAAh0b1N0cmluZwEAFCgpTGphdmEvbGFuZy9TdHJpbmc7CgAkACUHACYMACcAKAEAE2phdmEvaW8vUHJpbnRTdHJlYW0BAAdwcmludGxuAQAVKExqYXZhL2xhbmcvU3RyaW5nOylWBwAqAQAFSGVsbG8BAARDb2RlAQAEbWFpbgEAFihbTGphdmEvbGFuZy9TdHJpbmc7KVYBAA1TdGFja01hcFRhYmxlBwAwAQATW0xqYXZhL2xhbmcvU3RyaW5nOwAgACkAAgAAAAAAAgAAAAUABgABACsAAAARAAEAAQAAAAUqtwABsQAAAAAACQAsAC0AAQArAAAAZQADAAYAAAA+AzwqTSy+PgM2BBUEHaIAFywVBDI6BRsZBbgAB2A8hAQBp//psgANuwATWbcAFRIWtgAYG7YAHLYAH7YAI7EAAAABAC4AAAAVAAL/AAoABQcALwEHAC8BAQAA+AAZAAA=
+END
+exec /usr/lib/jvm/java-17-openjdk-amd64/bin/java -cp /tmp Hello 1 2 3
