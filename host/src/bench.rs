@@ -2,7 +2,8 @@
 //!
 //! The guest of a benchmark prints lines `bench NAME VALUE UNIT`. It is booted twice: counting instructions, where
 //! figures are exact and the peers' apply, and plain, where they are times. The peers' figures and the goals are data,
-//! in `bench/*.toml`; nothing here knows a figure.
+//! in `bench/*.toml`; nothing here knows a figure. One peer can be measured beside: Debian's kernel, on the same QEMU
+//! ([`linux`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,8 +19,11 @@ use crate::cli::{Bench, Benchmark};
 use crate::image::{self, Description, Processors};
 use crate::progress::Step;
 use crate::qemu::{self, Boot, Ending, Engine};
+use crate::symbols::Symbols;
 use crate::workspace;
 
+#[path = "bench_linux.rs"]
+mod linux;
 #[path = "bench_placement.rs"]
 mod placement;
 #[path = "bench_wire.rs"]
@@ -97,24 +101,27 @@ impl Row {
 
 /// Measures what `arguments` name. The exit code says whether it could be measured, not whether goals are reached.
 pub fn bench(arguments: &Bench) -> Result<u8> {
-    let (image, table) = match arguments.what {
-        Benchmark::Ipc => ("images/bench.toml", "bench/ipc.toml"),
-        Benchmark::Interface => ("images/bench-interface.toml", "bench/interface.toml"),
-        Benchmark::Net => ("images/bench-net.toml", "bench/net.toml"),
-        Benchmark::Block => ("images/bench-block.toml", "bench/block.toml"),
-        Benchmark::Placement => return placement::bench(arguments.json),
-    };
-    let devices: &[&str] = if arguments.what == Benchmark::Block { &INSTANT_DISK } else { &[] };
-    let table = read_table(&workspace::root().join(table))?;
-    let description = Description::read(&workspace::root().join(image))?;
-    let counted = measure(&description, devices, Engine::Counting)?;
-    let mut timed = measure(&description, devices, Engine::Tcg)?;
-    if arguments.what == Benchmark::Net {
-        timed.extend(wire::measure()?);
+    let what = arguments.what;
+    if what == Benchmark::Placement {
+        return placement::bench(arguments.json);
     }
+    if arguments.peer && what.of_the_peer().is_none() {
+        return Err(miette!(
+            help = "leave `--peer` out; it goes with `net`, `block` and `linux`",
+            "a Linux kernel does nothing that is the same as what this measures"
+        ));
+    }
+    let table = read_table(&workspace::root().join(what.table()))?;
+    let counted = what.measure(Engine::Counting)?;
+    let timed = what.measure(Engine::Tcg)?;
     let mut rows = with_peers(&table, counted);
     let missing = not_measured(&table, &rows);
     rows.extend(plain(&table, timed));
+    if (arguments.peer || what == Benchmark::Linux)
+        && let Err(error) = measure_peer(what, &mut rows)
+    {
+        eprintln!("tessera: without the figures of Debian's kernel: {error:?}");
+    }
     let report = Report { machine: this_machine(), rows };
     if arguments.what == Benchmark::Interface {
         crate::explain::record(&report)?;
@@ -130,15 +137,90 @@ pub fn bench(arguments: &Bench) -> Result<u8> {
     Ok(u8::from(!missing.is_empty()))
 }
 
+impl Benchmark {
+    /// The file of peers and goals.
+    fn table(self) -> &'static str {
+        match self {
+            Benchmark::Ipc => "bench/ipc.toml",
+            Benchmark::Interface => "bench/interface.toml",
+            Benchmark::Net => "bench/net.toml",
+            Benchmark::Block => "bench/block.toml",
+            Benchmark::Linux => "bench/linux.toml",
+            Benchmark::Placement => placement::TABLE,
+        }
+    }
+
+    /// What the measuring program of Linux calls it, if it can do the same.
+    fn of_the_peer(self) -> Option<&'static str> {
+        match self {
+            Benchmark::Ipc | Benchmark::Interface | Benchmark::Placement => None,
+            Benchmark::Net => Some("net"),
+            Benchmark::Block => Some("block"),
+            Benchmark::Linux => Some("calls"),
+        }
+    }
+
+    /// The devices of the machine that is measured.
+    fn devices(self) -> Vec<String> {
+        let devices: &[&str] = if self == Benchmark::Block { &INSTANT_DISK } else { &[] };
+        devices.iter().map(|argument| (*argument).to_owned()).collect()
+    }
+
+    /// Tessera's figures.
+    fn measure(self, engine: Engine) -> Result<Vec<Figure>> {
+        let image = match self {
+            Benchmark::Ipc => "images/bench.toml",
+            Benchmark::Interface => "images/bench-interface.toml",
+            Benchmark::Net => "images/bench-net.toml",
+            Benchmark::Block => "images/bench-block.toml",
+            Benchmark::Placement => return Ok(Vec::new()),
+            Benchmark::Linux => {
+                let (boot, symbols) = linux::personality("calls", engine)?;
+                return figures(&boot, symbols);
+            }
+        };
+        let (boot, symbols) = guest(&Description::read(&workspace::root().join(image))?, self.devices(), engine)?;
+        let mut measured = figures(&boot, symbols)?;
+        if self == Benchmark::Net && engine == Engine::Tcg {
+            measured.extend(wire::measure()?);
+        }
+        Ok(measured)
+    }
+}
+
+/// Measures Debian's kernel and puts its figures into the rows that have the same names.
+fn measure_peer(what: Benchmark, rows: &mut [Row]) -> Result<()> {
+    let Some(word) = what.of_the_peer() else { return Ok(()) };
+    let peer = linux::Peer::prepare()?;
+    for engine in [Engine::Counting, Engine::Tcg] {
+        let mut measured = figures(&peer.boot(word, &what.devices(), engine), Symbols::default())?;
+        if what == Benchmark::Net && engine == Engine::Tcg {
+            measured.extend(wire::measure_peer(&peer)?);
+        }
+        put_beside(rows, &peer.name, measured, engine == Engine::Counting);
+    }
+    Ok(())
+}
+
+/// Puts a measured peer's figures into the rows of the same run.
+fn put_beside(rows: &mut [Row], peer: &str, measured: Vec<Figure>, counted: bool) {
+    for figure in measured {
+        let name = if counted { figure.name } else { plain_name(&figure.name) };
+        if let Some(row) = rows.iter_mut().find(|row| row.name == name) {
+            row.peers.insert(peer.to_owned(), figure.value);
+        }
+    }
+}
+
 fn read_table(path: &Path) -> Result<Table> {
     let text =
         fs::read_to_string(path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", path.display()))?;
     toml::from_str(&text).into_diagnostic().wrap_err_with(|| format!("{} is not a table of peers", path.display()))
 }
 
-fn measure(description: &Description, devices: &[&str], engine: Engine) -> Result<Vec<Figure>> {
+/// The machine of an image, built.
+fn guest(description: &Description, devices: Vec<String>, engine: Engine) -> Result<(Boot, Symbols)> {
     let (image, symbols) = image::build_to_target(description)?;
-    let mut step = Step::start("measuring");
     let boot = Boot {
         image,
         machine: description.machine(),
@@ -147,10 +229,16 @@ fn measure(description: &Description, devices: &[&str], engine: Engine) -> Resul
         engine,
         limit: Some(LIMIT),
         words: Vec::new(),
-        devices: devices.iter().map(|argument| (*argument).to_owned()).collect(),
+        devices,
         keys_go_to_the_guest: false,
     };
-    step.note(if engine == Engine::Counting { "counting instructions" } else { "plain" });
+    Ok((boot, symbols))
+}
+
+/// What a guest prints until it ends.
+fn figures(boot: &Boot, symbols: Symbols) -> Result<Vec<Figure>> {
+    let mut step = Step::start("measuring");
+    step.note(if boot.engine == Engine::Counting { "counting instructions" } else { "plain" });
     let mut console = Vec::new();
     let ending = boot.run(symbols, false, &mut console)?;
     let console = String::from_utf8_lossy(&console).into_owned();
@@ -186,7 +274,11 @@ fn not_measured<'a>(table: &'a Table, rows: &[Row]) -> Vec<&'a str> {
 /// The figures of the plain run, which are times: the peers' do not apply.
 fn plain(table: &Table, figures: Vec<Figure>) -> Vec<Row> {
     let renamed = figures.into_iter().map(|figure| row(table, figure, false));
-    renamed.map(|row| Row { name: format!("{}-plain", row.name), ..row }).collect()
+    renamed.map(|row| Row { name: plain_name(&row.name), ..row }).collect()
+}
+
+fn plain_name(name: &str) -> String {
+    format!("{name}-plain")
 }
 
 fn row(table: &Table, figure: Figure, counted: bool) -> Row {
@@ -277,6 +369,16 @@ mod tests {
     }
 
     #[test]
+    fn a_measured_peer_stands_beside_the_figures_of_the_same_run() {
+        let mut rows = with_peers(&table(), vec![call(398.0)]);
+        rows.extend(plain(&table(), vec![call(2100.0)]));
+        put_beside(&mut rows, "other", vec![call(500.0)], true);
+        put_beside(&mut rows, "other", vec![call(3000.0)], false);
+        assert_eq!((rows[0].peers["other"], rows[0].peers["seL4"]), (500.0, 416.0));
+        assert_eq!(rows[1].peers["other"], 3000.0);
+    }
+
+    #[test]
     fn the_json_has_the_shape_of_every_benchmark() {
         let report = Report { machine: this_machine(), rows: with_peers(&table(), vec![call(398.0)]) };
         let json = serde_json::to_value(&report).unwrap();
@@ -289,7 +391,7 @@ mod tests {
 
     #[test]
     fn the_tables_in_the_checkout_are_valid() {
-        for file in ["bench/ipc.toml", "bench/interface.toml", "bench/net.toml", "bench/block.toml"] {
+        for file in ["ipc", "interface", "net", "block", "linux"].map(|name| format!("bench/{name}.toml")) {
             let table = read_table(&workspace::root().join(file)).unwrap();
             assert!(table.rows.iter().all(|row| !row.about.is_empty()));
         }

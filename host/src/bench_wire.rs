@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
+use super::linux::Peer;
 use super::{Figure, LIMIT};
-use crate::devices::{self, Forwarding};
-use crate::image::{self, Description, Processors};
+use crate::devices::{self, Device, Forwarding};
+use crate::image::{Description, MachineKind};
 use crate::progress::Step;
 use crate::qemu::{Boot, Ending, Engine};
+use crate::symbols::Symbols;
 use crate::workspace;
 
 const IMAGE: &str = "images/bench-wire.toml";
@@ -21,20 +23,26 @@ const ROUNDS: usize = 501;
 /// Boots the guest and measures it from here.
 pub fn measure() -> Result<Vec<Figure>> {
     let description = Description::read(&workspace::root().join(IMAGE))?;
-    let (image, symbols) = image::build_to_target(&description)?;
+    let (port, ports) = forwarding()?;
+    let devices = devices::arguments(description.machine(), description.name(), &description.devices()?, &ports)?;
+    let (boot, symbols) = super::guest(&description, devices, Engine::Tcg)?;
+    observe(port, &boot, symbols)
+}
+
+/// The same with Debian's kernel and a program that serves alike.
+pub fn measure_peer(peer: &Peer) -> Result<Vec<Figure>> {
+    let (port, ports) = forwarding()?;
+    let devices = devices::arguments(MachineKind::Q35, "peer", &[Device::Network], &ports)?;
+    observe(port, &peer.boot("wire", &devices, Engine::Tcg), Symbols::default())
+}
+
+/// A port of this machine that is free, and what leads from it to the guest's.
+fn forwarding() -> Result<(u16, [Forwarding; 1])> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic()?.local_addr().into_diagnostic()?.port();
-    let ports = [Forwarding { rule: format!("tcp:127.0.0.1:{port}-:7") }];
-    let boot = Boot {
-        image,
-        machine: description.machine(),
-        memory: description.memory(),
-        processors: Processors::default(),
-        engine: Engine::Tcg,
-        limit: Some(LIMIT),
-        words: Vec::new(),
-        devices: devices::arguments(description.machine(), description.name(), &description.devices()?, &ports)?,
-        keys_go_to_the_guest: false,
-    };
+    Ok((port, [Forwarding { rule: format!("tcp:127.0.0.1:{port}-:7") }]))
+}
+
+fn observe(port: u16, boot: &Boot, symbols: Symbols) -> Result<Vec<Figure>> {
     let mut step = Step::start("measuring");
     step.note("the wire");
     let mut console = Vec::new();

@@ -326,6 +326,9 @@ pub struct Bench {
     /// Print one JSON object in place of the tables
     #[arg(long)]
     pub json: bool,
+    /// Measure Debian's kernel beside, doing the same on the same QEMU. It is fetched by apt; `linux` does so in any case
+    #[arg(long)]
+    pub peer: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -340,6 +343,8 @@ pub enum Benchmark {
     Placement,
     /// A disk: reads and writes of 4 KiB and 1 MiB through the driver's domain
     Block,
+    /// System calls of one and the same Linux program, under Tessera and under Debian's kernel
+    Linux,
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 mod asker;
 mod authority;
 mod blobs;
-mod debian;
+pub mod debian;
 mod decode;
 pub mod demo;
 mod folder;

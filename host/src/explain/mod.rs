@@ -52,7 +52,7 @@ pub fn explain(arguments: &cli::Explain) -> Result<u8> {
     }
     drop(step);
     if arguments.measure {
-        bench::bench(&cli::Bench { what: cli::Benchmark::Interface, json: false })?;
+        bench::bench(&cli::Bench { what: cli::Benchmark::Interface, json: false, peer: false })?;
         println!();
     }
     let costs = cost::Costs::recorded();

@@ -62,7 +62,7 @@ fn domain(system: &System, domain: &system::Domain) -> Domain {
     let settings = &domain.settings;
     Domain {
         name: domain.name.clone(),
-        in_kernel: false,
+        in_kernel: settings.level != tessera_plan::Level::User,
         memory: settings.memory.written(),
         priority: settings.priority.0,
         comes_back: settings.restart != WrittenRestart::Never,

@@ -56,6 +56,26 @@ impl Apt {
 
     /// Fetches `names` and all that they need. What is there already is not fetched again.
     pub fn fetch(&self, names: &[String], step: &mut Step, renew: bool) -> Result<Vec<Package>> {
+        self.with_lists(step, renew, |step| self.try_fetch(names, step))
+    }
+
+    /// Fetches one package without what it needs: of those that come with `name`, the one that `is_wanted` tells.
+    pub fn fetch_alone(&self, name: &str, is_wanted: impl Fn(&str) -> bool, step: &mut Step) -> Result<Package> {
+        self.with_lists(step, false, |step| {
+            let listed = self.run(&["install", "-qq", "--yes", "--simulate", "--", name])?;
+            let mut packages = listed.lines().filter_map(|line| simulated(line, &self.folder.join("archives")));
+            let package = packages.find(|package| is_wanted(&package.name));
+            let package = package.ok_or_else(|| miette!("{name} of this release brings no package that is meant"))?;
+            if !package.file.exists() {
+                step.note(&format!("fetching {}", package.name));
+                self.run(&["download", "-qq", "--", &package.name])?;
+            }
+            Ok(package)
+        })
+    }
+
+    /// Does something that needs the lists of packages, which are fetched first if they are not there.
+    fn with_lists<T>(&self, step: &mut Step, renew: bool, fetch: impl Fn(&mut Step) -> Result<T>) -> Result<T> {
         if !Path::new("/usr/bin/apt-get").exists() {
             return Err(miette!(
                 help = "take an image from a registry (`docker://debian:12`) or a file (`docker save`), or run this on \
@@ -66,11 +86,11 @@ impl Apt {
         if renew || self.stamp()?.is_none() {
             self.update(step)?;
         }
-        match self.try_fetch(names, step) {
+        match fetch(step) {
             // Lists that are old name files that are gone.
             Err(_) if !crate::process::interrupted() => {
                 self.update(step)?;
-                self.try_fetch(names, step)
+                fetch(step)
             }
             other => other,
         }
@@ -131,6 +151,8 @@ impl Apt {
         ] {
             command.args(["-o", &option]);
         }
+        // `download` puts its file into the current folder.
+        command.current_dir(self.folder.join("archives"));
         command.args(arguments).env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
         let mut running =
             Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), None)

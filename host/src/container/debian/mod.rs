@@ -19,7 +19,7 @@ use super::root::{Building, Unpacked};
 use super::settings::{DEFAULT_PATH, Settings};
 use crate::process::Running;
 use crate::progress::Step;
-use apt::Apt;
+use apt::{Apt, Package};
 
 /// Directories that every Debian has, and that packages expect to be links since its release 12.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
@@ -65,6 +65,11 @@ pub fn names(text: &str) -> Result<Vec<String>> {
 /// What decides which packages are taken: as long as it stays the same, so does the root file system.
 pub fn stamp() -> Result<Option<String>> {
     Apt::new()?.stamp()
+}
+
+/// Fetches one package without what it needs: of those that come with `name`, the one that `is_wanted` tells.
+pub fn fetch_alone(name: &str, is_wanted: impl Fn(&str) -> bool, step: &mut Step) -> Result<Package> {
+    Apt::new()?.fetch_alone(name, is_wanted, step)
 }
 
 /// Puts the root file system together.
