@@ -244,7 +244,7 @@ fn volume(step: &mut Step) -> Result<Outcome> {
         "6-604",
         "note",
         "from the host",
-        "sh: 7: cannot create /read/only/file: Read-only file system",
+        "sh: 6: cannot create /read/only/file: Read-only file system",
         "rm: can't remove '/read/only/file': Read-only file system",
         "kept",
         "file",
@@ -448,7 +448,7 @@ fn at_a_shell(person: &mut Person, step: &mut Step) -> Result<()> {
     person.sees("\x1b[?1049h")?;
     person.sees("/tmp/text")?;
     person.types("iwritten in vi")?;
-    person.sees("Modified")?;
+    person.sees("written")?;
     // Alone for a while, the escape key is no start of a sequence.
     person.types("\x1b")?;
     thread::sleep(Duration::from_secs(1));

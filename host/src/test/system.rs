@@ -153,7 +153,6 @@ fn placements() -> Vec<Expected> {
             ..RESTART
         },
         placed("tests-in-the-kernels-mode", Monolith, WITH_EDU),
-        placed("tests-in-the-kernels-mode-on-4-processors", Monolith, Expected { processors: 4, ..WITH_EDU }),
     ]
 }
 
