@@ -41,6 +41,8 @@ pub struct Processor {
     pub gs_base: AtomicU64,
     /// When the local timer fires, in nanoseconds; `u64::MAX` when it does not.
     pub deadline: AtomicU64,
+    /// Whether the system call that is looked at a second time is that of a program in the kernel's mode.
+    pub direct: AtomicBool,
     /// The number of this processor's local APIC.
     pub apic: AtomicU32,
     /// The kernel itself has let interrupts in.
@@ -77,6 +79,7 @@ impl Processor {
             fs_base: AtomicU64::new(0),
             gs_base: AtomicU64::new(0),
             deadline: AtomicU64::new(u64::MAX),
+            direct: AtomicBool::new(false),
             apic: AtomicU32::new(0),
             window: AtomicBool::new(false),
             pointer: AtomicU64::new(0),

@@ -21,7 +21,7 @@ pub extern "rust-preserve-none" fn system_call<const DIRECT: bool>(own: &'static
     match machine.fast_syscall(own.number(), number) {
         Entered::Same => {
             // SAFETY: the lock is held, and the thread that entered goes on.
-            unsafe { leave_same::<DIRECT>(own) }
+            unsafe { leave_same(own, DIRECT) }
         }
         // SAFETY: the lock is held, and the activation is what core wants to run here.
         Entered::Switched(activation) => unsafe { leave_switched(own, activation) },
@@ -30,26 +30,30 @@ pub extern "rust-preserve-none" fn system_call<const DIRECT: bool>(own: &'static
         Entered::Open | Entered::Mapping | Entered::Slow => {}
     }
     // SAFETY: as above: the lock is held, and core has not done the call.
-    unsafe { system_call_beside::<DIRECT>(own, machine) }
+    unsafe {
+        own.direct.store(DIRECT, Ordering::Relaxed);
+        system_call_beside(own, machine)
+    }
 }
 
-/// The second look at a system call, out of the way of the first.
+/// The second look at a system call, out of the way of the first. It is there once for both kinds of programs: made twice, what it
+/// is put together from is too large to be inlined, and each switch costs a call more.
 ///
 /// # Safety
 /// This processor holds the big lock, and `machine` is what it got with it.
 #[cold]
 #[inline(never)]
-unsafe extern "rust-preserve-none" fn system_call_beside<const DIRECT: bool>(
+unsafe extern "rust-preserve-none" fn system_call_beside(
     own: &'static Processor,
     machine: &'static mut Machine<Platform>,
 ) -> ! {
     // SAFETY: as in `system_call`.
     unsafe {
         match machine.quick_syscall(own.number()) {
-            Entered::Same => leave_same::<DIRECT>(own),
+            Entered::Same => leave_same(own, own.direct.load(Ordering::Relaxed)),
             Entered::Switched(activation) => leave_switched(own, activation),
             Entered::Loaded(activation) => leave(own, activation),
-            Entered::Mapping => system_call_mapping::<DIRECT>(own, machine),
+            Entered::Mapping => system_call_mapping(own, machine),
             Entered::Open | Entered::Slow => {}
         }
         system_call_slowly(own, machine)
@@ -62,14 +66,14 @@ unsafe extern "rust-preserve-none" fn system_call_beside<const DIRECT: bool>(
 /// This processor holds the big lock, and `machine` is what it got with it.
 #[cold]
 #[inline(never)]
-unsafe extern "rust-preserve-none" fn system_call_mapping<const DIRECT: bool>(
+unsafe extern "rust-preserve-none" fn system_call_mapping(
     own: &'static Processor,
     machine: &'static mut Machine<Platform>,
 ) -> ! {
     // SAFETY: passed on; where core says so the thread that entered goes on.
     unsafe {
         match machine.mapping_syscall(own.number()) {
-            Entered::Same => leave_same::<DIRECT>(own),
+            Entered::Same => leave_same(own, own.direct.load(Ordering::Relaxed)),
             _ => run(own, machine),
         }
     }
@@ -95,12 +99,12 @@ unsafe extern "rust-preserve-none" fn system_call_slowly(
 /// # Safety
 /// This processor holds the big lock.
 #[inline(always)]
-unsafe fn leave_same<const DIRECT: bool>(own: &'static Processor) -> ! {
+unsafe fn leave_same(own: &'static Processor, direct: bool) -> ! {
     let registers = own.registers.load(Ordering::Relaxed);
     // SAFETY: the record stays this thread's while it runs.
     unsafe {
         lock::release();
-        if DIRECT {
+        if direct {
             entry::leave_direct(registers);
         }
         entry::leave_fast(registers);

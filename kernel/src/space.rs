@@ -18,9 +18,9 @@ const GUEST_SLOTS: usize = 254;
 /// Entries of a view's upper half that name its parts.
 const VIEW_PROCESS: usize = 500;
 const VIEW_GUEST: usize = 501;
-/// The entry that says that the pages are for the kernel's mode alone, and what it says then.
+/// The entry that has the bits which the pages are to be without: none, or the one for user mode.
 const LEVEL: usize = 502;
-const KERNEL_ONLY: Entry = Entry(1 << 1);
+const KERNEL_ONLY: Entry = Entry::USER_BIT;
 
 /// Reads entry `index` of a table.
 #[inline(always)]
@@ -118,9 +118,7 @@ pub fn map(
     tables: &mut dyn FnMut() -> Option<Frame>,
 ) -> bool {
     let Some(table) = last_table(root, address).or_else(|| make_tables(root, address, tables)) else { return false };
-    let page = Entry::user(frame, protection);
-    let page = if read(root, LEVEL) == KERNEL_ONLY { page.kernel_only() } else { page };
-    write(table, index(address, 0), page);
+    write(table, index(address, 0), Entry::user(frame, protection).without(read(root, LEVEL)));
     true
 }
 

@@ -49,9 +49,13 @@ impl Entry {
         Entry(bits)
     }
 
-    /// The same, for the kernel's mode alone.
-    pub const fn kernel_only(self) -> Entry {
-        Entry(self.0 & !USER)
+    /// No page, but the bit that lets user mode use one.
+    pub const USER_BIT: Entry = Entry(USER);
+
+    /// The same without the bits of `other`.
+    #[inline(always)]
+    pub const fn without(self, other: Entry) -> Entry {
+        Entry(self.0 & !other.0)
     }
 
     /// A table of user space: the pages below it decide what is allowed.

@@ -179,6 +179,7 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// `call` with bytes or leases, received by the only one who waits for it.
+    #[inline(always)]
     pub(crate) fn message_call(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
         let entry = self.processors.own(processor)?;
         let thread = self.threads.get(current)?;
@@ -204,6 +205,7 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// `reply_and_receive` with bytes, or with room for them, when nothing else is to be received.
+    #[inline(always)]
     pub(crate) fn message_reply(&mut self, processor: usize, current: Id<Thread>) -> Option<&mut Activation> {
         let entry = self.processors.own(processor)?;
         let thread = self.threads.get(current)?;
