@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -333,8 +333,10 @@ impl Person {
         let slave = File::options().read(true).write(true).open(name.to_string_lossy().as_ref()).into_diagnostic()?;
         resize(&master, 30, 100)?;
         let stream = || slave.try_clone().map(OwnedFd::from).into_diagnostic();
+        // This command's file may have been replaced since it started: the link leads to it all the same.
+        let myself = format!("/proc/{}/exe", process::id());
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait"]).arg(std::env::current_exe().into_diagnostic()?).arg("run").args(arguments);
+        command.args(["--ctty", "--wait", &myself, "run"]).args(arguments);
         let child = command.env("TERM", "xterm").stdin(stream()?).stdout(stream()?).stderr(stream()?).spawn();
         let child = child.into_diagnostic()?;
         let terminal = File::from(master);

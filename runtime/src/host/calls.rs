@@ -205,6 +205,10 @@ unsafe fn call(session: u64, tag: Tag, words: Words) -> Result<MessageOutcome, E
     }
     check_handles(tag, &words)?;
     let deadline = if tag.has_deadline() { words[6] } else { NEVER };
+    // A call that is late already reaches nobody: a server must not get to answer it first.
+    if until(deadline).is_some_and(|left| left.is_zero()) {
+        return Err(Error::TimedOut);
+    }
     // SAFETY: the bytes are lent to the call.
     let sent = unsafe { bytes(words[7], tag.bytes() as u64) }.to_vec();
     let (result, changed) = (Mutex::new(None), Condvar::new());
