@@ -1,5 +1,6 @@
 //! The command line, and the help that teaches it.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -316,6 +317,9 @@ pub struct Test {
     /// List suites and cases, and run none
     #[arg(long)]
     pub list: bool,
+    /// How many cases run at once [default: as many as there are processors]
+    #[arg(short, long, value_name = "NUMBER")]
+    pub jobs: Option<NonZero<usize>>,
 }
 
 #[derive(Debug, Args)]

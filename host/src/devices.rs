@@ -3,8 +3,10 @@
 //! They are virtio devices without the legacy interface: over PCI on a PC, over MMIO on a microvm. Nothing here knows
 //! what is done with them inside.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use miette::{IntoDiagnostic, Result, WrapErr};
 
@@ -81,7 +83,7 @@ pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[
             }
             Device::Disk(disk) => {
                 let (path, mode) = match disk {
-                    Disk::Scratch(bytes) => (scratch(name, index, *bytes)?, ""),
+                    Disk::Scratch(bytes) => (scratch(name, *bytes)?, ""),
                     Disk::File { path, read_only: true } => (path.clone(), ",readonly=on"),
                     Disk::File { path, read_only: false } => (path.clone(), ""),
                 };
@@ -124,25 +126,31 @@ pub fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
-/// Makes a disk of zeros. The process's number is in its name, as the same image may run twice.
-fn scratch(name: &str, index: usize, bytes: u64) -> Result<PathBuf> {
+thread_local! {
+    /// The disks that this thread made and did not remove yet.
+    static SCRATCH: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes a disk of zeros, with a name of its own: the same image may run several times at once.
+fn scratch(name: &str, bytes: u64) -> Result<PathBuf> {
+    static MADE: AtomicU64 = AtomicU64::new(0);
     let folder = workspace::target().join("tessera/disks");
-    let path = folder.join(format!("{name}-{index}-{}.img", std::process::id()));
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let path = folder.join(format!("{name}-{}-{number}.img", std::process::id()));
     let make = || {
         fs::create_dir_all(&folder)?;
         File::create(&path)?.set_len(bytes)
     };
     make().into_diagnostic().wrap_err_with(|| format!("cannot make the disk {}", path.display()))?;
+    SCRATCH.with_borrow_mut(|made| made.push(path.clone()));
     Ok(path)
 }
 
-/// Removes the disks that [`arguments`] made in this process.
+/// Removes the disks that [`arguments`] made in this thread.
 pub fn remove_scratch() {
-    let end = format!("-{}.img", std::process::id());
-    let Ok(entries) = fs::read_dir(workspace::target().join("tessera/disks")) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(&end)) {
+    for path in SCRATCH.take() {
         // One that stays costs space until the next `cargo clean`.
-        let _ = fs::remove_file(entry.path());
+        let _ = fs::remove_file(path);
     }
 }
 

@@ -15,6 +15,7 @@ mod devices;
 mod explain;
 mod guests;
 mod image;
+mod lock;
 mod mirror;
 mod native;
 mod process;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
-use crate::workspace;
+use crate::{lock, workspace};
 
 /// The folder of the domains' packages inside the workspace.
 const DOMAINS: &str = "domains";
@@ -41,7 +41,9 @@ impl Mirror {
     pub fn lay_out(packages: &BTreeMap<String, Files>) -> Result<Self> {
         let folder = Self::folder();
         let cannot = || format!("cannot lay out the build folder {}", folder.display());
-        let lock = lay_out(&folder, packages).into_diagnostic().wrap_err_with(cannot)?;
+        fs::create_dir_all(&folder).into_diagnostic().wrap_err_with(cannot)?;
+        let lock = lock::hold(&folder.with_extension("lock"), "builds")?;
+        lay_out(&folder, packages).into_diagnostic().wrap_err_with(cannot)?;
         let manifest = workspace::root().join("Cargo.toml");
         let manifest = fs::read_to_string(&manifest).into_diagnostic().wrap_err_with(cannot)?;
         write(&folder.join("Cargo.toml"), &with_members(&manifest, packages.keys())?).into_diagnostic()?;
@@ -54,10 +56,7 @@ impl Mirror {
     }
 }
 
-fn lay_out(folder: &Path, packages: &BTreeMap<String, Files>) -> io::Result<File> {
-    fs::create_dir_all(folder)?;
-    let lock = File::create(folder.with_extension("lock"))?;
-    lock.lock()?;
+fn lay_out(folder: &Path, packages: &BTreeMap<String, Files>) -> io::Result<()> {
     let root = workspace::root();
     link(&root, folder)?;
     // Cargo adds the made packages to its copy and takes every version from it.
@@ -76,7 +75,7 @@ fn lay_out(folder: &Path, packages: &BTreeMap<String, Files>) -> io::Result<File
             write(&domains.join(name).join(path), contents)?;
         }
     }
-    Ok(lock)
+    Ok(())
 }
 
 /// Makes `folder` show what is in the checkout's root, by links.

@@ -1,15 +1,24 @@
 //! Says what a long step is doing: a spinner on a terminal, one line every now and then elsewhere, nothing at all for
 //! a step that is over at once.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use console::Term;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// A step shorter than this leaves no trace.
 const QUIET: Duration = Duration::from_millis(700);
 /// Without a terminal a long step says so this often.
 const REPEAT: Duration = Duration::from_secs(20);
+
+/// All spinners: those of steps that go on at the same time stand below one another.
+static SPINNERS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Writes a line to the standard output, above the spinners.
+pub fn print(line: &str) {
+    SPINNERS.suspend(|| println!("{line}"));
+}
 
 /// A step under way. Dropping it removes the spinner.
 pub struct Step {
@@ -52,7 +61,8 @@ impl Drop for Step {
 fn spinner(name: &str, elapsed: Duration) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {prefix} ({elapsed}): {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::new_spinner().with_style(style).with_prefix(name.to_owned()).with_elapsed(elapsed);
+    let bar =
+        SPINNERS.add(ProgressBar::new_spinner()).with_style(style).with_prefix(name.to_owned()).with_elapsed(elapsed);
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
 }

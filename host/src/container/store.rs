@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::source::Source;
 use super::volume::{self, Volume};
 use crate::progress::Step;
-use crate::workspace;
+use crate::{lock, workspace};
 
 /// Most images that are kept.
 const MOST: usize = 16;
@@ -30,12 +30,12 @@ pub struct Kept {
 pub fn root(source: &Source, volumes: &[&Volume], renew: bool) -> Result<Kept> {
     let folder = workspace::target().join("tessera/roots");
     fs::create_dir_all(&folder).into_diagnostic().wrap_err_with(|| format!("cannot write to {}", folder.display()))?;
-    if !renew
-        && let Some(key) = key(source, volumes)?
-        && let Some(kept) = find(&folder, &key)
-    {
-        // The time says when it was last of use; a file system that cannot keep it loses the image a little earlier.
-        let _ = File::open(&kept.path).and_then(|file| file.set_modified(SystemTime::now()));
+    if !renew && let Some(kept) = kept(&folder, source, volumes)? {
+        return Ok(kept);
+    }
+    let _lock = lock::hold(&folder.with_extension("lock"), "makes a root file system")?;
+    // Whoever was waited for may have made this one.
+    if !renew && let Some(kept) = kept(&folder, source, volumes)? {
         return Ok(kept);
     }
     let mut step = Step::start(format!("making the root file system of {}", source.name()));
@@ -51,6 +51,14 @@ pub fn root(source: &Source, volumes: &[&Volume], renew: bool) -> Result<Kept> {
     crate::image::write(&folder.join(format!("{key}.json")), &settings)?;
     forget(&folder);
     Ok(Kept { path, settings: unpacked.settings })
+}
+
+/// The root image of `source` that is there already.
+fn kept(folder: &Path, source: &Source, volumes: &[&Volume]) -> Result<Option<Kept>> {
+    let Some(kept) = key(source, volumes)?.and_then(|key| find(folder, &key)) else { return Ok(None) };
+    // The time says when it was last of use; a file system that cannot keep it loses the image a little earlier.
+    let _ = File::open(&kept.path).and_then(|file| file.set_modified(SystemTime::now()));
+    Ok(Some(kept))
 }
 
 /// Removes the images that were of no use for longest, when there are many.

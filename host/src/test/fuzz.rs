@@ -13,7 +13,7 @@ use miette::{IntoDiagnostic, Result, WrapErr};
 use super::command::run;
 use super::host::cargo;
 use super::outcome::Outcome;
-use super::{Case, Suite};
+use super::{Case, Lane, Suite};
 use crate::progress::Step;
 use crate::workspace;
 
@@ -41,7 +41,7 @@ pub fn suite() -> Suite {
         let folder = folder.clone();
         Case::new(target.clone(), move |step| search(&folder, &target, step))
     });
-    Suite { name: "fuzz", about: "a fuzzer finds nothing in a bounded time", cases: cases.collect() }
+    Suite { name: "fuzz", about: "a fuzzer finds nothing in a bounded time", lane: Lane::Host, cases: cases.collect() }
 }
 
 fn search(folder: &Path, target: &str, step: &mut Step) -> Result<Outcome> {

@@ -13,7 +13,7 @@ use miette::Result;
 
 use super::command::run;
 use super::outcome::{Outcome, count};
-use super::{Case, Suite, fuzz};
+use super::{Case, Lane, Suite, fuzz};
 use crate::bare::{self, Package};
 use crate::toolchain::BareToolChain;
 use crate::workspace;
@@ -54,7 +54,7 @@ pub fn format() -> Suite {
         }
         Ok(run(cargo().args(["fmt", "--all", "--check"]), step)?.outcome())
     });
-    Suite { name: "format", about: "the source is formatted", cases: vec![case] }
+    Suite { name: "format", about: "the source is formatted", lane: Lane::Host, cases: vec![case] }
 }
 
 pub fn lint(packages: &[Package]) -> Suite {
@@ -83,7 +83,7 @@ pub fn lint(packages: &[Package]) -> Suite {
         command.args(["--", "-D", "warnings"]);
         Ok(run(&mut command, step)?.outcome())
     });
-    Suite { name: "lint", about: "clippy has nothing to say", cases: vec![on_host, on_bare] }
+    Suite { name: "lint", about: "clippy has nothing to say", lane: Lane::Host, cases: vec![on_host, on_bare] }
 }
 
 pub fn deny() -> Suite {
@@ -103,7 +103,12 @@ pub fn deny() -> Suite {
         }
         Ok(finished.outcome())
     });
-    Suite { name: "deny", about: "the dependencies may be used (deny.toml)", cases: vec![rules, advisories] }
+    Suite {
+        name: "deny",
+        about: "the dependencies may be used (deny.toml)",
+        lane: Lane::Host,
+        cases: vec![rules, advisories],
+    }
 }
 
 pub fn host(packages: &[Package]) -> Suite {
@@ -130,7 +135,12 @@ pub fn host(packages: &[Package]) -> Suite {
         }
         Ok(Outcome::of_runner(finished.succeeded, counted, finished.output))
     });
-    Suite { name: "host", about: "unit and property tests that run on the host", cases: vec![units, examples] }
+    Suite {
+        name: "host",
+        about: "unit and property tests that run on the host",
+        lane: Lane::Host,
+        cases: vec![units, examples],
+    }
 }
 
 /// The suites that need no guest, in the order in which a mistake is found soonest.

@@ -1,7 +1,8 @@
 //! `tessera test`: every check that a change must pass, as one local command.
 //!
 //! A suite is a named list of cases; a case runs and says how it went. Nothing outside this folder knows what is
-//! tested. The last line is `N passed, N failed`, where a case that itself runs many tests counts as many.
+//! tested. Several cases run at once, one to a processor. The last line is `N passed, N failed`, where a case that itself runs many
+//! tests counts as many.
 
 mod attended;
 mod command;
@@ -21,6 +22,10 @@ mod suites;
 mod system;
 mod web;
 
+use std::collections::VecDeque;
+use std::num::NonZero;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use console::style;
@@ -28,14 +33,24 @@ use miette::{Result, miette};
 
 use crate::cli::Test;
 use crate::process;
-use crate::progress::Step;
+use crate::progress::{self, Step};
 use outcome::Outcome;
 
 /// A named list of cases.
 struct Suite {
     name: &'static str,
     about: &'static str,
+    lane: Lane,
     cases: Vec<Case>,
+}
+
+/// What the cases of a suite need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// This machine's cargo, which does one thing at a time: so do they.
+    Host,
+    /// A virtual machine each, of which several run at once.
+    Guests,
 }
 
 /// One thing that is tested. Its name says the behaviour, in words separated by `-`.
@@ -45,10 +60,10 @@ struct Case {
 }
 
 /// Runs a case, with a place to say how far it is.
-type Run = Box<dyn Fn(&mut Step) -> Result<Outcome>>;
+type Run = Box<dyn Fn(&mut Step) -> Result<Outcome> + Send + Sync>;
 
 impl Case {
-    fn new(name: impl Into<String>, run: impl Fn(&mut Step) -> Result<Outcome> + 'static) -> Self {
+    fn new(name: impl Into<String>, run: impl Fn(&mut Step) -> Result<Outcome> + Send + Sync + 'static) -> Self {
         Self { name: name.into(), run: Box::new(run) }
     }
 }
@@ -60,18 +75,44 @@ pub fn test(arguments: &Test) -> Result<u8> {
         list(&suites);
         return Ok(0);
     }
-    let mut totals = Totals::default();
-    for suite in &suites {
-        println!("{} {}", style(format!("{}:", suite.name)).bold(), suite.about);
-        for case in &suite.cases {
-            run_case(suite, case, &mut totals);
-            if process::interrupted() {
-                return Err(miette!("interrupted"));
-            }
-        }
+    let jobs = arguments.jobs.or_else(|| thread::available_parallelism().ok());
+    let totals = run_all(&suites, jobs.map_or(1, NonZero::get));
+    if process::interrupted() {
+        return Err(miette!("interrupted"));
     }
     totals.report();
     Ok(u8::from(totals.failed > 0))
+}
+
+/// A suite's case that is yet to run.
+type Waiting<'a> = (&'a Suite, &'a Case);
+
+/// Runs all cases, `jobs` at once: the first job does what needs this machine's cargo, and then what the others do.
+fn run_all(suites: &[Suite], jobs: usize) -> Totals {
+    let cases = |lane| -> Mutex<VecDeque<Waiting<'_>>> {
+        let suites = suites.iter().filter(|suite| suite.lane == lane);
+        Mutex::new(suites.flat_map(|suite| suite.cases.iter().map(move |case| (suite, case))).collect())
+    };
+    let (host, guests) = (cases(Lane::Host), cases(Lane::Guests));
+    let totals = Mutex::new(Totals::default());
+    let work = |queues: &[&Mutex<VecDeque<Waiting<'_>>>]| {
+        // The lock of a queue is not held while its case runs.
+        let next = || queues.iter().find_map(|queue| locked(queue).pop_front());
+        while let Some((suite, case)) = next().filter(|_| !process::interrupted()) {
+            run_case(suite, case, &totals);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..jobs {
+            scope.spawn(|| work(&[&guests]));
+        }
+        work(&[&host, &guests]);
+    });
+    totals.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keeps the suite that the first word names, if it names one, and the cases whose names contain one of the others.
@@ -130,40 +171,49 @@ impl Totals {
     }
 }
 
-fn run_case(suite: &Suite, case: &Case, totals: &mut Totals) {
+fn run_case(suite: &Suite, case: &Case, totals: &Mutex<Totals>) {
     let started = Instant::now();
-    let mut step = Step::start(format!("{} {}", suite.name, case.name));
+    let name = format!("{} {}", suite.name, case.name);
+    let mut step = Step::start(name.clone());
     step.note("running");
     let outcome = (case.run)(&mut step).unwrap_or_else(|report| Outcome::failed(format!("{report:?}"), String::new()));
     drop(step);
     let seconds = started.elapsed().as_secs_f32();
+    let mut totals = locked(totals);
     totals.passed += outcome.passed;
     totals.failed += outcome.failed;
     let count = outcome.passed + outcome.failed;
     let tests = if count > 1 { format!("{count} tests, ") } else { String::new() };
-    if let Some(why) = &outcome.skipped {
+    let said = if let Some(why) = &outcome.skipped {
         totals.skipped += 1;
-        println!("  {:<7} {} ({why})", style("skipped").yellow(), case.name);
+        format!("  {:<7} {name} ({why})", style("skipped").yellow())
     } else if let Some(why) = &outcome.failure {
-        totals.failures.push(format!("{} {}: {}", suite.name, case.name, why.lines().next().unwrap_or_default()));
-        println!("  {:<7} {} ({tests}{seconds:.1} s): {why}", style("FAILED").red(), case.name);
-        for line in outcome.output.lines() {
-            println!("          | {line}");
-        }
-        println!("          again: ./tessera test {} {}", suite.name, case.name);
+        totals.failures.push(format!("{name}: {}", why.lines().next().unwrap_or_default()));
+        let output: String = outcome.output.lines().map(|line| format!("\n          | {line}")).collect();
+        let first = format!("  {:<7} {name} ({tests}{seconds:.1} s): {why}", style("FAILED").red());
+        format!("{first}{output}\n          again: ./tessera test {name}")
     } else {
-        println!("  {:<7} {} ({tests}{seconds:.1} s)", style("ok").green(), case.name);
-    }
+        format!("  {:<7} {name} ({tests}{seconds:.1} s)", style("ok").green())
+    };
+    progress::print(&said);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::*;
 
     fn suites() -> Vec<Suite> {
         let case = |name: &str| Case::new(name, |_| Ok(Outcome::passed(1)));
-        let suite =
-            |name, cases: &[&str]| Suite { name, about: "", cases: cases.iter().map(|name| case(name)).collect() };
+        let suite = |name, cases: &[&str]| Suite {
+            name,
+            about: "",
+            lane: Lane::Host,
+            cases: cases.iter().map(|name| case(name)).collect(),
+        };
         vec![suite("host", &["units", "examples"]), suite("system", &["hello-q35", "hello-microvm", "units"])]
     }
 
@@ -185,13 +235,40 @@ mod tests {
 
     #[test]
     fn what_a_case_came_to_is_counted_in_tests() {
-        let mut totals = Totals::default();
-        let suite = Suite { name: "s", about: "", cases: Vec::new() };
-        run_case(&suite, &Case::new("many", |_| Ok(Outcome::passed(7))), &mut totals);
-        run_case(&suite, &Case::new("broken", |_| Err(miette!("no such tool"))), &mut totals);
-        run_case(&suite, &Case::new("later", |_| Ok(Outcome::skipped("not here"))), &mut totals);
+        let cases = vec![
+            Case::new("many", |_| Ok(Outcome::passed(7))),
+            Case::new("broken", |_| Err(miette!("no such tool"))),
+            Case::new("later", |_| Ok(Outcome::skipped("not here"))),
+        ];
+        let suite = Suite { name: "s", about: "", lane: Lane::Host, cases };
+        let totals = run_all(&[suite], 1);
         assert_eq!((totals.passed, totals.failed, totals.skipped), (7, 1, 1));
         assert_eq!(totals.failures.len(), 1);
         assert!(totals.failures[0].starts_with("s broken: "), "{:?}", totals.failures);
+    }
+
+    #[test]
+    fn guests_run_at_once_and_what_needs_this_machines_cargo_does_not() {
+        let busy = |lane, most: usize| {
+            let (now, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let case = |name: &str| {
+                let (now, seen) = (Arc::clone(&now), Arc::clone(&seen));
+                Case::new(name, move |_| {
+                    seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    // Until the others are there, if they may be.
+                    let end = Instant::now() + Duration::from_secs(20);
+                    while seen.load(Ordering::SeqCst) < most && Instant::now() < end {
+                        thread::yield_now();
+                    }
+                    now.fetch_sub(1, Ordering::SeqCst);
+                    Ok(Outcome::passed(1))
+                })
+            };
+            let suite = Suite { name: "s", about: "", lane, cases: ["a", "b", "c", "d"].map(case).into() };
+            assert_eq!(run_all(&[suite], 3).passed, 4);
+            seen.load(Ordering::SeqCst)
+        };
+        assert_eq!(busy(Lane::Guests, 3), 3);
+        assert_eq!(busy(Lane::Host, 1), 1);
     }
 }

@@ -16,7 +16,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use super::linux::{On, boot};
 use super::outcome::Outcome;
-use super::{Case, Suite};
+use super::{Case, Lane, Suite};
 use crate::container::{Overrides, Source};
 use crate::image::Memory;
 use crate::progress::Step;
@@ -86,7 +86,7 @@ pub fn suite() -> Result<Suite> {
         Some(Case::new(name, move |step| run(&path, step)))
     };
     let cases = paths.into_iter().filter_map(case).collect();
-    Ok(Suite { name: "programs", about: "programs of Debian's compute what they should", cases })
+    Ok(Suite { name: "programs", about: "programs of Debian's compute what they should", lane: Lane::Guests, cases })
 }
 
 fn run(path: &Path, step: &mut Step) -> Result<Outcome> {

@@ -14,7 +14,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use super::linux::{On, boot};
 use super::outcome::Outcome;
-use super::{Case, Suite};
+use super::{Case, Lane, Suite};
 use crate::container::{Overrides, Source};
 use crate::progress::Step;
 use crate::qemu::Engine;
@@ -33,7 +33,12 @@ type Cases = BTreeMap<String, BTreeSet<String>>;
 pub fn suite() -> Result<Suite> {
     let modules: Vec<String> = list("passes.txt")?.into_keys().collect();
     let cases = modules.into_iter().map(|module| Case::new(name(&module), move |step| run(&module, step))).collect();
-    Ok(Suite { name: "python", about: "CPython's tests of the operating system pass as on Linux", cases })
+    Ok(Suite {
+        name: "python",
+        about: "CPython's tests of the operating system pass as on Linux",
+        lane: Lane::Guests,
+        cases,
+    })
 }
 
 /// `test_os` as a case's name.

@@ -9,7 +9,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use crate::process::Running;
 use crate::progress::Step;
-use crate::workspace;
+use crate::{lock, workspace};
 
 /// The release that is taken where this machine's own sources name none of Debian.
 const RELEASE: &str = "bookworm";
@@ -83,6 +83,8 @@ impl Apt {
                 "packages of Debian are fetched by apt, which this machine does not have"
             ));
         }
+        // apt gives up where another holds its state.
+        let _lock = lock::hold(&self.folder.with_extension("lock"), "fetches packages")?;
         if renew || self.stamp()?.is_none() {
             self.update(step)?;
         }
