@@ -91,22 +91,32 @@ impl<'a> Image<'a> {
     /// Copies contents of a regular file from `offset` on, and answers how many bytes: fewer than `into` holds only at
     /// the end of the file.
     pub fn read(&self, inode: &Inode, offset: u64, into: &mut [u8]) -> Result<usize> {
-        if inode.kind() != Kind::Regular {
-            return Err(Error::WrongKind);
-        }
-        let (mut offset, mut copied) = (offset, 0usize);
-        for range in self.pieces(inode)?.ranges() {
-            let bytes = part(self.bytes, range.start, range.end.saturating_sub(range.start))?;
-            let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        let mut copied = 0usize;
+        for bytes in self.contents(inode, offset)? {
             let place = into.get_mut(copied..).unwrap_or_default();
-            let length = rest.len().min(place.len());
-            for (to, from) in place.iter_mut().zip(rest) {
+            let length = bytes.len().min(place.len());
+            for (to, from) in place.iter_mut().zip(bytes) {
                 *to = *from;
             }
             copied = copied.saturating_add(length);
-            offset = offset.saturating_sub(bytes.len() as u64);
         }
         Ok(copied)
+    }
+
+    /// The contents of a regular file from `offset` on, where they lie in the image: two pieces, of which either may be empty.
+    ///
+    /// Errors: `WrongKind`, `Unsupported`, `Damaged`.
+    pub fn contents(&self, inode: &Inode, offset: u64) -> Result<[&'a [u8]; 2]> {
+        if inode.kind() != Kind::Regular {
+            return Err(Error::WrongKind);
+        }
+        let [first, second] = self.pieces(inode)?.ranges();
+        let first = part(self.bytes, first.start, first.end.saturating_sub(first.start))?;
+        let second = part(self.bytes, second.start, second.end.saturating_sub(second.start))?;
+        let behind = |bytes: &'a [u8], offset: u64| {
+            usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default()
+        };
+        Ok([behind(first, offset), behind(second, offset.saturating_sub(first.len() as u64))])
     }
 
     /// A symbolic link's target.

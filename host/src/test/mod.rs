@@ -1,7 +1,7 @@
 //! `tessera test`: every check that a change must pass, as one local command.
 //!
 //! A suite is a named list of cases; a case runs and says how it went. Nothing outside this folder knows what is
-//! tested. Several cases run at once, one to a processor. The last line is `N passed, N failed`, where a case that itself runs many
+//! tested. Several cases run at once, one to a processor; those that a busy machine would disturb run after them, one by one. The last line is `N passed, N failed`, where a case that itself runs many
 //! tests counts as many.
 
 mod attended;
@@ -57,6 +57,8 @@ enum Lane {
 struct Case {
     name: String,
     run: Run,
+    /// Whether nothing else is to run meanwhile: it has several processors, or asks how time is shared.
+    is_alone: bool,
 }
 
 /// Runs a case, with a place to say how far it is.
@@ -64,7 +66,11 @@ type Run = Box<dyn Fn(&mut Step) -> Result<Outcome> + Send + Sync>;
 
 impl Case {
     fn new(name: impl Into<String>, run: impl Fn(&mut Step) -> Result<Outcome> + Send + Sync + 'static) -> Self {
-        Self { name: name.into(), run: Box::new(run) }
+        Self { name: name.into(), run: Box::new(run), is_alone: false }
+    }
+
+    fn alone(self) -> Self {
+        Self { is_alone: true, ..self }
     }
 }
 
@@ -89,11 +95,11 @@ type Waiting<'a> = (&'a Suite, &'a Case);
 
 /// Runs all cases, `jobs` at once: the first job does what needs this machine's cargo, and then what the others do.
 fn run_all(suites: &[Suite], jobs: usize) -> Totals {
-    let cases = |lane| -> Mutex<VecDeque<Waiting<'_>>> {
-        let suites = suites.iter().filter(|suite| suite.lane == lane);
-        Mutex::new(suites.flat_map(|suite| suite.cases.iter().map(move |case| (suite, case))).collect())
-    };
-    let (host, guests) = (cases(Lane::Host), cases(Lane::Guests));
+    let all = || suites.iter().flat_map(|suite| suite.cases.iter().map(move |case| (suite, case)));
+    let queue = |is_in: &dyn Fn(&Waiting<'_>) -> bool| Mutex::new(all().filter(is_in).collect());
+    let host = queue(&|(suite, case)| suite.lane == Lane::Host && !case.is_alone);
+    let guests = queue(&|(suite, case)| suite.lane == Lane::Guests && !case.is_alone);
+    let alone = queue(&|(_, case)| case.is_alone);
     let totals = Mutex::new(Totals::default());
     let work = |queues: &[&Mutex<VecDeque<Waiting<'_>>>]| {
         // The lock of a queue is not held while its case runs.
@@ -108,6 +114,7 @@ fn run_all(suites: &[Suite], jobs: usize) -> Totals {
         }
         work(&[&host, &guests]);
     });
+    work(&[&alone]);
     totals.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -293,7 +293,8 @@ pub fn suite() -> Suite {
         vec![Case::new("images-are-the-same-to-the-byte", |step| copies::same_to_the_byte(COMPONENTS, step))];
     cases.extend(boots().into_iter().chain(placements()).map(|expected| {
         let built = Arc::clone(&built);
-        Case::new(expected.name, move |step| boot(&expected, &built, step))
+        let case = Case::new(expected.name, move |step| boot(&expected, &built, step));
+        if expected.processors > 1 || expected.image == TESTS.image { case.alone() } else { case }
     }));
     cases.extend(super::containers::cases());
     cases.extend(super::attended::cases());

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use tessera_runtime::own;
 use tessera_runtime::sync::Mutex;
 
+use super::transfer::{copy_out, put_all};
 use super::{OpenFile, Sink, Source, ready};
 use crate::errno::{Errno, Result};
 use crate::fs::ram::make_device;
@@ -128,12 +129,13 @@ impl OpenFile for Simple {
         if matches!(self, Simple::Null) {
             return Ok(0);
         }
-        let length = to.room();
-        super::transfer::copy_out(to, length, |_, into| {
-            match self {
-                Simple::Random(system) => system.random(into),
-                _ => into.fill(0),
-            }
+        let Simple::Random(system) = self else {
+            static ZEROES: [u8; 4096] = [0; 4096];
+            return put_all(to, core::iter::repeat(ZEROES.as_slice()));
+        };
+        let room = to.room();
+        copy_out(to, room, |_, into| {
+            system.random(into);
             Ok(into.len())
         })
     }

@@ -128,31 +128,125 @@ impl Source for Bytes<&[u8]> {
     }
 }
 
-/// Passes all that fits from memory objects, a buffer at a time: `read(done, buffer)` answers how much it filled.
-pub fn copy_out(
-    to: &mut dyn Sink,
-    mut length: usize,
-    mut read: impl FnMut(usize, &mut [u8]) -> Result<usize>,
-) -> Result<usize> {
-    let mut buffer = [0; 4096];
+/// Lends a buffer that is large enough for `length` bytes, or for a page of them: clearing a large one costs more than a short call.
+pub fn through_buffer<T>(length: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+    const SHORT: usize = 128;
+    if length <= SHORT { work(&mut [0; SHORT]) } else { with_page(work) }
+}
+
+/// Not part of its caller, whose frame would have the page in any case.
+#[inline(never)]
+fn with_page<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    work(&mut [0; 4096])
+}
+
+/// Puts pieces one after the other until there is no room; an error only if nothing could be stored.
+pub fn put_all<'a>(to: &mut dyn Sink, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<usize> {
     let mut done = 0;
-    length = length.min(to.room());
-    while done < length {
-        let part = buffer.get_mut(..(length - done).min(4096)).unwrap_or_default();
-        let filled = read(done, part)?;
-        if filled == 0 {
+    for piece in pieces {
+        let room = to.room();
+        if room == 0 {
             break;
         }
-        match to.put(part.get(..filled).unwrap_or_default()) {
-            Ok(stored) => {
-                done += stored;
-                if stored < filled {
-                    break;
-                }
-            }
-            Err(_) if done > 0 => break,
-            Err(error) => return Err(error),
+        let piece = piece.get(..room).unwrap_or(piece);
+        match to.put(piece) {
+            Ok(stored) if stored == piece.len() => done += stored,
+            Ok(stored) => return Ok(done + stored),
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
         }
     }
     Ok(done)
+}
+
+/// Passes all that fits from memory objects, a buffer at a time: `read(done, buffer)` answers how much it filled.
+pub fn copy_out(
+    to: &mut dyn Sink,
+    length: usize,
+    mut read: impl FnMut(usize, &mut [u8]) -> Result<usize>,
+) -> Result<usize> {
+    let length = length.min(to.room());
+    through_buffer(length, |buffer| {
+        let mut done = 0;
+        while done < length {
+            let part = (length - done).min(buffer.len());
+            let part = buffer.get_mut(..part).unwrap_or_default();
+            let filled = read(done, part)?;
+            if filled == 0 {
+                break;
+            }
+            match to.put(part.get(..filled).unwrap_or_default()) {
+                Ok(stored) => {
+                    done += stored;
+                    if stored < filled {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sink that stores so many bytes and faults at the next.
+    struct Short {
+        room: usize,
+        fits: usize,
+    }
+
+    impl Sink for Short {
+        fn room(&self) -> usize {
+            self.room
+        }
+
+        fn put(&mut self, bytes: &[u8]) -> Result<usize> {
+            let stored = bytes.len().min(self.fits);
+            if stored == 0 && !bytes.is_empty() {
+                return Err(Errno::EFAULT);
+            }
+            (self.room, self.fits) = (self.room - stored, self.fits - stored);
+            Ok(stored)
+        }
+    }
+
+    #[test]
+    fn pieces_are_put_until_there_is_no_room() {
+        let pieces = [b"".as_slice(), b"abc", b"", b"defg"];
+        let mut buffer = [0; 5];
+        assert_eq!(put_all(&mut Bytes(buffer.as_mut_slice()), pieces), Ok(5));
+        assert_eq!(&buffer, b"abcde");
+        let mut buffer = [b'.'; 9];
+        assert_eq!(put_all(&mut Bytes(buffer.as_mut_slice()), pieces), Ok(7));
+        assert_eq!(&buffer, b"abcdefg..");
+        assert_eq!(put_all(&mut Bytes([].as_mut_slice()), core::iter::repeat(b"x".as_slice())), Ok(0));
+    }
+
+    #[test]
+    fn what_was_stored_before_a_fault_counts() {
+        let pieces = || core::iter::repeat(b"abc".as_slice());
+        assert_eq!(put_all(&mut Short { room: 100, fits: 7 }, pieces()), Ok(7));
+        assert_eq!(put_all(&mut Short { room: 100, fits: 6 }, pieces()), Ok(6));
+        assert_eq!(put_all(&mut Short { room: 100, fits: 0 }, pieces()), Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn long_and_short_transfers_go_through_a_buffer() {
+        for length in [0, 1, 127, 128, 129, 4096, 10_000] {
+            let from: alloc::vec::Vec<u8> = (0..length).map(|index| index as u8).collect();
+            let mut to = alloc::vec![0; length];
+            let read = |done: usize, into: &mut [u8]| {
+                let part = &from[done..(done + into.len()).min(length)];
+                into[..part.len()].copy_from_slice(part);
+                Ok(part.len())
+            };
+            assert_eq!(copy_out(&mut Bytes(to.as_mut_slice()), usize::MAX, read), Ok(length));
+            assert_eq!(to, from);
+        }
+    }
 }

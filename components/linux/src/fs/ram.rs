@@ -13,7 +13,7 @@ use tessera_runtime::sync::Mutex;
 
 use super::{Attributes, Change, Creation, Entry, Inode, Kind, Owner, Rename, Statistics, Time, concrete, seal};
 use crate::errno::{Errno, Result};
-use crate::file::transfer::{Sink, Source, copy_out};
+use crate::file::transfer::{Sink, Source, copy_out, put_all, through_buffer};
 use crate::file::{OpenFile, inotify};
 use crate::memory::{Memory, PAGE, reserve};
 use crate::task::Context;
@@ -570,51 +570,15 @@ impl Inode for Node {
                 drop(state);
                 let image = self.system.image.as_ref().ok_or(Errno::EIO)?;
                 let inode = image.inode(number).map_err(|_| Errno::EIO)?;
-                copy_out(to, length, |done, into| image.read(&inode, at + done as u64, into).map_err(|_| Errno::EIO))
+                // Straight from the image, which is mapped.
+                put_all(to, image.contents(&inode, at).map_err(|_| Errno::EIO)?)
             }
             _ => Err(Errno::EINVAL),
         }
     }
 
     fn write_at(&self, at: u64, from: &mut dyn Source) -> Result<usize> {
-        let mut buffer = [0; 4096];
-        let mut done = 0;
-        while from.left() > 0 {
-            let part = buffer.get_mut(..from.left().min(4096)).unwrap_or_default();
-            let taken = match from.take(part) {
-                Ok(taken) => taken,
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            };
-            let bytes = part.get(..taken).unwrap_or_default();
-            let start = at.checked_add(done).ok_or(Errno::EFBIG)?;
-            let end = start.checked_add(taken as u64).ok_or(Errno::EFBIG)?;
-            let mut state = self.state.lock();
-            let grows = end > state.size();
-            if state.is_sealed(seal::WRITE | seal::FUTURE_WRITE) || grows && state.is_sealed(seal::GROW) {
-                return if done > 0 { Ok(done as usize) } else { Err(Errno::EPERM) };
-            }
-            let room = if grows && end > SMALL { reserve::check_files() } else { Ok(()) };
-            let stored = match room.and_then(|()| self.writable(&mut state, end)) {
-                Ok(Content::Bytes(content)) => {
-                    content.get_mut(start as usize..end as usize).ok_or(Errno::EIO)?.copy_from_slice(bytes);
-                    Ok(taken)
-                }
-                Ok(Content::Pages(memory, _)) => memory.vmo().write(start, bytes).map_err(|_| Errno::ENOSPC),
-                Ok(_) => Err(Errno::EINVAL),
-                Err(Errno::ENOMEM) => Err(Errno::ENOSPC),
-                Err(error) => Err(error),
-            };
-            match stored {
-                Ok(stored) => done += stored as u64,
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            }
-            if taken == 0 {
-                break;
-            }
-        }
-        Ok(done as usize)
+        through_buffer(from.left(), |buffer| self.write_through(buffer, at, from))
     }
 
     fn memory(&self) -> Result<Arc<Memory>> {
@@ -745,6 +709,48 @@ impl Inode for Node {
 }
 
 impl Node {
+    /// Takes bytes in through a buffer, and puts them from `at` on.
+    fn write_through(&self, buffer: &mut [u8], at: u64, from: &mut dyn Source) -> Result<usize> {
+        let mut done = 0;
+        while from.left() > 0 {
+            let length = buffer.len().min(from.left());
+            let part = buffer.get_mut(..length).unwrap_or_default();
+            let taken = match from.take(part) {
+                Ok(taken) => taken,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let bytes = part.get(..taken).unwrap_or_default();
+            let start = at.checked_add(done).ok_or(Errno::EFBIG)?;
+            let end = start.checked_add(taken as u64).ok_or(Errno::EFBIG)?;
+            let mut state = self.state.lock();
+            let grows = end > state.size();
+            if state.is_sealed(seal::WRITE | seal::FUTURE_WRITE) || grows && state.is_sealed(seal::GROW) {
+                return if done > 0 { Ok(done as usize) } else { Err(Errno::EPERM) };
+            }
+            let room = if grows && end > SMALL { reserve::check_files() } else { Ok(()) };
+            let stored = match room.and_then(|()| self.writable(&mut state, end)) {
+                Ok(Content::Bytes(content)) => {
+                    content.get_mut(start as usize..end as usize).ok_or(Errno::EIO)?.copy_from_slice(bytes);
+                    Ok(taken)
+                }
+                Ok(Content::Pages(memory, _)) => memory.vmo().write(start, bytes).map_err(|_| Errno::ENOSPC),
+                Ok(_) => Err(Errno::EINVAL),
+                Err(Errno::ENOMEM) => Err(Errno::ENOSPC),
+                Err(error) => Err(error),
+            };
+            match stored {
+                Ok(stored) => done += stored as u64,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+            if taken == 0 {
+                break;
+            }
+        }
+        Ok(done as usize)
+    }
+
     fn set_name(&self, name: &[u8], node: Option<Arc<Node>>, time: Time) -> Result<()> {
         let mut state = self.state.lock();
         let Content::Directory(directory) = &mut state.content else { return Err(Errno::ENOTDIR) };
