@@ -171,11 +171,13 @@ impl Description {
     }
 
     pub fn is_readable(&self) -> bool {
-        self.flags() & (open::PATH | open::ACCESS) != open::WRITE_ONLY && !self.is_path_only()
+        let flags = self.flags();
+        flags & open::ACCESS != open::WRITE_ONLY && flags & open::PATH == 0
     }
 
     pub fn is_writable(&self) -> bool {
-        matches!(self.flags() & open::ACCESS, open::WRITE_ONLY | open::READ_WRITE) && !self.is_path_only()
+        let flags = self.flags();
+        matches!(flags & open::ACCESS, open::WRITE_ONLY | open::READ_WRITE) && flags & open::PATH == 0
     }
 
     pub fn is_blocking(&self) -> bool {

@@ -55,6 +55,15 @@ impl<'a> Pieces<'a> {
     }
 
     fn walk(&mut self, length: usize, mut copy: impl FnMut(&GuestMemory, u64, usize, usize) -> usize) -> Result<usize> {
+        // What lies in one piece, as most does, needs no walk.
+        if let Some(piece) = self.pieces.get(self.index)
+            && length as u64 <= piece.length - self.within
+        {
+            let copied = copy(self.memory, piece.address.wrapping_add(self.within), 0, length);
+            self.within += copied as u64;
+            self.left -= copied;
+            return if copied == 0 && length > 0 { Err(Errno::EFAULT) } else { Ok(copied) };
+        }
         let mut done = 0;
         while done < length {
             let Some((address, part)) = self.next(length - done) else { break };
@@ -142,13 +151,13 @@ fn with_page<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 
 /// Puts pieces one after the other until there is no room; an error only if nothing could be stored.
 pub fn put_all<'a>(to: &mut dyn Sink, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<usize> {
+    let room = to.room();
     let mut done = 0;
     for piece in pieces {
-        let room = to.room();
-        if room == 0 {
+        if done == room {
             break;
         }
-        let piece = piece.get(..room).unwrap_or(piece);
+        let piece = piece.get(..room - done).unwrap_or(piece);
         match to.put(piece) {
             Ok(stored) if stored == piece.len() => done += stored,
             Ok(stored) => return Ok(done + stored),
