@@ -10,10 +10,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 
+use tessera_abi::PAGE;
+
 use crate::component::{Context, Notice, Route, StartError};
 use crate::object::{Endpoint, Event, Session};
 use crate::transport::Interface;
-use crate::{Cap, Server, Start, log};
+use crate::{Cap, Server, Start, log, own};
 
 /// The exit code of a domain of which a component could not be constructed.
 const NOT_CONSTRUCTED: i32 = 100;
@@ -46,6 +48,9 @@ pub fn run(mut start: Start, threads: usize, build: fn(&mut Domain) -> Result<()
         log!("{}: cannot be constructed: {error}", domain.component);
         return NOT_CONSTRUCTED;
     }
+    // What is left when all is constructed.
+    let free = own::pool().usage(0).map_or(0, |usage| usage.quota.saturating_sub(usage.used).saturating_mul(PAGE));
+    domain.server.limit_slices_within(free, threads);
     let error = domain.server.run(threads);
     log!("{}: the server ended: {error}", crate::name());
     NOT_SERVED

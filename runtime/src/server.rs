@@ -116,6 +116,11 @@ impl Server {
         self.shared.longest_slice.store(bytes.min(MAX_SLICE), Ordering::Relaxed);
     }
 
+    /// Refuses slices so long that those of `threads` threads would take more than three quarters of `free` bytes of memory.
+    pub fn limit_slices_within(&mut self, free: u64, threads: usize) {
+        self.limit_slices(longest_slice(free, threads));
+    }
+
     /// A session of root object `index`, for a client on `route`.
     pub fn session(&self, index: u32, route: u32) -> Result<Session> {
         Session::create(&self.shared.endpoint, &own::pool(), u64::from(index) << 32 | u64::from(route))
@@ -290,4 +295,27 @@ pub(crate) fn checked_session(session: &Session) -> core::result::Result<Owner, 
 /// How many objects this domain's server has handed out.
 pub fn handed_out() -> usize {
     current().map_or(0, Shared::handed_out)
+}
+
+/// How long a slice may be that a client lends: each thread keeps memory for as many of them as a call can lend, and a quarter of the free memory must
+/// be left, or a client could use up all of it.
+fn longest_slice(free: u64, threads: usize) -> usize {
+    let slices = (threads.max(1) as u64).saturating_mul(Tag::MAX_LEASES as u64);
+    let bytes = free.saturating_sub(free / 4) / slices;
+    usize::try_from(bytes).unwrap_or(MAX_SLICE).min(MAX_SLICE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_of_all_threads_leave_a_quarter_of_the_memory() {
+        for (free, threads) in [(3 << 20, 2), (1 << 20, 1), (100 << 10, 32)] {
+            let all = (longest_slice(free, threads) * threads * Tag::MAX_LEASES) as u64;
+            assert!(all <= free - free / 4 && all * 2 > free, "{all} of {free}");
+        }
+        assert_eq!(longest_slice(1 << 30, 2), MAX_SLICE);
+        assert_eq!(longest_slice(0, 0), 0);
+    }
 }
