@@ -210,6 +210,16 @@ fn boots() -> Vec<Expected> {
             lines: &["the disk keeps what it is given", "1000 answers over 10 attachments", "20000 random bytes"],
             ..DRIVERS
         },
+        Expected {
+            name: "a-domain-that-takes-all-it-can-get-leaves-others-their-share",
+            image: "images/hog.toml",
+            // Where another program of the host takes the processor, its time is not counted as the hog's.
+            engine: Engine::Counting,
+            seconds: 240,
+            lines: &["test a-hog-leaves-the-processor ... ok", "test a-hog-leaves-the-server ... ok"],
+            runs_tests: true,
+            ..HELLO
+        },
         Expected { name: "a-disk-goes-on-while-its-driver-is-killed", ..DISK },
         Expected {
             name: "a-disk-on-mmio-goes-on-while-its-driver-is-killed",
