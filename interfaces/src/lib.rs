@@ -13,9 +13,11 @@ use tessera_runtime::transport::schema::Schema;
 
 mod block;
 mod console;
+mod contents;
 mod device;
 mod echo;
 mod entropy;
+mod errno;
 mod files;
 mod keeper;
 mod net_device;
@@ -26,6 +28,7 @@ mod wall_clock;
 
 pub use block::{Block, BlockError, Geometry};
 pub use console::{Console, ConsoleError, ConsoleSize};
+pub use contents::contents;
 pub use device::{AbsentDevice, Device, DeviceError, Identity, Width};
 pub use echo::{Echo, EchoError};
 pub use entropy::{Entropy, EntropyError};

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use tessera_interfaces::{AttributeChange, Attributes, Cap, Changes, Node, NodeKind, Owner, Time, Unlink};
 use tessera_runtime::sync::Mutex;
 
+use crate::PIECE;
 use crate::errno::{Errno, Result};
 use crate::path::walk;
 
@@ -101,7 +102,8 @@ impl OpenFile {
             return Err(Errno::EBADF);
         }
         let mut at = self.at.lock();
-        let count = self.node.read(*at, into)?;
+        let piece = into.len().min(PIECE);
+        let count = self.node.read(*at, into.get_mut(..piece).unwrap_or_default())?;
         *at = at.saturating_add(count);
         Ok(count as usize)
     }
@@ -114,6 +116,7 @@ impl OpenFile {
         if !self.opening.writes() {
             return Err(Errno::EBADF);
         }
+        let from = from.get(..PIECE).unwrap_or(from);
         let mut at = self.at.lock();
         if self.opening.has(Opening::APPEND) {
             let written = self.node.append(from)?;

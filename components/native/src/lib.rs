@@ -40,6 +40,9 @@ mod program;
 pub mod socket;
 pub mod wait;
 
+/// Bytes that are passed to a server at once: what one with little memory takes, too. A program that reads or writes more asks for the rest.
+const PIECE: usize = 64 << 10;
+
 /// What the component uses: all of it optional, as the image says what the program may do.
 pub struct Uses {
     /// The network.

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tessera_interfaces::{Address, Cap, Family, NetworkError, Shutdown, SocketOption, readiness};
 
+use crate::PIECE;
 use crate::errno::{Errno, Result};
 use crate::net::Net;
 use crate::poll::ready;
@@ -107,6 +108,8 @@ impl Socket {
         if !self.is_stream {
             return self.receive_from(into, peek).map(|(count, _)| count);
         }
+        let piece = into.len().min(PIECE);
+        let into = into.get_mut(..piece).unwrap_or_default();
         self.wait(Direction::Receive, || {
             let count = if peek { self.socket.peek(into) } else { self.socket.receive(into) };
             Ok(count? as usize)
@@ -133,6 +136,8 @@ impl Socket {
     /// # Errors
     /// What the network refuses; `EAGAIN` if there is no room in time.
     pub fn send(&self, from: &[u8]) -> Result<usize> {
+        // A datagram goes whole or not at all.
+        let from = from.get(..PIECE).filter(|_| self.is_stream).unwrap_or(from);
         self.wait(Direction::Send, || Ok(self.socket.send(from)? as usize))
     }
 

@@ -111,7 +111,7 @@ impl<'a> Answer<'a> {
             return Err(FileError::Device);
         }
         match found {
-            kind::ERROR => Err(refused(Answer(contents).u32()?)),
+            kind::ERROR => Err(FileError::of_errno(Answer(contents).u32()?)),
             found if found == kind.wrapping_add(1) => Ok(Answer(contents)),
             _ => Err(FileError::Device),
         }
@@ -159,32 +159,5 @@ impl<'a> Answer<'a> {
     pub fn text(&mut self) -> Result<&'a [u8], FileError> {
         let count = self.u16()?;
         self.bytes(count.into())
-    }
-}
-
-/// What an error number of Linux says.
-fn refused(number: u32) -> FileError {
-    match number {
-        2 => FileError::NotFound,
-        17 => FileError::AlreadyExists,
-        20 => FileError::NotDirectory,
-        21 => FileError::IsDirectory,
-        39 => FileError::NotEmpty,
-        36 => FileError::NameTooLong,
-        22 => FileError::InvalidArgument,
-        30 => FileError::ReadOnly,
-        28 => FileError::NoSpace,
-        122 => FileError::LimitReached,
-        18 => FileError::CrossDevice,
-        27 => FileError::TooLarge,
-        31 => FileError::TooManyLinks,
-        // Permission denied (EACCES) too: whoever serves the files may not.
-        1 | 13 => FileError::NotPermitted,
-        38 | 95 => FileError::NotSupported,
-        61 => FileError::NoAttribute,
-        34 => FileError::BufferTooSmall,
-        16 | 26 => FileError::Busy,
-        116 => FileError::Stale,
-        _ => FileError::Device,
     }
 }

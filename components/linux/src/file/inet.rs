@@ -104,27 +104,7 @@ impl State {
 
 /// What a refusal of the network means to a Linux program.
 fn refused(error: NetworkError) -> Errno {
-    match error {
-        NetworkError::WouldBlock => Errno::EAGAIN,
-        NetworkError::InProgress => Errno::EINPROGRESS,
-        NetworkError::AddressInUse => Errno::EADDRINUSE,
-        NetworkError::AddressNotAvailable => Errno::EADDRNOTAVAIL,
-        NetworkError::ConnectionRefused => Errno::ECONNREFUSED,
-        NetworkError::ConnectionReset => Errno::ECONNRESET,
-        NetworkError::NotConnected => Errno::ENOTCONN,
-        NetworkError::AlreadyConnected => Errno::EISCONN,
-        NetworkError::TimedOut => Errno::ETIMEDOUT,
-        NetworkError::HostUnreachable => Errno::EHOSTUNREACH,
-        NetworkError::NetworkUnreachable => Errno::ENETUNREACH,
-        NetworkError::MessageTooLong => Errno::EMSGSIZE,
-        NetworkError::InvalidArgument => Errno::EINVAL,
-        NetworkError::NotSupported => Errno::EOPNOTSUPP,
-        NetworkError::LimitReached => Errno::ENOBUFS,
-        NetworkError::PermissionDenied => Errno::EACCES,
-        NetworkError::BrokenPipe => Errno::EPIPE,
-        NetworkError::NotFound => Errno::ENOENT,
-        NetworkError::Transport(_) => Errno::ENETDOWN,
-    }
+    Errno::from_number(error.errno())
 }
 
 impl Inet {

@@ -36,26 +36,9 @@ pub struct VolumeInode {
 /// What a refusal means to a Linux program.
 fn refused(error: FileError) -> Errno {
     match error {
-        FileError::NotFound => Errno::ENOENT,
-        FileError::AlreadyExists => Errno::EEXIST,
-        FileError::NotDirectory => Errno::ENOTDIR,
-        FileError::IsDirectory => Errno::EISDIR,
-        FileError::NotEmpty => Errno::ENOTEMPTY,
-        FileError::NameTooLong => Errno::ENAMETOOLONG,
-        FileError::InvalidArgument => Errno::EINVAL,
-        FileError::ReadOnly => Errno::EROFS,
-        FileError::NoSpace => Errno::ENOSPC,
-        FileError::LimitReached => Errno::EDQUOT,
-        FileError::CrossDevice => Errno::EXDEV,
-        FileError::TooLarge => Errno::EFBIG,
-        FileError::TooManyLinks => Errno::EMLINK,
+        // What this machine does not permit, it mostly does not permit this command's user.
         FileError::NotPermitted => Errno::EACCES,
-        FileError::NotSupported => Errno::EOPNOTSUPP,
-        FileError::NoAttribute => Errno::ENODATA,
-        FileError::BufferTooSmall => Errno::ERANGE,
-        FileError::Busy => Errno::EBUSY,
-        FileError::Stale => Errno::ESTALE,
-        FileError::Device | FileError::Transport(_) => Errno::EIO,
+        error => Errno::from_number(error.errno()),
     }
 }
 
