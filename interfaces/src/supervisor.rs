@@ -5,7 +5,7 @@ use tessera_runtime::{InterfaceError, Plain, TransportError, interface};
 /// Authority over the running domains.
 #[interface]
 pub trait Supervisor {
-    /// How the domain of this name is, or that of the component of this name.
+    /// How the domain of this name is, or that of the component of this name; `manager` is the manager itself.
     fn report(&self, name: &str) -> Result<DomainReport, SupervisorError>;
 
     /// Puts the image's plan into `into`, as package `tessera-plan` encodes it; answers its bytes.

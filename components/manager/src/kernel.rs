@@ -85,6 +85,8 @@ impl Kernel {
     fn try_start(&mut self, index: usize, life: u32) -> Result<(), Error> {
         let held = self.domains.get(index).ok_or(Error::NotFound)?;
         let file = self.archive.program(&held.plan.program)?;
+        // What was restarted while the domain did not run is no news to a process that begins now.
+        held.restarts.clear(u64::MAX)?;
         let mut program = Program::new(&held.plan.name, file, &held.pool, &held.budget)
             .level(&self.authority.privilege, held.plan.level.into());
         for (name, owned) in self.handles(held)? {

@@ -22,6 +22,9 @@ impl Service {
     }
 }
 
+/// The name by which the manager reports on itself, where no domain has it.
+const MANAGER: &str = "manager";
+
 fn unknown(_: Unknown) -> SupervisorError {
     SupervisorError::NotFound
 }
@@ -34,7 +37,11 @@ fn fill(into: &mut [u8], encoded: &[u8]) -> Result<u64, SupervisorError> {
 
 impl Supervisor for Service {
     fn report(&self, name: &str) -> Result<DomainReport, SupervisorError> {
-        let state = self.supervision.lock().domain_state(name).map_err(unknown)?;
+        let supervision = self.supervision.lock();
+        let state = match supervision.domain_state(name) {
+            Err(Unknown) if name == MANAGER => supervision.own_state(),
+            state => state.map_err(unknown)?,
+        };
         Ok(DomainReport {
             phase: match state.phase {
                 Phase::Running => DomainPhase::Running,

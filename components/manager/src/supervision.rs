@@ -215,6 +215,15 @@ impl<W: World> Supervision<W> {
         }
     }
 
+    /// How the manager itself is. The memory that it gave to domains is not among its pages.
+    pub fn own_state(&self) -> DomainState {
+        let (own, (_, used)) = self.world.own_usage();
+        let domains = self.plan.domains.iter().map(|domain| domain.pages);
+        let pages = used.saturating_sub(domains.fold(0, u64::saturating_add));
+        let objects = own.objects;
+        DomainState { phase: Phase::Running, starts: 1, started: 0, time: own.time, pages, objects }
+    }
+
     /// How all is.
     pub fn state(&self) -> State {
         let (own, memory) = self.world.own_usage();

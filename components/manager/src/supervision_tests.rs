@@ -64,7 +64,7 @@ impl World for Fake {
     }
 
     fn own_usage(&self) -> (Usage, (u64, u64)) {
-        (Usage::default(), (0, 0))
+        (Usage { time: 4, pages: 12, objects: 5 }, (100, 12))
     }
 
     fn power_off(&mut self, code: u64) {
@@ -201,6 +201,12 @@ fn a_restart_is_carried_out_whatever_the_policy() {
     supervision.restart("other").unwrap();
     supervision.look();
     assert_eq!((supervision.state().domains[2].starts, supervision.state().domains[2].phase), (3, Phase::Running));
+}
+
+#[test]
+fn what_the_manager_gave_to_domains_is_not_its_own() {
+    let own = supervised().own_state();
+    assert_eq!((own.pages, own.objects, own.time, own.phase), (12 - 3, 5, 4, Phase::Running));
 }
 
 #[test]

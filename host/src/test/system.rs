@@ -222,6 +222,12 @@ fn boots() -> Vec<Expected> {
         },
         Expected { name: "a-disk-goes-on-while-its-driver-is-killed", ..DISK },
         Expected {
+            name: "memory-that-a-device-reaches-is-held-until-its-reset",
+            image: "images/held.toml",
+            lines: &["test memory-that-a-device-reaches-is-held-until-its-reset ... ok"],
+            ..DISK
+        },
+        Expected {
             name: "a-disk-on-mmio-goes-on-while-its-driver-is-killed",
             image: "images/disk-microvm.toml",
             machine: Microvm,
