@@ -37,6 +37,8 @@ pub enum Disk {
     Scratch(u64),
     /// A file.
     File { path: PathBuf, read_only: bool },
+    /// A tar archive of a folder as it is at the start, which cannot be written.
+    Folder(PathBuf),
 }
 
 /// A port of this machine that leads to one of the guest's.
@@ -86,6 +88,7 @@ pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[
                     Disk::Scratch(bytes) => (scratch(name, *bytes)?, ""),
                     Disk::File { path, read_only: true } => (path.clone(), ",readonly=on"),
                     Disk::File { path, read_only: false } => (path.clone(), ""),
+                    Disk::Folder(path) => (packed(name, path)?, ",readonly=on"),
                 };
                 let path = escaped(&path);
                 add("-drive", format!("if=none,id=device{index},format=raw,file={path}{mode}"));
@@ -131,15 +134,33 @@ thread_local! {
     static SCRATCH: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Makes a disk of zeros, with a name of its own: the same image may run several times at once.
+/// Makes a disk of zeros.
 fn scratch(name: &str, bytes: u64) -> Result<PathBuf> {
+    made(name, |disk| disk.set_len(bytes))
+}
+
+/// Makes a disk that is a tar archive of a folder.
+fn packed(name: &str, folder: &Path) -> Result<PathBuf> {
+    let disk = made(name, |disk| {
+        let mut tar = tar::Builder::new(disk);
+        tar.follow_symlinks(false);
+        // The same files make the same disk.
+        tar.mode(tar::HeaderMode::Deterministic);
+        tar.append_dir_all("", folder)?;
+        tar.finish()
+    });
+    disk.wrap_err_with(|| format!("cannot pack the folder {}", folder.display()))
+}
+
+/// A new file for a disk, filled by `fill`, with a name of its own: the same image may run several times at once.
+fn made(name: &str, fill: impl FnOnce(&File) -> std::io::Result<()>) -> Result<PathBuf> {
     static MADE: AtomicU64 = AtomicU64::new(0);
     let folder = workspace::target().join("tessera/disks");
     let number = MADE.fetch_add(1, Ordering::Relaxed);
     let path = folder.join(format!("{name}-{}-{number}.img", std::process::id()));
     let make = || {
         fs::create_dir_all(&folder)?;
-        File::create(&path)?.set_len(bytes)
+        fill(&File::create(&path)?)
     };
     make().into_diagnostic().wrap_err_with(|| format!("cannot make the disk {}", path.display()))?;
     SCRATCH.with_borrow_mut(|made| made.push(path.clone()));
@@ -177,6 +198,22 @@ mod tests {
             -device virtio-serial-pci,max_ports=1,disable-legacy=on \
             -device virtconsole,chardev=device4";
         assert_eq!(arguments, expected);
+    }
+
+    #[test]
+    fn a_folder_becomes_a_disk_with_an_archive_of_whole_blocks() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("index.html"), "<p>here</p>").unwrap();
+        let disk = packed("test", folder.path()).unwrap();
+        let bytes = fs::read(&disk).unwrap();
+        assert!(bytes.len().is_multiple_of(512));
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let paths: Vec<PathBuf> =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+        assert!(paths.contains(&"index.html".into()), "{paths:?}");
+        fs::remove_file(disk).unwrap();
+        let gone = packed("test", &folder.path().join("none")).unwrap_err();
+        assert!(format!("{gone:?}").contains("cannot pack the folder"), "{gone:?}");
     }
 
     #[test]

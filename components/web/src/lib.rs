@@ -1,17 +1,16 @@
-//! A web server with one page, in one thread: it sleeps until the network's table says that a socket changed, and looks at that one.
+//! A web server for the pages of a file system, in one thread: it sleeps until the network's table says that a socket changed, and looks at that one.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
 use alloc::{collections::BTreeMap, format, sync::Arc, vec::Vec};
-use tessera_interfaces::{Address, Family, Network, NetworkError, Readiness, Socket, ready};
+use tessera_interfaces::{Address, Cap, Family, Network, NetworkError, Node, Readiness, Socket, contents, ready};
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::{log, own, thread};
 
-const PAGE: &str = "<!doctype html><title>Tessera</title><h1>It works</h1><p>Served by a component of its own.</p>\n";
-
 pub struct Uses {
     pub network: Route<dyn Network>,
+    pub site: Route<dyn Node>,
 }
 
 pub struct Web;
@@ -21,7 +20,7 @@ impl Web {
         let port = context.parsed("port", 80)?;
         // Serving ends when the network was started again, and all its sockets with it: then all begins anew.
         thread::spawn(move || {
-            while let Err(error) = serve(&*uses.network.cap, port) {
+            while let Err(error) = serve(&*uses.network.cap, &uses.site.cap, port) {
                 log!("web: {error:?}");
                 let _ = uses.network.restarted.wait(own::clock().now().ok().map(|now| now + 100_000_000));
             }
@@ -30,40 +29,41 @@ impl Web {
     }
 }
 
-fn serve(network: &dyn Network, port: u16) -> Result<(), NetworkError> {
+fn serve(network: &dyn Network, site: &Cap<dyn Node>, port: u16) -> Result<(), NetworkError> {
     let (table, listener, mut visitors) = (Readiness::of(network)?, network.tcp(Family::V4)?, BTreeMap::new());
     listener.bind(Address { ip: [0; 16], port, family: Family::V4 })?;
     listener.listen(1024)?;
     loop {
+        let mut changed: Vec<u32> = table.changed().collect();
         while let Some(socket) = ready(listener.accept())? {
-            let (number, mut asked) = (socket.number()?, Vec::new());
             // What came before it was accepted may have been told already, when nobody knew whose it was.
-            if matches!(answer(&*socket, &mut asked), Ok(true)) {
-                visitors.insert(number, (socket, asked));
-            }
+            changed.push(socket.number()?);
+            visitors.insert(socket.number()?, (socket, Vec::new()));
         }
-        for number in table.changed() {
-            if visitors.get_mut(&number).is_some_and(|(socket, asked)| !matches!(answer(&**socket, asked), Ok(true))) {
-                visitors.remove(&number);
-            }
-        }
+        let goes = |(socket, asked): &mut (Cap<dyn Socket>, Vec<u8>)| answer(&**socket, asked, site).is_err();
+        changed.retain(|number| visitors.get_mut(number).is_some_and(goes));
+        changed.iter().for_each(|number| drop(visitors.remove(number)));
         table.wait(own::clock().now().ok().map(|now| now + 1_000_000_000));
     }
 }
 
-/// Reads what has come and answers each whole request; false when the visitor is to go.
-fn answer(socket: &dyn Socket, asked: &mut Vec<u8>) -> Result<bool, NetworkError> {
+/// Reads what has come and answers each whole request; an error when the visitor is to go.
+fn answer(socket: &dyn Socket, asked: &mut Vec<u8>, site: &Cap<dyn Node>) -> Result<(), NetworkError> {
     let mut bytes = [0; 2048];
     while let Some(count) = ready(socket.receive(&mut bytes))? {
         asked.extend(bytes.iter().take(count as usize));
         while let Some(end) = asked.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length";
-            socket.send(format!("{head}: {}\r\n\r\n{PAGE}", PAGE.len()).as_bytes())?;
+            let path = asked.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+            let path = [path, if path.ends_with(b"/") { b"index.html" } else { b"" }].concat();
+            let found = contents(site, &path, 32 << 10).map(|page| ("200 OK", page));
+            let (status, page) = found.unwrap_or(("404 Not Found", b"<p>There is no such page.</p>\n".to_vec()));
+            let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {}", page.len());
+            let whole = [head.as_bytes(), b"\r\n\r\n", &page].concat();
+            // Who asks on and on and does not read the answers goes.
+            (socket.send(&whole)? == whole.len() as u64).then_some(()).ok_or(NetworkError::LimitReached)?;
             asked.drain(..end + 4);
         }
-        if count == 0 || asked.len() > 8192 {
-            return Ok(false);
-        }
+        (count > 0 && asked.len() <= 8192).then_some(()).ok_or(NetworkError::BrokenPipe)?;
     }
-    Ok(true)
+    Ok(())
 }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tessera_interfaces::{
-    Address, Cap, Family, NetDevice, NetDeviceError, NetInformation, Network, NetworkError, Socket,
+    Address, Cap, Family, NetDevice, NetDeviceError, NetInformation, Network, NetworkError, Node, NodeKind, Owner,
+    Socket, Time,
 };
 use tessera_net::Net;
 use tessera_runtime::component::{Context, Route};
 use tessera_runtime::object::{Event, Vmo};
+use tessera_runtime::{Object, own};
 use tessera_web::{Uses, Web};
 
 /// A device that is not there.
@@ -36,11 +38,24 @@ fn patiently<T>(mut act: impl FnMut() -> Result<T, NetworkError>) -> Result<T, N
     }
 }
 
+const PAGE: &[u8] = b"<title>Tessera</title><p>It works</p>\n";
+const OWNER: Owner = Owner { user: 0, group: 0 };
+
+fn site() -> Arc<dyn Node> {
+    let clock = Box::new(|| Time { seconds: 0, nanoseconds: 0 });
+    let root = tessera_files::root(own::pool().try_clone().unwrap(), 1 << 20, None, clock).unwrap();
+    root.create(b"index.html", NodeKind::File, 0o644, OWNER, 0).unwrap().write(0, PAGE).unwrap();
+    root.create(b"about", NodeKind::Directory, 0o755, OWNER, 0).unwrap();
+    let large = root.create(b"large", NodeKind::File, 0o644, OWNER, 0).unwrap();
+    large.write(0, &[b'x'; 40 << 10]).unwrap();
+    root.local_as::<tessera_files::Handle>().unwrap()
+}
+
 fn started() -> Arc<Net> {
     let uses = tessera_net::Uses { device: Route::local(Arc::new(Absent) as Arc<dyn NetDevice>), entropy: None };
     let net = Net::new(Context::fake("net", &[]), uses).unwrap();
     let network = Route::local(net.client("web") as Arc<dyn Network>);
-    Web::new(Context::fake("web", &["port=8080"]), Uses { network }).unwrap();
+    Web::new(Context::fake("web", &["port=8080"]), Uses { network, site: Route::local(site()) }).unwrap();
     net
 }
 
@@ -56,6 +71,18 @@ fn connect(network: &dyn Network) -> Cap<dyn Socket> {
             Err(error) => assert!(begun.elapsed().as_secs() < 20, "{error:?}"),
         }
     }
+}
+
+/// Reads until `end` has come.
+fn until(socket: &dyn Socket, end: &str) -> String {
+    let mut text = String::new();
+    let mut bytes = [0; 4096];
+    while !text.ends_with(end) {
+        let length = patiently(|| socket.receive(&mut bytes)).unwrap();
+        assert!(length > 0, "{text}");
+        text += core::str::from_utf8(&bytes[..length as usize]).unwrap();
+    }
+    text
 }
 
 /// Reads until `count` pages have come.
@@ -80,8 +107,13 @@ fn requests_are_answered_whole_in_pieces_and_several_at_once() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"));
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("Content-Length: {}", body.len())));
-    socket.send(b"GET / HTTP/1.1\r\n\r\nGET /other HTTP/1.1\r\n\r\nGET").unwrap();
+    socket.send(b"GET / HTTP/1.1\r\n\r\nGET /index.html HTTP/1.1\r\n\r\nGET").unwrap();
     assert_eq!(pages(&*socket, 2).matches("200 OK").count(), 2);
+    for path in [" /other", " /about", " /large", " /index.html/x", " /about/../index.html", ""] {
+        socket.send(format!("{path} HTTP/1.1\r\n\r\nGET").as_bytes()).unwrap();
+        let answer = until(&*socket, "no such page.</p>\n");
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{path}: {answer}");
+    }
 }
 
 #[test]
@@ -90,7 +122,8 @@ fn a_request_without_an_end_is_not_kept_for_ever() {
     let network = net.client("browser");
     let socket = connect(&*network);
     let mut outcome = Ok(0);
-    for _ in 0..100 {
+    let begun = Instant::now();
+    while begun.elapsed().as_secs() < 20 {
         outcome = patiently(|| socket.send(&[b'x'; 1000]));
         if outcome.is_err() {
             break;

@@ -340,7 +340,10 @@ impl Description {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let disk = match (&written.size, &written.path) {
             (Some(size), None) => Some(Disk::Scratch(size.get_ref().bytes())),
-            (None, Some(path)) => Some(Disk::File { path: folder.join(path.get_ref()), read_only: written.read_only }),
+            (None, Some(path)) => Some(match folder.join(path.get_ref()) {
+                path if path.is_dir() => Disk::Folder(path),
+                path => Disk::File { path, read_only: written.read_only },
+            }),
             (None, None) => None,
             (Some(size), Some(_)) => {
                 let mend = "keep `size` for a disk of zeros, or `path` for one with contents";

@@ -27,7 +27,8 @@
 //!
 //! [[device]]                     # what `tessera run` puts into the virtual machine: "network", "disk", "entropy"
 //! kind = "disk"
-//! size = "64M"                   # zeros at each start; or `path`, and perhaps `read-only = true`
+//! size = "64M"                   # zeros at each start; or `path` of a file, and perhaps `read-only = true`, or of a
+//!                                # folder: a tar archive of it, read only
 //!
 //! [[file]]                       # any number of further members of the boot archive
 //! name = "root.img"
@@ -138,7 +139,7 @@ pub struct WrittenDevice {
     pub kind: Spanned<DeviceKind>,
     /// Of a disk: so many zeros at each start.
     pub size: Option<Spanned<Size>>,
-    /// Of a disk: a file, from the folder of the image.toml.
+    /// Of a disk: a file, or a folder to be packed; from the folder of the image.toml.
     pub path: Option<Spanned<String>>,
     #[serde(default, rename = "read-only")]
     pub read_only: bool,
