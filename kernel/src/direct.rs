@@ -1,7 +1,8 @@
 //! The way in for programs that run in the kernel's mode, and the door between such a program and its guest.
 //!
 //! `direct_call` is what stands in the place of a `syscall` instruction in a program that was linked with the kernel; `direct_jump` is
-//! the same with the way back in `rcx`, for who has no stack to leave it on. Up to the `cli` it is still the program that runs.
+//! the same with the way back in `rcx`, for who has no stack to leave it on. Up to the `cli` it is still the program that runs, and so
+//! it is at the jump that ends each way out (`entry::finish_leaving`).
 //!
 //! `guest_resume` of a thread whose knob says that the door is open goes straight to the guest: the registers that a call keeps go
 //! into the thread's record, and the guest's come out of its own. A system call of that guest comes straight back. What core would have
@@ -113,8 +114,8 @@ direct_jump:
     swapgs
     sysretq
 4:
-    mov rsp, [rsp + {RSP}]
     sti
+    mov rsp, [rsp + {RSP}]
     jmp rcx
 3:
     mov eax, {resume}
@@ -142,9 +143,9 @@ direct_jump:
     cmova rax, rcx
     shl rax, 32
     load_kept rsp
-    mov rsp, [rsp + {RSP}]
     \keep
     sti
+    mov rsp, [rsp + {RSP}]
     jmp rcx
     .endm
 

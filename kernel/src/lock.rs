@@ -1,11 +1,14 @@
 //! The big lock: who holds it owns the machine.
 //!
-//! A ticket lock, so that nobody starves. Taken with interrupts off, at each entry, and released before user mode or
-//! the idle wait; never taken twice by one processor, never held while interrupts are open. A processor that waits for
-//! it keeps serving flush requests, so the holder may wait for their acknowledgement.
+//! Whoever finds it free has it. A queue would be fairer, and is wrong in a virtual machine: when the host does not run the processor
+//! whose turn it is, all those behind it would wait for the host. Each holds it for a short time only.
+//!
+//! Taken with interrupts off, at each entry, and released before user mode or the idle wait; never taken twice by one processor, never
+//! held while interrupts are open. A processor that waits for it keeps serving flush requests, so the holder may wait for their
+//! acknowledgement.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use tessera_core::Machine;
 
@@ -13,15 +16,14 @@ use crate::platform::Platform;
 use crate::{cpu, flush};
 
 struct BigLock {
-    next: AtomicU32,
-    serving: AtomicU32,
+    held: AtomicBool,
     machine: UnsafeCell<Option<Machine<Platform>>>,
 }
 
 // SAFETY: `machine` is touched by the holder of the lock alone (and by boot, which is alone).
 unsafe impl Sync for BigLock {}
 
-static LOCK: BigLock = BigLock { next: AtomicU32::new(0), serving: AtomicU32::new(0), machine: UnsafeCell::new(None) };
+static LOCK: BigLock = BigLock { held: AtomicBool::new(false), machine: UnsafeCell::new(None) };
 
 /// Puts the machine behind the lock. Once, by boot, before any other processor runs.
 pub fn install(machine: Machine<Platform>) {
@@ -35,19 +37,22 @@ pub fn install(machine: Machine<Platform>) {
 /// This processor does not hold it, interrupts are off, `install` was called. The reference is dead at [`release`].
 #[inline(always)]
 pub unsafe fn acquire() -> &'static mut Machine<Platform> {
-    let ticket = LOCK.next.fetch_add(1, Ordering::Relaxed);
-    if LOCK.serving.load(Ordering::Acquire) != ticket {
-        wait(ticket);
+    if LOCK.held.swap(true, Ordering::Acquire) {
+        wait();
     }
-    // SAFETY: the ticket is served, so this processor is the only holder; `install` made it `Some`.
+    // SAFETY: this processor set the mark, so it is the only holder; `install` made it `Some`.
     unsafe { (*LOCK.machine.get()).as_mut().unwrap_unchecked() }
 }
 
 #[cold]
-fn wait(ticket: u32) {
-    while LOCK.serving.load(Ordering::Acquire) != ticket {
+fn wait() {
+    loop {
         flush::serve();
         cpu::pause();
+        // Looked at first: a swap would take the line from the holder each time.
+        if !LOCK.held.load(Ordering::Relaxed) && !LOCK.held.swap(true, Ordering::Acquire) {
+            return;
+        }
     }
 }
 
@@ -57,6 +62,5 @@ fn wait(ticket: u32) {
 /// This processor holds it, and no reference to the machine is used afterwards.
 #[inline(always)]
 pub unsafe fn release() {
-    let serving = LOCK.serving.load(Ordering::Relaxed);
-    LOCK.serving.store(serving.wrapping_add(1), Ordering::Release);
+    LOCK.held.store(false, Ordering::Release);
 }

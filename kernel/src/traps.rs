@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use tessera_abi::FaultKind;
 use tessera_core::{Fault, Frame, Machine};
 
-use crate::entry::KernelFrame;
+use crate::entry::{self, KernelFrame};
 use crate::platform::Platform;
 use crate::processor::Processor;
 use crate::{apic, cpu, crash, flush, io_apic, lock, run, space};
@@ -39,6 +39,9 @@ pub extern "C" fn from_program(own: &'static Processor, vector: u64, error: u64)
     if let Some(activation) = machine.activation(own.number()) {
         activation.full = true;
         kernel = activation.kernel;
+        if kernel {
+            entry::finish_leaving(&mut activation.registers);
+        }
     }
     if vector >= apic::FIRST_VECTOR {
         interrupt(own, machine, vector);

@@ -152,6 +152,7 @@ fn placements() -> Vec<Expected> {
             ..RESTART
         },
         placed("tests-in-the-kernels-mode", Monolith, WITH_EDU),
+        placed("tests-in-the-kernels-mode-on-4-processors", Monolith, Expected { processors: 4, ..WITH_EDU }),
     ]
 }
 

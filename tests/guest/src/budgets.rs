@@ -4,16 +4,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tessera_runtime::object::{Limits, processors};
+use tessera_runtime::object::{Limits, null, park, processors};
 use tessera_runtime::sync::Mutex;
 use tessera_runtime::{Error, own, thread};
 
 use crate::Test;
 use crate::calls::{ADD_ONE, pair, serve, stop};
-use crate::context::{Context, budget, event, now, sleep};
+use crate::context::{Context, MILLISECOND, budget, event, now, sleep};
 
 pub const TESTS: &[Test] = &[
     ("of threads that become ready together the highest priority runs first", order),
+    ("a thread that calls the kernel without end gives way to one of higher priority whose time has come", endless),
     ("a limited budget gets its share of the time and not more", throttled),
     ("a budget within a limited one is limited too", nested),
     ("a budget beyond its parent's limits is refused", refused),
@@ -46,6 +47,36 @@ fn order(_: &mut Context) {
         drop(budget);
     }
     assert_eq!(*record.lock(), [20, 15, 10, 5]);
+}
+
+fn endless(_: &mut Context) {
+    let (low, high) = (budget(5, 1), budget(20, 1));
+    let stop = Arc::new(AtomicU64::new(0));
+    let told = stop.clone();
+    let calling = thread::Builder::new().budget(&low).spawn(move || {
+        let mut calls = 0_u64;
+        while told.load(Ordering::Relaxed) == 0 {
+            null();
+            calls += 1;
+        }
+        calls
+    });
+    let sleeping = thread::Builder::new().budget(&high).spawn(|| {
+        let mut latest = 0;
+        for _ in 0..100 {
+            let due = now() + MILLISECOND;
+            while now() < due {
+                let _ = park(Some(due));
+            }
+            latest = latest.max(now() - due);
+        }
+        latest
+    });
+    let latest = sleeping.unwrap().join();
+    stop.store(1, Ordering::Relaxed);
+    assert!(calling.unwrap().join() > 0);
+    // A busy machine may hold all of this up, but not for so long.
+    assert!(latest < 1_000 * MILLISECOND, "{latest} ns late");
 }
 
 const LIMITED: Limits = Limits { priority: 10, amount: 4_000_000, period: 20_000_000, cores: 0 };

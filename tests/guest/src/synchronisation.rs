@@ -10,7 +10,7 @@ use tessera_runtime::sync::{Condvar, Mutex, Once, OnceLock};
 use tessera_runtime::thread;
 
 use crate::Test;
-use crate::context::{Context, sleep, within};
+use crate::context::{Context, budget, sleep, within};
 
 pub const TESTS: &[Test] = &[
     ("a mutex admits one thread at a time", exclusive),
@@ -47,16 +47,21 @@ fn exclusive(_: &mut Context) {
 fn fair(_: &mut Context) {
     let shared = Arc::new(Mutex::new(Vec::new()));
     let guard = shared.lock();
+    // On one core, each of a lower priority than the one before: each waits before the next one runs.
     let threads: Vec<_> = (0..5)
         .map(|index| {
-            let shared = shared.clone();
-            let thread = thread::spawn(move || shared.lock().push(index)).unwrap();
-            sleep(10);
-            thread
+            let (shared, budget) = (shared.clone(), budget(30 - index, 1));
+            let thread = thread::Builder::new().budget(&budget).spawn(move || shared.lock().push(index));
+            (thread.unwrap(), budget)
         })
         .collect();
+    let last = budget(5, 1);
+    thread::Builder::new().budget(&last).spawn(|| ()).unwrap().join();
     drop(guard);
-    threads.into_iter().for_each(thread::JoinHandle::join);
+    for (thread, budget) in threads {
+        thread.join();
+        drop(budget);
+    }
     assert_eq!(*shared.lock(), [0, 1, 2, 3, 4]);
 }
 
