@@ -51,6 +51,16 @@ pub struct Forwarding {
 /// The device that is an IOMMU, as an option of QEMU's.
 pub const IOMMU: [&str; 2] = ["-device", "intel-iommu"];
 
+/// Firmware that starts a PC in half the time, where QEMU's own package has it. It leaves PCI devices without addresses: the component `pci`
+/// gives them some.
+const QUICK_FIRMWARE: &str = "/usr/share/qemu/qboot.rom";
+
+/// QEMU's arguments for the firmware of a machine that boots Tessera.
+pub fn firmware(machine: MachineKind) -> Vec<String> {
+    let has_quick = machine == MachineKind::Q35 && Path::new(QUICK_FIRMWARE).exists();
+    if has_quick { ["-bios", QUICK_FIRMWARE].map(str::to_owned).to_vec() } else { Vec::new() }
+}
+
 /// QEMU's arguments for `devices` of the image `name`. Scratch disks are made.
 pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[Forwarding]) -> Result<Vec<String>> {
     let bus = match machine {

@@ -90,7 +90,8 @@ fn prepare(run: &Run, image: &Path) -> Result<(Boot, Symbols)> {
         limit: run.timeout.map(Duration::from_secs),
         // A program's are in its image.
         words: if project.is_some() { Vec::new() } else { run.words.clone() },
-        devices: devices::arguments(machine_kind, &wanted.0, &wanted.1, &ports)?,
+        devices: [devices::firmware(machine_kind), devices::arguments(machine_kind, &wanted.0, &wanted.1, &ports)?]
+            .concat(),
         keys_go_to_the_guest: run.container.tty,
     };
     Ok((boot, symbols))

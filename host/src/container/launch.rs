@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use miette::{IntoDiagnostic, Result, miette};
@@ -19,10 +19,6 @@ use crate::guests::Registered;
 use crate::image::{Description, MachineKind, Placement, Processors};
 use crate::qemu::{Boot, Ending};
 use crate::workspace;
-
-/// Firmware that starts a PC in half the time, where QEMU's own package has it. It leaves PCI devices without addresses, so
-/// it serves machines without any.
-const QUICK_FIRMWARE: &str = "/usr/share/qemu/qboot.rom";
 
 /// The description of the system for a container.
 pub fn system(given: Option<&PathBuf>, placement: Option<Placement>) -> Result<Description> {
@@ -148,9 +144,6 @@ pub fn boot(request: &Request) -> Result<Outcome> {
         devices: devices(machine, system, ports, &[&[Device::Attached], container.volumes.as_slice()].concat())?,
         keys_go_to_the_guest: false,
     };
-    if machine == MachineKind::Q35 && boot.devices.is_empty() && Path::new(QUICK_FIRMWARE).exists() {
-        boot.devices.extend(["-bios", QUICK_FIRMWARE].map(str::to_owned));
-    }
     let guest = Registered::new(&container.name, &boot.image)?;
     boot.devices.extend(guest.arguments(machine));
     let mut log = Log::new(&container.name, request.shows_log)?;
@@ -254,7 +247,8 @@ pub fn devices(
     }
     devices.extend_from_slice(more);
     let ports: Vec<Forwarding> = ports.iter().map(|mapping| Forwarding { rule: mapping.rule() }).collect();
-    devices::arguments(machine, system.name(), &devices, &ports)
+    let arguments = devices::arguments(machine, system.name(), &devices, &ports)?;
+    Ok([devices::firmware(machine), arguments].concat())
 }
 
 /// Writes the file to boot to where it is wanted, or says where it is.

@@ -9,7 +9,7 @@ use tessera_runtime::log;
 use tessera_runtime::object::{Dma, Interrupt, IoPort, Mmio};
 use tessera_virtio::client_wants;
 
-use crate::{Access, Authority, PciDevice, Ports, Window, scan, windows};
+use crate::{Access, Authority, PciDevice, Ports, Window, place, scan, windows};
 
 /// What the bus uses.
 pub struct Uses {
@@ -67,6 +67,7 @@ impl Pci {
         for function in &functions {
             all.extend(windows(&*access, function));
         }
+        place(&*access, &functions, &mut all);
         let alone = |window: &&Window| {
             let mut others = all.iter().filter(|other| other.function != window.function && other.first != 0);
             window.first != 0 && !others.any(|other| other.shares_a_page_with(window))

@@ -20,6 +20,7 @@ mod component;
 mod device;
 mod function;
 mod message;
+mod room;
 mod scan;
 mod window;
 
@@ -28,5 +29,6 @@ pub use component::{Pci, Uses, wanted};
 pub use device::{Authority, PciDevice};
 pub use function::{Function, capability};
 pub use message::{MessageTable, SingleMessage};
+pub use room::place;
 pub use scan::scan;
 pub use window::{Window, windows};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use tessera_pci::{Access, Address, Function, MessageTable, SingleMessage, capability, scan, wanted, windows};
+use tessera_pci::{Access, Address, Function, MessageTable, SingleMessage, capability, place, scan, wanted, windows};
 use tessera_runtime::{Memory, Registers};
 
 /// Configuration spaces by place. Base address registers keep only the bits that their size lets them.
@@ -219,4 +219,60 @@ fn a_client_gets_what_its_name_or_the_image_says() {
         assert_eq!(wanted("virtio-net", Some(wish)), None, "{wish}");
     }
     assert_eq!(wanted("disk", None), None);
+}
+
+/// The host bridge of Q35, with configuration space at 0xb0000000, and a function with a window of each of `sizes`.
+fn bus_without_addresses(device: u16, sizes: &[u32]) -> Fake {
+    let (bridge, function) = (Address::new(0, 0, 0), Address::new(0, 1, 0));
+    let mut bus = Fake::default();
+    bus.function(bridge, 0x8086, device, 0).set(bridge, 0x60, &0xb000_0001_u32.to_le_bytes());
+    bus.function(function, 0x1af4, 0x1041, 0);
+    for (number, size) in (0_u8..).zip(sizes) {
+        bus.masks.insert((function.0, 0x10 + number * 4), !(size - 1));
+    }
+    bus
+}
+
+fn placed(bus: &Fake) -> Vec<(u64, u64)> {
+    let functions = scan(bus);
+    let mut all: Vec<_> = functions.iter().flat_map(|function| windows(bus, function)).collect();
+    place(bus, &functions, &mut all);
+    // What was written is what is told.
+    let read: Vec<_> = functions.iter().flat_map(|function| windows(bus, function)).collect();
+    assert_eq!(read, all);
+    all.iter().map(|window| (window.first, window.length)).collect()
+}
+
+#[test]
+fn windows_without_addresses_are_placed_where_nothing_else_is() {
+    let bus = bus_without_addresses(0x29c0, &[16, 0x4000, 4096, 1 << 24]);
+    let all = placed(&bus);
+    assert!(all.iter().all(|(first, length)| first.is_multiple_of((*length).max(4096)) && *first >= 0xc000_0000));
+    for (index, (first, length)) in all.iter().enumerate() {
+        let pages = |first: u64, length: u64| (first >> 12, (first + length - 1) >> 12);
+        let (low, high) = pages(*first, *length);
+        for (other, other_length) in &all[index + 1..] {
+            let (other_low, other_high) = pages(*other, *other_length);
+            assert!(high < other_low || other_high < low, "{all:x?}");
+        }
+    }
+    // The second time nothing is left to do.
+    assert_eq!(placed(&bus), all);
+}
+
+#[test]
+fn what_the_firmware_placed_stays_and_what_is_too_large_is_left_out() {
+    let function = Address::new(0, 1, 0);
+    let mut bus = bus_without_addresses(0x29c0, &[4096, 1 << 31, 4096]);
+    bus.set(function, 0x10, &0xc000_0000_u32.to_le_bytes());
+    assert_eq!(placed(&bus), [(0xc000_0000, 4096), (0, 1 << 31), (0xc000_1000, 4096)]);
+    // Configuration space may lie there too.
+    let mut bus = bus_without_addresses(0x29c0, &[4096]);
+    bus.set(Address::new(0, 0, 0), 0x60, &0xc000_0001_u32.to_le_bytes());
+    assert_eq!(placed(&bus), [(0xd000_0000, 4096)]);
+}
+
+#[test]
+fn nothing_is_placed_where_nobody_knows_what_is_free() {
+    assert_eq!(placed(&bus_without_addresses(0x1237, &[4096])), [(0, 4096)]);
 }
