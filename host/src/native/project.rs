@@ -72,6 +72,9 @@ pub struct Wishes {
     pub ports: Vec<PortMapping>,
 }
 
+/// Where everything is, unless the project or the command line says otherwise: a machine for one program, with nobody to protect from it but
+/// itself.
+const PLACEMENT: Placement = Placement::Unikernel;
 /// Memory of a machine whose image has a network stack, and of one without.
 const WITH_NETWORK: &str = "128M";
 const ALONE: &str = "32M";
@@ -137,7 +140,7 @@ impl Project {
             .memory
             .map_or_else(|| if network { WITH_NETWORK } else { ALONE }.to_owned(), |memory| memory.to_string());
         let mut text = format!("name = {}\n", quoted(&self.image_name()));
-        let placement = settings.placement.unwrap_or_default();
+        let placement = settings.placement.unwrap_or(PLACEMENT);
         let _ = writeln!(text, "placement = \"{}\"\n\n[machine]\nmemory = \"{memory}\"", placement.word());
         let _ =
             writeln!(text, "processors = {}\nmachine = \"{machine}\"", settings.processors.unwrap_or_default().count());

@@ -7,12 +7,14 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use miette::{IntoDiagnostic, Result, miette};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Case;
 use super::command::{self, Finished};
 use super::outcome::Outcome;
+use crate::image::Placement;
 use crate::progress::Step;
 use crate::workspace;
 
@@ -25,24 +27,23 @@ const SMALLEST: u64 = 576 << 10;
 /// How long building and booting may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Set to run the long cases. They are new, and were not yet seen to pass.
-const ASKED: &str = "TESSERA_NATIVE";
-
-/// A case that runs if it is asked for.
-fn on_request(name: &str, run: fn(&mut Step) -> Result<Outcome>) -> Case {
-    Case::new(name, move |step| match std::env::var_os(ASKED) {
-        Some(_) => run(step),
-        None => Ok(Outcome::skipped(format!("it was not yet seen to pass (caveats): {ASKED}=1 runs it"))),
-    })
-}
+/// The machine's code when a domain that must not end was ended by a fault.
+const FAULTED: i32 = 101;
 
 pub fn cases() -> Vec<Case> {
-    vec![
-        on_request("a-rust-program-has-what-its-standard-library-promises", checks),
-        on_request("a-rust-program-that-gives-up-says-why-and-ends-with-its-code", endings),
-        on_request("a-web-server-made-of-crates-answers-this-machine", server),
+    let mut cases: Vec<Case> = Placement::value_variants()
+        .iter()
+        .map(|placement| {
+            let name = format!("a-rust-program-has-what-its-standard-library-promises-as-{}", placement.word());
+            Case::new(name, move |step| checks(*placement, step))
+        })
+        .collect();
+    cases.extend([
+        Case::new("a-rust-program-that-gives-up-says-why-and-ends-with-its-code", endings),
+        Case::new("a-web-server-made-of-crates-answers-this-machine", server),
         Case::new("the-smallest-rust-program-is-small", smallest),
-    ]
+    ]);
+    cases
 }
 
 fn tessera(words: &[&str]) -> Command {
@@ -52,13 +53,13 @@ fn tessera(words: &[&str]) -> Command {
 }
 
 /// Runs the program that checks, with a word that says what it is to do.
-fn tester(word: &str, step: &mut Step) -> Result<Finished> {
-    let options = ["run", TESTER, "--accel", "tcg", "--timeout", "400", "--", word];
+fn tester(word: &str, placement: Placement, step: &mut Step) -> Result<Finished> {
+    let options = ["run", TESTER, "--accel", "tcg", "--timeout", "400", "--placement", placement.word(), "--", word];
     command::run(&mut tessera(&options), step)
 }
 
-fn checks(step: &mut Step) -> Result<Outcome> {
-    let finished = tester("check", step)?;
+fn checks(placement: Placement, step: &mut Step) -> Result<Outcome> {
+    let finished = tester("check", placement, step)?;
     let passed = finished.output.lines().filter(|line| line.starts_with("ok: ")).count() as u64;
     let whole = finished.succeeded && finished.output.lines().any(|line| line == CHECKED);
     Ok(if whole {
@@ -69,19 +70,25 @@ fn checks(step: &mut Step) -> Result<Outcome> {
 }
 
 fn endings(step: &mut Step) -> Result<Outcome> {
-    for (word, code, line) in [
-        ("panic", 101, "this is meant to fail"),
-        ("exit", 7, ""),
-        // The page below a stack is not there, and the program's end is the machine's.
-        ("overflow", 125, "native-tester"),
-    ] {
-        let finished = tester(word, step)?;
-        if finished.code != Some(code) || !finished.output.contains(line) {
-            let why = format!("`{word}` ended with {:?}, not with {code} and `{line}`", finished.code);
-            return Ok(Outcome::failed(why, finished.output));
+    let mut passed = 0;
+    for placement in [Placement::Isolated, Placement::Unikernel] {
+        for (word, code, line) in [
+            ("panic", 101, "this is meant to fail"),
+            ("exit", 7, ""),
+            // The page below a stack is not there, in neither mode of the processor.
+            ("overflow", FAULTED, "crashed at"),
+        ] {
+            let finished = tester(word, placement, step)?;
+            if finished.code != Some(code) || !finished.output.contains(line) {
+                let placement = placement.word();
+                let why =
+                    format!("as {placement}, `{word}` ended with {:?}, not with {code} and `{line}`", finished.code);
+                return Ok(Outcome::failed(why, finished.output));
+            }
+            passed += 1;
         }
     }
-    Ok(Outcome::passed(3))
+    Ok(Outcome::passed(passed))
 }
 
 /// A guest that ends with this value.
