@@ -1,4 +1,4 @@
-// What inotify(7) and pidfd_open(2) promise.
+// What inotify(7), pidfd_open(2), and epoll(7) of unix(7) promise.
 
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -8,9 +8,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -156,10 +159,70 @@ static void a_descriptor_of_a_process_comes_with_it_and_gives_others(void) {
     close(made);
 }
 
+static void whoever_finds_no_room_for_a_connection_waits_for_it(void) {
+    struct sockaddr_un place = {.sun_family = AF_UNIX, .sun_path = "/tmp/no-room"};
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0), set = epoll_create1(0);
+    unlink(place.sun_path);
+    CHECK(bind(listener, (struct sockaddr *)&place, sizeof place) == 0 && listen(listener, 2) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        close(listener);
+        for (int number = 0; number < 50; number++) {
+            int client = socket(AF_UNIX, SOCK_STREAM, 0);
+            if (connect(client, (struct sockaddr *)&place, sizeof place) != 0 || write(client, &number, sizeof number) < 0)
+                _exit(errno);
+            close(client);
+        }
+        // Nobody accepts these: the last one waits until nobody listens.
+        for (;;) {
+            int client = socket(AF_UNIX, SOCK_STREAM, 0);
+            if (connect(client, (struct sockaddr *)&place, sizeof place) != 0)
+                _exit(errno == ECONNREFUSED ? 0 : errno);
+        }
+    }
+    struct epoll_event wanted = {.events = EPOLLIN | EPOLLET, .data.fd = listener}, found;
+    CHECK(fcntl(listener, F_SETFL, O_NONBLOCK) == 0 && epoll_ctl(set, EPOLL_CTL_ADD, listener, &wanted) == 0);
+    int accepted = 0, sum = 0;
+    while (accepted < 50 && epoll_wait(set, &found, 1, 10000) == 1) {
+        int server;
+        while (accepted < 50 && (server = accept(listener, NULL, NULL)) >= 0) {
+            int number = -1, end;
+            CHECK(read(server, &number, sizeof number) == sizeof number && read(server, &end, sizeof end) == 0);
+            sum += number;
+            accepted++;
+            close(server);
+        }
+    }
+    CHECK(accepted == 50 && sum == 49 * 50 / 2);
+    // A set watches another one, but not to be woken alone.
+    int other = epoll_create1(0);
+    wanted.events = EPOLLEXCLUSIVE | EPOLLIN;
+    REFUSED(epoll_ctl(set, EPOLL_CTL_ADD, other, &wanted), EINVAL);
+    wanted.events = EPOLLIN;
+    CHECK(epoll_ctl(set, EPOLL_CTL_ADD, other, &wanted) == 0);
+    REFUSED(epoll_ctl(other, EPOLL_CTL_ADD, set, &wanted), ELOOP);
+    close(other);
+    int fresh = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), full = 0;
+    for (int tries = 0; tries < 1000 && !full; tries++) {
+        full = connect(fresh, (struct sockaddr *)&place, sizeof place) == -1 && errno == EAGAIN;
+        if (!full) {
+            close(fresh);
+            fresh = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        }
+    }
+    CHECK(full);
+    usleep(10000);
+    close(listener);
+    CHECK(status_of(child) == 0);
+    close(fresh);
+    close(set);
+}
+
 const struct test event_tests[] = {
     TEST(names_that_change_are_told),
     TEST(a_file_that_goes_is_told_last),
     TEST(a_process_is_waited_for_by_a_descriptor),
     TEST(a_descriptor_of_a_process_comes_with_it_and_gives_others),
+    TEST(whoever_finds_no_room_for_a_connection_waits_for_it),
     END,
 };

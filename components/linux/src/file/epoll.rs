@@ -94,11 +94,12 @@ impl Epoll {
         Arc::new(Epoll { items: Mutex::new(BTreeMap::new()), candidates: Arc::new(candidates) })
     }
 
-    /// Watches a file: `EEXIST` if it is watched, `EPERM` for files that never wait, `ELOOP` for sets in a circle.
+    /// Watches a file: `EEXIST` if it is watched, `EPERM` for files that never wait, `ELOOP` for sets in a circle,
+    /// `EINVAL` for the set itself, and for a set that is to be woken alone.
     pub fn add(self: &Arc<Self>, descriptor: i32, file: &Arc<Description>, events: u32, data: u64) -> Result<()> {
         let queue = file.file.queue().ok_or(Errno::EPERM)?;
         if let Some(other) = file.concrete::<Epoll>() {
-            if Arc::ptr_eq(&other, self) {
+            if Arc::ptr_eq(&other, self) || events & EXCLUSIVE != 0 {
                 return Err(Errno::EINVAL);
             }
             if other.depth(self, DEEPEST)? >= DEEPEST {

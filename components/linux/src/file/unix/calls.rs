@@ -98,7 +98,9 @@ impl Socket for UnixSocket {
         match &mut state.stage {
             Stage::Connected => return Err(Errno::EINVAL),
             Stage::Listening { backlog: before, .. } => *before = backlog,
-            stage @ Stage::Fresh => *stage = Stage::Listening { backlog, pending: VecDeque::new() },
+            stage @ Stage::Fresh => {
+                *stage = Stage::Listening { backlog, pending: VecDeque::new(), held_up: Vec::new() };
+            }
         }
         state.peer_credentials = mine;
         drop(state);
@@ -135,15 +137,16 @@ impl Socket for UnixSocket {
 
     fn accept(&self, _context: &mut Context) -> Result<(Arc<dyn OpenFile>, Vec<u8>)> {
         let mut state = self.state.lock();
-        let Stage::Listening { pending, .. } = &mut state.stage else {
+        let Stage::Listening { pending, held_up, .. } = &mut state.stage else {
             return Err(if self.kind == SOCK_DGRAM { Errno::EOPNOTSUPP } else { Errno::EINVAL });
         };
         let Some(accepted) = pending.pop_front() else {
             return Err(if state.receive_ended { Errno::EINVAL } else { Errno::EAGAIN });
         };
+        let held_up = core::mem::take(held_up);
         drop(state);
-        // A client that found the backlog full may try again.
-        self.queue.wake_all();
+        // There is room now.
+        held_up.iter().filter_map(Weak::upgrade).for_each(|client| client.queue.wake_all());
         let name = accepted.state.lock().peer_name.clone();
         Ok((accepted, name))
     }

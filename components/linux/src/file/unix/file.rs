@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use super::{FIONREAD, NAMES, QUEUE, SIOCOUTQ, Stage, UnixSocket};
@@ -108,9 +108,9 @@ impl Drop for UnixSocket {
         let has_unread = !state.received.is_empty();
         let (peer, found_as) = (state.peer.upgrade(), state.found_as.take());
         let unread = core::mem::take(&mut state.received);
-        let pending = match core::mem::replace(&mut state.stage, Stage::Fresh) {
-            Stage::Listening { pending, .. } => pending,
-            _ => VecDeque::new(),
+        let (pending, held_up) = match core::mem::replace(&mut state.stage, Stage::Fresh) {
+            Stage::Listening { pending, held_up, .. } => (pending, held_up),
+            _ => (VecDeque::new(), Vec::new()),
         };
         drop(state);
         if let Some(name) = found_as {
@@ -129,6 +129,8 @@ impl Drop for UnixSocket {
             }
         }
         drop(pending);
+        // Those will find that nobody listens.
+        held_up.iter().filter_map(Weak::upgrade).for_each(|client| client.queue.wake_all());
         let senders: Vec<_> = unread.iter().filter_map(|message| message.sender.upgrade()).collect();
         drop(unread);
         if let Some(peer) = peer {

@@ -87,7 +87,12 @@ struct State {
 
 enum Stage {
     Fresh,
-    Listening { backlog: usize, pending: VecDeque<Arc<UnixSocket>> },
+    /// `pending` connections wait to be accepted; the clients in `held_up` found no room there, and look again when they are woken.
+    Listening {
+        backlog: usize,
+        pending: VecDeque<Arc<UnixSocket>>,
+        held_up: Vec<Weak<UnixSocket>>,
+    },
     Connected,
 }
 
@@ -354,22 +359,26 @@ impl UnixSocket {
         let accepted = UnixSocket::in_stage(self.kind, Stage::Connected);
         let (peer_name, credentials) = {
             let mut state = listener.state.lock();
-            let peer = (state.name.clone(), state.peer_credentials);
-            let Stage::Listening { backlog, pending } = &mut state.stage else { return Err(Errno::ECONNREFUSED) };
+            let (peer_name, credentials) = (state.name.clone(), state.peer_credentials);
+            let Stage::Listening { backlog, pending, held_up } = &mut state.stage else {
+                return Err(Errno::ECONNREFUSED);
+            };
             if pending.len() > *backlog {
+                held_up.retain(|other| other.strong_count() > 0 && !Weak::ptr_eq(other, &self.me));
+                held_up.push(self.me.clone());
                 return Err(Errno::EAGAIN);
             }
+            // Whole before anybody can accept it.
+            let mut made = accepted.state.lock();
+            made.name.clone_from(&peer_name);
+            made.peer = self.me.clone();
+            made.peer_name = name;
+            made.peer_credentials = mine;
+            made.send_buffer = buffer;
+            drop(made);
             pending.push_back(accepted.clone());
-            peer
+            (peer_name, credentials)
         };
-        {
-            let mut state = accepted.state.lock();
-            state.name.clone_from(&peer_name);
-            state.peer = self.me.clone();
-            state.peer_name = name;
-            state.peer_credentials = mine;
-            state.send_buffer = buffer;
-        }
         let mut state = self.state.lock();
         state.stage = Stage::Connected;
         state.peer = Arc::downgrade(&accepted);
