@@ -36,8 +36,10 @@ pub struct Alternative {
 
 /// All wishes of a script, in its order.
 pub fn wishes(script: &str) -> Vec<Wish> {
-    let mut variables: HashMap<&str, &str> = HashMap::new();
     let joined = script.replace("\\\n", " ");
+    // What holds an option or nothing, as the script finds it fit, asks for nothing.
+    let set = joined.split_whitespace().filter_map(assignment).filter(|(_, value)| value.starts_with("--"));
+    let mut variables: HashMap<&str, &str> = set.map(|(name, _)| (name, "")).collect();
     let mut wishes = Vec::new();
     for line in joined.lines() {
         let line = line.trim();
@@ -90,7 +92,11 @@ fn words(line: &str, variables: &HashMap<&str, &str>) -> Option<Vec<String>> {
                 if braced {
                     letters.next_if_eq(&'}')?;
                 }
-                word.get_or_insert_default().push_str(variables.get(name.as_str())?);
+                let value = variables.get(name.as_str())?;
+                // Outside of quotes, nothing is no word.
+                if quote.is_some() || !value.is_empty() {
+                    word.get_or_insert_default().push_str(value);
+                }
             }
             '#' if quote.is_none() && word.is_none() => break,
             '`' => return None,
@@ -197,6 +203,16 @@ mod tests {
             Wish::User { name: "web".into(), home: None, group: UserGroup::Named("www".into()) },
         ];
         assert_eq!(wishes(script), expected);
+    }
+
+    #[test]
+    fn an_option_that_may_be_left_out_hides_no_user() {
+        let script = "[ \"$DPKG\" ] && quiet=\"--quiet\" # elsewhere there is none\n\
+                      if ! getent passwd postgres; then\n\
+                      adduser --system $quiet --home /var/lib/postgresql \\\n --group --gecos \"P a\" postgres\nfi\n\
+                      adduser $quiet postgres ssl-cert\nadduser --system \"$quiet\" web\n";
+        let home = Some("/var/lib/postgresql".into());
+        assert_eq!(wishes(script), [Wish::User { name: "postgres".into(), home, group: UserGroup::Own }]);
     }
 
     #[test]
