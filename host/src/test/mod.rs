@@ -18,6 +18,7 @@ mod nix;
 mod outcome;
 mod programs;
 mod python;
+mod redis;
 mod suites;
 mod system;
 mod web;

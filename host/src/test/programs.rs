@@ -3,10 +3,11 @@
 //!
 //! The head is made of comments, up to the first other line: `# packages:` what it needs; `# expect:` a part of a line that it
 //! prints, in this order; `# run:` what runs it, if not `sh`; `# memory:` what the machine has, if not what containers get anyway; `# exit:`
-//! its exit code, if not 0.
+//! its exit code, if not 0; `# long:` why it takes long, and therefore runs only when it is asked for.
 //!
 //! The machine counts instructions: its clock does not depend on how busy this one is, and nobody waits for a sleep.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,8 +16,8 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use super::linux::{On, boot};
-use super::outcome::Outcome;
-use super::{Case, Lane, Suite};
+use super::outcome::{Outcome, count};
+use super::{Case, Lane, Suite, command, redis};
 use crate::container::{Overrides, Source};
 use crate::image::Memory;
 use crate::progress::Step;
@@ -25,6 +26,10 @@ use crate::workspace;
 
 /// Where the scripts are.
 const FOLDER: &str = "tests/linux/programs";
+/// Set, it lets the long ones run.
+const ASKED: &str = "TESSERA_LONG_PROGRAMS";
+/// The program of Rust's that the host's compiler makes.
+const RUST: &str = "tests/linux/rust/main.rs";
 /// A machine that does other things too takes this long for the longest.
 const LIMIT: Duration = Duration::from_secs(900);
 
@@ -36,6 +41,7 @@ struct Script {
     expected: Vec<String>,
     memory: Option<String>,
     code: u8,
+    long: Option<String>,
     text: String,
 }
 
@@ -47,6 +53,7 @@ impl Script {
             expected: Vec::new(),
             memory: None,
             code: 0,
+            long: None,
             text: text.to_owned(),
         };
         for line in text.lines().map_while(|line| line.strip_prefix("# ")) {
@@ -55,6 +62,7 @@ impl Script {
                 Some(("run", value)) => script.run = value.split(' ').map(str::to_owned).collect(),
                 Some(("expect", value)) => script.expected.push(value.to_owned()),
                 Some(("memory", value)) => script.memory = Some(value.to_owned()),
+                Some(("long", value)) => script.long = Some(value.to_owned()),
                 Some(("exit", value)) => script.code = value.parse().into_diagnostic().wrap_err("in `# exit:`")?,
                 _ => {}
             }
@@ -85,7 +93,9 @@ pub fn suite() -> Result<Suite> {
         let name = path.file_stem()?.to_str()?.to_owned();
         Some(Case::new(name, move |step| run(&path, step)))
     };
-    let cases = paths.into_iter().filter_map(case).collect();
+    let mut cases: Vec<Case> = paths.into_iter().filter_map(case).collect();
+    cases.push(Case::new("rust-has-its-standard-library", rust));
+    cases.push(redis::case());
     Ok(Suite { name: "programs", about: "programs of Debian's compute what they should", lane: Lane::Guests, cases })
 }
 
@@ -95,6 +105,11 @@ fn run(path: &Path, step: &mut Step) -> Result<Outcome> {
     }
     let text = fs::read_to_string(path).into_diagnostic()?;
     let script = Script::parse(&text).wrap_err_with(|| format!("{}", path.display()))?;
+    if let Some(why) = &script.long
+        && env::var_os(ASKED).is_none()
+    {
+        return Ok(Outcome::skipped(format!("{why}: {ASKED}=1 runs it")));
+    }
     let source = Source::of(&format!("debian:{}", script.packages))?;
     let words = [script.run.clone(), vec!["-c".to_owned(), script.text.clone()]].concat();
     let overrides = Overrides { words, ..Overrides::default() };
@@ -108,6 +123,27 @@ fn run(path: &Path, step: &mut Step) -> Result<Outcome> {
         Outcome::failed(format!("it ended with {ending}"), console)
     } else {
         Outcome::passed(1)
+    })
+}
+
+/// A static program, made by the compiler that makes this command.
+fn rust(step: &mut Step) -> Result<Outcome> {
+    let folder = tempfile::tempdir().into_diagnostic()?;
+    let program = folder.path().join("program");
+    let cargo = env::var_os("CARGO").map(PathBuf::from).unwrap_or_default();
+    let mut compiler = Command::new(cargo.with_file_name("rustc"));
+    compiler.args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"]).arg(&program);
+    let built = command::run(compiler.arg(workspace::root().join(RUST)), step)?;
+    if !built.succeeded {
+        return Ok(Outcome::failed("it cannot be compiled", built.output));
+    }
+    let on = On { engine: Engine::Counting, limit: LIMIT, ..On::default() };
+    let source = Source::of(&program.display().to_string())?;
+    let (ending, console) = boot(&source, &Overrides::default(), &on, step)?;
+    let counts = count(&console);
+    Ok(match (ending, counts.failed) {
+        (Ending::Guest(0), 0) if counts.passed > 0 => Outcome::passed(counts.passed),
+        _ => Outcome::failed(format!("it ended with {ending}"), console),
     })
 }
 
