@@ -9,7 +9,7 @@ mod layout;
 pub mod linked;
 pub mod model;
 mod page;
-mod source;
+pub mod source;
 pub mod text;
 
 use std::path::Path;

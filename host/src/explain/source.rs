@@ -34,6 +34,13 @@ pub struct Setting {
 /// Counts the crate whose root is the file `root`.
 pub fn count(root: &Path, setting: &Setting) -> Count {
     let mut all = Count::default();
+    files(root, setting).into_iter().for_each(|(_, count)| all += count);
+    all
+}
+
+/// The files of a crate, each counted.
+pub fn files(root: &Path, setting: &Setting) -> Vec<(PathBuf, Count)> {
+    let mut all = Vec::new();
     let mut seen = BTreeSet::new();
     let is_own_folder = true;
     let mut waiting = vec![(root.to_owned(), is_own_folder)];
@@ -49,9 +56,26 @@ pub fn count(root: &Path, setting: &Setting) -> Count {
         let folder =
             if is_own_folder { file.parent().unwrap_or(Path::new("")).to_owned() } else { file.with_extension("") };
         waiting.extend(reader.read(file.parent().unwrap_or(Path::new("")), &folder));
-        all += Count { lines: reader.lines.len(), unsafe_lines: reader.unsafe_lines.len() };
+        all.push((file, Count { lines: reader.lines.len(), unsafe_lines: reader.unsafe_lines.len() }));
     }
     all
+}
+
+/// Whether the file at a crate's root says `#![LEVEL(unsafe_code)]` of all that follows.
+pub fn says(text: &str, level: &str) -> bool {
+    let tokens = tokens(text);
+    let mut rest = tokens.as_slice();
+    // Attributes of the crate stand before everything else.
+    while let [Token { kind: Kind::Sign('#'), .. }, Token { kind: Kind::Sign('!'), .. }, inner @ ..] = rest {
+        let length = inner.iter().position(|token| token.kind == Kind::Sign(']')).unwrap_or(inner.len());
+        let (attribute, behind) = inner.split_at(length);
+        let is = |index: usize, word: &str| attribute.get(index).is_some_and(|token| token.kind == Kind::Word(word));
+        if is(1, level) && attribute.iter().any(|token| token.kind == Kind::Word("unsafe_code")) {
+            return true;
+        }
+        rest = behind.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 /// A word, a literal without its quotes, or a sign.

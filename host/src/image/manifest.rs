@@ -5,6 +5,7 @@
 //! package = "tessera-net"              # its library
 //! constructor = "Net::new"             # fn new(context: Context, uses: Uses) -> Result<Arc<Net>, StartError>
 //! in-order = true                      # calls are served one at a time, in the order in which they came; if not said, two at once
+//! unsafe = ["src/border.rs"]           # files with `unsafe` code; if not said, the crate says `#![forbid(unsafe_code)]`
 //!
 //! [provides]
 //! network = "Network"                  # the constructed object implements this trait of `tessera-interfaces`
@@ -50,6 +51,8 @@ const FILE: &str = "component.toml";
 pub struct Manifest {
     /// The folder of its package.
     pub folder: PathBuf,
+    /// The first file of its library, if its code was found too.
+    pub root: Option<PathBuf>,
     source: NamedSource<String>,
     file: Written,
 }
@@ -65,6 +68,9 @@ struct Written {
     program: bool,
     #[serde(default)]
     in_order: bool,
+    /// The files in which it says `unsafe`.
+    #[serde(default, rename = "unsafe")]
+    unsafe_files: Vec<Spanned<String>>,
     #[serde(default)]
     provides: BTreeMap<Spanned<String>, Spanned<TextOr<WrittenProvision>>>,
     #[serde(default)]
@@ -167,14 +173,15 @@ impl Manifest {
         let text = fs::read_to_string(&path)
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot read the component description {}", path.display()))?;
-        Self::parse(&workspace::shown(&path), folder, text)
+        let manifest = Self::parse(&workspace::shown(&path), folder, text)?;
+        Ok(Self { root: Some(folder.join("src/lib.rs")), ..manifest })
     }
 
-    /// Checks `text`, the contents of a file in `folder` that errors call `name`.
+    /// Checks `text`, the contents of a file in `folder` that errors call `name`. Its code is not looked for.
     pub fn parse(name: &str, folder: &Path, text: String) -> Result<Self> {
         let source = NamedSource::new(name, text.clone()).with_language("TOML");
         let file: Written = toml::from_str(&text).map_err(|error| unreadable(&source, &error))?;
-        let manifest = Self { folder: folder.to_owned(), source, file };
+        let manifest = Self { folder: folder.to_owned(), root: None, source, file };
         manifest.check()?;
         Ok(manifest)
     }
@@ -304,6 +311,11 @@ impl Manifest {
     /// Whether it is called by one thread, so that a call is over before a later one begins.
     pub fn is_in_order(&self) -> bool {
         self.file.in_order
+    }
+
+    /// The files, below the folder of its package, in which it says `unsafe`.
+    pub fn unsafe_files(&self) -> impl Iterator<Item = &str> {
+        self.file.unsafe_files.iter().map(|file| file.get_ref().as_str())
     }
 
     /// Whether its domain is linked with a program of the user's.

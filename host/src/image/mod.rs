@@ -8,6 +8,7 @@ mod description;
 mod elf;
 mod explain;
 mod generate;
+mod language;
 mod link;
 mod manifest;
 mod mistake;

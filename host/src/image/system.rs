@@ -17,7 +17,7 @@ use super::manifest::{FREE, Manifest, Manifests, Provision, Source};
 use super::mistake::{check_name, closest, listed};
 use super::sizes::Size;
 use super::written::{WrittenComponent, WrittenRestart, WrittenShare};
-use super::{placement, soundness};
+use super::{language, placement, soundness};
 
 /// The name by which routes and people call the manager.
 pub const MANAGER: &str = "manager";
@@ -158,6 +158,7 @@ impl System {
         check_programs(description, &placed)?;
         link(description, &mut placed)?;
         let settings = placement::settings(description, &placed)?;
+        language::check(description, &placed, &settings)?;
         let order = soundness::check(description, &placed, &settings)?;
         Ok(Some(assemble(description, &placed, settings, &order)))
     }

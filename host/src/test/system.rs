@@ -190,6 +190,14 @@ fn boots() -> Vec<Expected> {
         Expected { name: "the-network-stack-serves-another-domain-on-4-processors", processors: 4, ..NETWORK },
         Expected { name: "a-component-that-dies-is-started-again", ..RESTART },
         Expected { name: "a-component-that-dies-is-started-again-on-4-processors", processors: 4, ..RESTART },
+        Expected {
+            name: "a-component-does-not-reach-what-it-was-not-given",
+            image: "images/trespass.toml",
+            seconds: 60,
+            lines: &["manager: trespasser crashed at 0x", "test a trespasser does not reach control registers ... ok"],
+            runs_tests: true,
+            ..HELLO
+        },
         Expected { name: "drivers-on-pci", ..DRIVERS },
         Expected {
             name: "a-device-that-goes-around-the-iommu-is-refused",
@@ -321,6 +329,7 @@ pub fn suite() -> Suite {
     cases.extend(super::explain::cases());
     cases.extend(control::cases());
     cases.push(web::case());
+    cases.push(Case::new("a-component-that-nothing-would-hold-is-refused", refused));
     cases.push(Case::new("a-component-is-written-as-the-book-says", copies::follow_the_book));
     Suite { name: "system", about: "booted images do what they should", lane: Lane::Guests, cases }
 }
@@ -357,6 +366,22 @@ fn boot(expected: &Expected, built: &Built, step: &mut Step) -> Result<Outcome> 
     devices::remove_scratch();
     let ending = ending?;
     Ok(judge(expected, ending, String::from_utf8_lossy(&console).into_owned()))
+}
+
+/// Where the processor does not hold a component, one with `unsafe` is not built.
+fn refused(_: &mut Step) -> Result<Outcome> {
+    for placement in [Placement::Libos, Placement::Monolith, Placement::Unikernel] {
+        let mut description = Description::read(&workspace::root().join("images/trespass.toml"))?;
+        description.place(Some(placement));
+        let Err(report) = image::build(&description) else {
+            return Ok(Outcome::failed(format!("it was built as {placement:?}"), ""));
+        };
+        let told = format!("{report:?}");
+        if !told.contains("`trespasser`") || !told.contains("forbid(unsafe_code)") {
+            return Ok(Outcome::failed(format!("as {placement:?} it was refused for another reason"), told));
+        }
+    }
+    Ok(Outcome::passed(3))
 }
 
 /// Compares what happened with what was expected.

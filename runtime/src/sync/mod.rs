@@ -6,8 +6,10 @@
 mod condvar;
 mod mutex;
 mod once;
+mod unparker;
 mod waiter;
 
 pub use condvar::Condvar;
 pub use mutex::{Mutex, MutexGuard, RawMutex};
 pub use once::{Once, OnceLock};
+pub use unparker::Unparker;

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use tessera_runtime::abi::{Kind, PAGE};
 use tessera_runtime::object::{Access, Event, Progress, Vmo};
-use tessera_runtime::{Error, Object, Owned, Rights, own};
+use tessera_runtime::{Error, Object, Rights, own};
 
 use crate::context::{Context, event, within};
 use crate::{Role, Test, machine};
@@ -147,7 +147,7 @@ fn granted(context: &mut Context) {
     let (mine, tell) = (event(), told.try_clone().unwrap());
     let stale = mine.handle();
     let child = context.role("holder", |program| program.handle("held", mine).handle("told", tell));
-    assert_eq!(Event::from_owned(Owned::new(stale)).raise(1), Err(Error::BadHandle));
+    assert_eq!(Event::from_owned(machine::named(stale)).raise(1), Err(Error::BadHandle));
     assert_eq!(told.wait_until(1, 0, within(5000)), Ok(1));
     child.kill(9).unwrap();
     assert_eq!(child.wait(within(5000)), Ok(Progress::Ended(9)));

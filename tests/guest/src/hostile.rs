@@ -170,7 +170,7 @@ fn missing_rights(_: &mut Context) {
 /// A handle without rights in place of one with all.
 fn bare(object: Owned) -> Owned {
     match call(Syscall::Duplicate, &[object.number(), 0]) {
-        Ok(values) => Owned::new(Handle(values[0] as u32)),
+        Ok(values) => machine::named(Handle(values[0] as u32)),
         // It has no right to be duplicated: it is bare already.
         Err(_) => object,
     }

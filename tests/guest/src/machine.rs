@@ -6,7 +6,7 @@ use core::arch::asm;
 use tessera_runtime::abi::x86_64::Registers;
 use tessera_runtime::handle::checked;
 use tessera_runtime::object::{Access, Space, Thread};
-use tessera_runtime::{Error, raw};
+use tessera_runtime::{Error, Handle, Owned, raw};
 
 /// A system call with these arguments and zero for the rest. Tests pass only what cannot hurt this process, or run in a process
 /// that may be hurt.
@@ -16,6 +16,12 @@ pub fn call(number: u64, arguments: &[u64]) -> Result<[u64; 6], Error> {
     checked(unsafe {
         raw::syscall_6(number, argument(0), argument(1), argument(2), argument(3), argument(4), argument(5))
     })
+}
+
+/// The handle of this number.
+pub fn named(handle: Handle) -> Owned {
+    // SAFETY: a test is alone in its domain, and answers for what it names.
+    unsafe { Owned::from_handle(handle) }
 }
 
 /// A message call with any tag and words.

@@ -5,11 +5,10 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tessera_runtime::object::{Thread, park, ticks};
-use tessera_runtime::sync::Mutex;
-use tessera_runtime::{Handle, Object, Owned, thread};
+use tessera_runtime::object::{park, ticks};
+use tessera_runtime::sync::{Mutex, Unparker};
 
 use super::Context;
 use crate::errno::{Errno, Result};
@@ -17,8 +16,8 @@ use crate::errno::{Errno, Result};
 /// A thread that can be woken.
 #[derive(Default)]
 pub struct Waiter {
-    /// The handle of the personality's thread that waits; it changes when a program is replaced.
-    thread: AtomicU32,
+    /// The personality's thread that waits; it changes when a program is replaced.
+    thread: Unparker,
     woken: AtomicBool,
 }
 
@@ -30,7 +29,7 @@ impl Waiter {
 
     /// The calling thread is the one that waits from now on.
     pub fn adopt(&self) {
-        self.thread.store(thread::current().handle().0, Ordering::Release);
+        self.thread.adopt();
     }
 
     /// Lets the thread look again.
@@ -42,12 +41,7 @@ impl Waiter {
 
     /// Lets a guest leave, or a wait look at what else there is.
     pub fn kick(&self) {
-        let number = self.thread.load(Ordering::Acquire);
-        if number != 0 {
-            // The number is the thread's while it runs. Later it names nothing, or a thread that looks again and goes on.
-            let thread = core::mem::ManuallyDrop::new(Thread::from_owned(Owned::new(Handle(number))));
-            let _ = thread.unpark();
-        }
+        self.thread.unpark();
     }
 
     /// Forgets earlier wakes; before looking.
