@@ -147,7 +147,7 @@ pub fn start(setup: Setup) -> Result<()> {
     let credentials = Arc::new(Credentials::new(note.user(), note.group(), note.more_groups().collect()));
     let number = system.number();
     mount_volumes(&system, &place.inode, &note, volumes)?;
-    let process = Process::new(number, None, credentials, system.now());
+    let process = Process::new(number, None, credentials.clone(), system.now());
     let task = Task::new(number, process.clone(), crate::signal::Set::EMPTY, [0; 16]);
     let files = Arc::new(Table::default());
     process.threads.lock().push(task.clone());
@@ -163,6 +163,7 @@ pub fn start(setup: Setup) -> Result<()> {
         result: 0,
         task: task.clone(),
         process: process.clone(),
+        identity: credentials,
         memory,
         files: files.clone(),
         fs: fs.clone(),
@@ -200,7 +201,7 @@ pub fn start(setup: Setup) -> Result<()> {
     };
     *task.name.lock() = loaded.name;
     process.executed.lock().place = Some(loaded.place);
-    *process.credentials.lock() = loaded.credentials;
+    *process.credentials.lock() = loaded.credentials.clone();
     *process.resources.lock() =
         Resources { mm: Some(loaded.mm.clone()), files: Some(files.clone()), fs: Some(fs.clone()) };
     drop(context);
@@ -209,6 +210,7 @@ pub fn start(setup: Setup) -> Result<()> {
     }
     run::start(Parts {
         task,
+        identity: loaded.credentials,
         mm: loaded.mm,
         files,
         fs,

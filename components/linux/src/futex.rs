@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tessera_runtime::sync::{Mutex, MutexGuard};
 
 use crate::errno::{Errno, Result};
+use crate::memory::Protection;
 use crate::task::{Context, Waiter, wait};
 
 /// What names a word.
@@ -19,6 +20,14 @@ pub struct Key {
     /// The address of the `Mm` or `Memory` in the personality, which names it while it lives.
     object: usize,
     offset: u64,
+}
+
+/// A word to wait for, among others.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub address: u64,
+    pub key: Key,
+    pub expected: u32,
 }
 
 /// How many queues there are; words share them.
@@ -108,6 +117,57 @@ impl Futexes {
                 }
             }
         }
+    }
+
+    /// Waits while all words are as expected; answers which of them was woken.
+    ///
+    /// # Errors
+    /// As [`Futexes::wait`].
+    pub fn wait_any(&self, context: &Context, wanted: &[Wanted], deadline: Option<u64>) -> Result<usize> {
+        let waiter = context.task.waiter.clone();
+        let mut sleepers: Vec<Arc<Sleeper>> = Vec::with_capacity(wanted.len());
+        waiter.prepare();
+        for one in wanted {
+            let mut queue = self.queue(one.key);
+            let refused = match context.memory.load(one.address) {
+                Ok(value) if value == one.expected => None,
+                Ok(_) => Some(Errno::EAGAIN),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = refused {
+                drop(queue);
+                return self.leave_all(&sleepers).ok_or(error);
+            }
+            let sleeper = Arc::new(Sleeper {
+                waiter: waiter.clone(),
+                key: Mutex::new(one.key),
+                bits: ANY,
+                woken: AtomicBool::new(false),
+                order: self.order.fetch_add(1, Ordering::Relaxed),
+            });
+            queue.push(sleeper.clone());
+            sleepers.push(sleeper);
+        }
+        loop {
+            if sleepers.iter().any(|sleeper| sleeper.woken.load(Ordering::Acquire)) {
+                return self.leave_all(&sleepers).ok_or(Errno::EAGAIN);
+            }
+            match wait::sleep(context, &waiter, deadline) {
+                Ok(()) => waiter.prepare(),
+                Err(error) => return self.leave_all(&sleepers).ok_or(error),
+            }
+        }
+    }
+
+    /// Takes all out of their queues; the last that was woken before.
+    fn leave_all(&self, sleepers: &[Arc<Sleeper>]) -> Option<usize> {
+        let mut woken = None;
+        for (index, sleeper) in sleepers.iter().enumerate() {
+            if !self.leave(sleeper) {
+                woken = Some(index);
+            }
+        }
+        woken
     }
 
     /// Takes a sleeper out of its queue; whether it was still there.
@@ -200,6 +260,10 @@ pub fn key(context: &Context, address: u64, private: bool) -> Result<Key> {
     }
     let layout = mm.lock();
     let (start, area) = layout.find(address).ok_or(Errno::EFAULT)?;
+    let is_there = !area.of_file || area.memory.vmo().read(area.offset + (address - start), &mut [0]) == Ok(1);
+    if !area.protection.contains(Protection::READ) || !is_there {
+        return Err(Errno::EFAULT);
+    }
     Ok(if area.shared {
         Key { object: Arc::as_ptr(&area.memory) as usize, offset: area.offset + (address - start) }
     } else {

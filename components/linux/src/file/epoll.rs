@@ -102,7 +102,7 @@ impl Epoll {
             if Arc::ptr_eq(&other, self) || events & EXCLUSIVE != 0 {
                 return Err(Errno::EINVAL);
             }
-            if other.depth(self, DEEPEST)? >= DEEPEST {
+            if other.depth(self, DEEPEST + 1)? > DEEPEST {
                 return Err(Errno::ELOOP);
             }
         }

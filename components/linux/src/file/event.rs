@@ -1,5 +1,6 @@
 //! eventfd(2): a counter that can be waited for.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
@@ -29,6 +30,10 @@ impl EventFile {
 }
 
 impl OpenFile for EventFile {
+    fn information(&self) -> String {
+        format!("eventfd-count: {:16x}\neventfd-semaphore: {}\n", *self.count.lock(), u32::from(self.semaphore))
+    }
+
     fn read(&self, _at: u64, to: &mut dyn Sink) -> Result<usize> {
         if to.room() < 8 {
             return Err(Errno::EINVAL);

@@ -561,7 +561,8 @@ impl Socket for InetSocket {
         if InetSocket::is_harmless(level, name) {
             return Ok(self.state.lock().kept.get(&(level, name)).cloned().unwrap_or(value(0)));
         }
-        Err(Errno::ENOPROTOOPT)
+        // Of a level that there is, an option that there is not; the other way around Linux says something else, when it is asked.
+        Err(if matches!(level, option::LEVEL | IP | IPV6 | TCP) { Errno::ENOPROTOOPT } else { Errno::EOPNOTSUPP })
     }
 
     fn set_option(&self, level: i32, name: i32, bytes: &[u8]) -> Result<()> {

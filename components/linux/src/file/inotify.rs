@@ -4,6 +4,7 @@
 //! watches anything.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -291,6 +292,14 @@ pub fn gone(device: u64, number: u64, mask: u32) {
 }
 
 impl OpenFile for Inotify {
+    fn information(&self) -> String {
+        let state = self.state.lock();
+        let line = |(number, ((device, inode), mask)): (&i32, &(Key, u32))| {
+            format!("inotify wd:{number} ino:{inode:x} sdev:{device:x} mask:{mask:x} ignored_mask:0\n")
+        };
+        state.watches.iter().map(line).collect()
+    }
+
     fn read(&self, _at: u64, to: &mut dyn Sink) -> Result<usize> {
         let mut state = self.state.lock();
         let mut done = 0;

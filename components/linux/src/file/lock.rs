@@ -57,12 +57,42 @@ impl Lock {
 static LOCKS: Mutex<BTreeMap<FileKey, Vec<Lock>>> = Mutex::new(BTreeMap::new());
 /// Woken when locks went.
 pub static CHANGED: WaitQueue = WaitQueue::new();
+/// Which process waits for which, of those that wait for record locks.
+static WAITING: Mutex<BTreeMap<i32, i32>> = Mutex::new(BTreeMap::new());
+
+/// Notes that a process waits for the one whose lock stands against what it wants, until [`waits_no_more`].
+///
+/// # Errors
+/// `EDEADLK`: that one waits for it, or for one that does.
+pub fn waits(process: i32, file: FileKey, wanted: &Lock) -> Result<()> {
+    let Some(Lock { owner: Owner::Process(holder), .. }) = find(file, wanted) else { return Ok(()) };
+    let mut waiting = WAITING.lock();
+    let mut at = holder;
+    // A circle among others, which the locks that changed meanwhile can leave for a moment, is not gone around for ever.
+    for _ in 0..=waiting.len() {
+        if at == process {
+            return Err(Errno::EDEADLK);
+        }
+        match waiting.get(&at) {
+            Some(next) => at = *next,
+            None => break,
+        }
+    }
+    waiting.insert(process, holder);
+    Ok(())
+}
+
+pub fn waits_no_more(process: i32) {
+    WAITING.lock().remove(&process);
+}
+
 /// Most locks of one file.
 const MOST: usize = 65_536;
 
-/// The first lock that stands against one that is wanted.
+/// The lock that stands against one that is wanted: of several, the one that begins first.
 pub fn find(file: FileKey, wanted: &Lock) -> Option<Lock> {
-    LOCKS.lock().get(&file)?.iter().find(|lock| lock.stands_against(wanted)).copied()
+    let all = LOCKS.lock();
+    all.get(&file)?.iter().filter(|lock| lock.stands_against(wanted)).min_by_key(|lock| lock.start).copied()
 }
 
 /// Takes what is the owner's out of a range, cutting locks that reach beyond it.
@@ -83,6 +113,20 @@ fn cut(locks: &mut Vec<Lock>, range: &Lock) {
     *locks = kept;
 }
 
+/// Takes out the owner's locks of the same kind that touch a new one; answers the lock that is all of them.
+fn joined(locks: &mut Vec<Lock>, new: Lock) -> Lock {
+    let mut whole = new;
+    locks.retain(|lock| {
+        let touches = (lock.owner, lock.exclusive) == (new.owner, new.exclusive)
+            && (lock.end == new.start || lock.start == new.end);
+        if touches {
+            (whole.start, whole.end) = (whole.start.min(lock.start), whole.end.max(lock.end));
+        }
+        !touches
+    });
+    whole
+}
+
 /// Locks a range in place of what the owner has there.
 ///
 /// # Errors
@@ -97,7 +141,8 @@ pub fn set(file: FileKey, wanted: Lock) -> Result<()> {
         return Err(Errno::ENOLCK);
     }
     cut(locks, &wanted);
-    locks.push(wanted);
+    let whole = joined(locks, wanted);
+    locks.push(whole);
     drop(all);
     // A lock that became a shared one lets others in.
     CHANGED.wake_all();
@@ -163,5 +208,30 @@ mod tests {
         assert_eq!(find(file, &lock(2, true, 10, 20)), None);
         assert!(find(file, &lock(2, true, 0, 10)).is_some() && find(file, &lock(2, true, 20, 21)).is_some());
         clear_all(file, Owner::Process(1));
+    }
+
+    #[test]
+    fn locks_that_touch_become_one_and_the_first_is_told() {
+        let file = (1, 5);
+        for (start, end) in [(20, 30), (0, 10), (10, 20), (40, 50)] {
+            set(file, lock(1, true, start, end)).unwrap();
+        }
+        assert_eq!(find(file, &lock(2, false, 5, u64::MAX)), Some(lock(1, true, 0, 30)));
+        assert_eq!(find(file, &lock(2, false, 30, u64::MAX)), Some(lock(1, true, 40, 50)));
+        clear_all(file, Owner::Process(1));
+    }
+
+    #[test]
+    fn who_would_wait_in_a_circle_is_refused() {
+        let (one, other) = ((1, 3), (1, 4));
+        set(one, lock(71, true, 0, 1)).unwrap();
+        set(other, lock(72, true, 0, 1)).unwrap();
+        assert_eq!(waits(71, other, &lock(71, true, 0, 1)), Ok(()));
+        assert_eq!(waits(72, one, &lock(72, true, 0, 1)), Err(Errno::EDEADLK));
+        waits_no_more(71);
+        assert_eq!(waits(72, one, &lock(72, true, 0, 1)), Ok(()), "nobody waits for it any more");
+        waits_no_more(72);
+        clear_all(one, Owner::Process(71));
+        clear_all(other, Owner::Process(72));
     }
 }

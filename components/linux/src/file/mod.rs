@@ -18,6 +18,7 @@ pub mod socket;
 pub mod table;
 pub mod terminal;
 pub mod timer;
+pub mod told;
 pub mod transfer;
 pub mod unix;
 
@@ -66,6 +67,26 @@ pub mod open {
     pub const CLOSE_ON_EXEC: u32 = 0o2000000;
     pub const PATH: u32 = 0o10000000;
     pub const UNNAMED: u32 = 0o20000000;
+    /// `O_DSYNC`, and what `O_SYNC` adds to it; `O_ASYNC`.
+    const SYNCHRONOUS: u32 = 0o10000 | 0o4000000;
+    pub const ASYNCHRONOUS: u32 = 0o20000;
+    /// All that there are.
+    pub const KNOWN: u32 = ACCESS
+        | CREATE
+        | EXCLUSIVE
+        | NO_TERMINAL
+        | TRUNCATE
+        | APPEND
+        | NON_BLOCKING
+        | ASYNCHRONOUS
+        | DIRECT
+        | LARGE_FILE
+        | NO_FOLLOW
+        | NO_ACCESS_TIME
+        | CLOSE_ON_EXEC
+        | PATH
+        | SYNCHRONOUS
+        | UNNAMED;
 }
 
 /// Something open.
@@ -108,6 +129,11 @@ pub trait OpenFile: Send + Sync + Any {
     /// What fstat(2) tells.
     fn attributes(&self) -> Result<Attributes>;
 
+    /// What fstat(2) tells, if it is a regular file.
+    fn regular(&self) -> Result<Option<Attributes>> {
+        Ok(None)
+    }
+
     /// The inode behind it, for files of a file system.
     fn inode(&self) -> Option<Arc<dyn Inode>> {
         None
@@ -121,6 +147,11 @@ pub trait OpenFile: Send + Sync + Any {
     /// What `/proc/PID/fd/N` shows for what has no path: `pipe:[17]`.
     fn label(&self) -> alloc::string::String {
         alloc::string::String::from("anon_inode:[file]")
+    }
+
+    /// What `/proc/PID/fdinfo/N` tells beside position and flags.
+    fn information(&self) -> alloc::string::String {
+        alloc::string::String::new()
     }
 
     /// The socket that it is.
@@ -143,6 +174,8 @@ pub struct Description {
     /// The next byte. Held while a file is read or written, so that two threads do not read the same.
     pub position: Mutex<u64>,
     flags: AtomicU32,
+    /// Who is told by signals, once somebody asked for that.
+    pub told: Mutex<Option<Arc<told::Told>>>,
 }
 
 impl Description {
@@ -150,7 +183,13 @@ impl Description {
     pub fn new(file: Arc<dyn OpenFile>, place: Option<Arc<Place>>, flags: u32) -> Arc<Description> {
         let flags =
             flags & !(open::CREATE | open::EXCLUSIVE | open::NO_TERMINAL | open::TRUNCATE | open::CLOSE_ON_EXEC);
-        Arc::new(Description { file, place, position: Mutex::new(0), flags: AtomicU32::new(flags) })
+        Arc::new(Description {
+            file,
+            place,
+            position: Mutex::new(0),
+            flags: AtomicU32::new(flags),
+            told: Mutex::new(None),
+        })
     }
 
     /// The flags of open(2) as they are now.
@@ -160,7 +199,8 @@ impl Description {
 
     /// `F_SETFL`: changes the flags that can be changed.
     pub fn set_flags(&self, flags: u32) {
-        const CHANGEABLE: u32 = open::APPEND | open::NON_BLOCKING | open::DIRECT | open::NO_ACCESS_TIME | 0o20000;
+        const CHANGEABLE: u32 =
+            open::APPEND | open::NON_BLOCKING | open::DIRECT | open::NO_ACCESS_TIME | open::ASYNCHRONOUS;
         let flags = self.flags() & !CHANGEABLE | flags & CHANGEABLE;
         self.flags.store(flags, Ordering::Relaxed);
         self.file.flags_changed(flags);
@@ -182,6 +222,19 @@ impl Description {
 
     pub fn is_blocking(&self) -> bool {
         self.flags() & open::NON_BLOCKING == 0
+    }
+
+    /// What stands in the file system: the file itself, or the device node that it was opened by.
+    pub fn inode(&self) -> Option<Arc<dyn Inode>> {
+        self.file.inode().or_else(|| self.place.as_ref().map(|place| place.inode.clone()))
+    }
+
+    /// What fstat(2) tells.
+    pub fn attributes(&self) -> Result<Attributes> {
+        match (&self.place, self.file.inode()) {
+            (Some(place), None) => place.inode.attributes(),
+            _ => self.file.attributes(),
+        }
     }
 
     /// Whose locks those of this description are.

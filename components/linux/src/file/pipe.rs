@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use tessera_runtime::sync::Mutex;
 
+use super::transfer::through_buffer;
 use super::{OpenFile, Sink, Source, ready};
 use crate::errno::{Errno, Result};
 use crate::fs::{Attributes, Inode, Kind};
@@ -22,10 +23,10 @@ use crate::task::{Context, WaitQueue};
 const CAPACITY: usize = 64 << 10;
 const LEAST: usize = 4096;
 const MOST: usize = 1 << 20;
+/// What nobody can ask for, whatever they may.
+const LARGEST: usize = 1 << 31;
 /// `PIPE_BUF`.
 pub const ATOMIC: usize = 4096;
-/// Bytes that are copied at a time.
-const PIECE: usize = 4096;
 const FIONREAD: u32 = 0x541b;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -34,7 +35,10 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub struct Pipe {
     number: u64,
     state: Mutex<State>,
-    queue: WaitQueue,
+    /// Of those who want to read, to write, and of ends that do both: who waits for one is not told of the other.
+    to_read: WaitQueue,
+    to_write: WaitQueue,
+    to_do_both: WaitQueue,
 }
 
 struct State {
@@ -60,7 +64,8 @@ impl Pipe {
     pub fn new() -> Arc<Pipe> {
         let state = State { bytes: VecDeque::new(), capacity: CAPACITY, readers: 0, writers: 0, opened: (0, 0) };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Pipe { number, state: Mutex::new(state), queue: WaitQueue::new() })
+        let [to_read, to_write, to_do_both] = [const { WaitQueue::new() }; 3];
+        Arc::new(Pipe { number, state: Mutex::new(state), to_read, to_write, to_do_both })
     }
 
     /// What `pipe(2)` makes: the end to read from and the one to write to.
@@ -81,7 +86,7 @@ impl Pipe {
             state.opened.1 += 1;
         }
         drop(state);
-        self.queue.wake_all();
+        self.wake_all();
         Arc::new(End { pipe: self.clone(), reads, writes, inode })
     }
 
@@ -91,9 +96,55 @@ impl Pipe {
         ((state.readers, state.writers), state.opened)
     }
 
-    /// Woken at every change.
-    pub fn queue(&self) -> &WaitQueue {
-        &self.queue
+    /// The queue of those who open it to read, or to write.
+    pub fn queue(&self, reads: bool, writes: bool) -> &WaitQueue {
+        match (reads, writes) {
+            (true, true) => &self.to_do_both,
+            (true, false) => &self.to_read,
+            _ => &self.to_write,
+        }
+    }
+
+    /// There is something to read.
+    fn wake_readers(&self) {
+        self.to_read.wake_all();
+        self.to_do_both.wake_all();
+    }
+
+    /// There is room.
+    fn wake_writers(&self) {
+        self.to_write.wake_all();
+        self.to_do_both.wake_all();
+    }
+
+    /// An end came or went.
+    fn wake_all(&self) {
+        self.to_read.wake_all();
+        self.wake_writers();
+    }
+}
+
+impl State {
+    fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.bytes.len())
+    }
+
+    /// Takes up to `wanted` bytes, as many at a time as the buffer holds.
+    fn fill(&mut self, from: &mut dyn Source, wanted: usize, buffer: &mut [u8]) -> Result<usize> {
+        let most = buffer.len();
+        let mut done = 0;
+        while done < wanted {
+            let part = buffer.get_mut(..(wanted - done).min(most)).unwrap_or_default();
+            let taken = match from.take(part) {
+                Ok(0) => break,
+                Ok(taken) => taken,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            self.bytes.extend(part.get(..taken).unwrap_or_default());
+            done += taken;
+        }
+        Ok(done)
     }
 }
 
@@ -106,6 +157,9 @@ impl End {
     /// `F_SETPIPE_SZ`: answers what it became.
     pub fn set_capacity(&self, bytes: usize) -> Result<usize> {
         let capacity = bytes.clamp(LEAST, usize::MAX).checked_next_power_of_two().ok_or(Errno::EINVAL)?;
+        if capacity > LARGEST {
+            return Err(Errno::EINVAL);
+        }
         if capacity > MOST {
             return Err(Errno::EPERM);
         }
@@ -115,7 +169,7 @@ impl End {
         }
         state.capacity = capacity;
         drop(state);
-        self.pipe.queue.wake_all();
+        self.pipe.wake_writers();
         Ok(capacity)
     }
 
@@ -151,6 +205,7 @@ impl OpenFile for End {
         if state.bytes.is_empty() {
             return if state.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN) };
         }
+        let was_full = state.room() < ATOMIC;
         let mut done = 0;
         while to.room() > 0 && !state.bytes.is_empty() {
             let piece = state.bytes.as_slices().0;
@@ -164,7 +219,10 @@ impl OpenFile for End {
             done += stored;
         }
         drop(state);
-        self.pipe.queue.wake_all();
+        // Who waits to write does so because there was less.
+        if was_full {
+            self.pipe.wake_writers();
+        }
         Ok(done)
     }
 
@@ -172,34 +230,23 @@ impl OpenFile for End {
         if !self.writes {
             return Err(Errno::EBADF);
         }
-        let mut state = self.pipe.state.lock();
-        if state.readers == 0 {
-            return Err(Errno::EPIPE);
-        }
         let wanted = from.left();
         if wanted == 0 {
             return Ok(0);
         }
-        let room = state.capacity.saturating_sub(state.bytes.len());
+        let mut state = self.pipe.state.lock();
+        if state.readers == 0 {
+            return Err(Errno::EPIPE);
+        }
+        let room = state.room();
         if room == 0 || (wanted <= ATOMIC && room < wanted) {
             return Err(Errno::EAGAIN);
         }
-        let (mut piece, mut done) = ([0; PIECE], 0);
         let wanted = wanted.min(room);
         reserve::check(wanted)?;
-        while done < wanted {
-            let part = piece.get_mut(..(wanted - done).min(PIECE)).unwrap_or_default();
-            let taken = match from.take(part) {
-                Ok(0) => break,
-                Ok(taken) => taken,
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            };
-            state.bytes.extend(part.get(..taken).unwrap_or_default());
-            done += taken;
-        }
+        let done = through_buffer(wanted, |buffer| state.fill(from, wanted, buffer))?;
         drop(state);
-        self.pipe.queue.wake_all();
+        self.pipe.wake_readers();
         Ok(done)
     }
 
@@ -215,7 +262,7 @@ impl OpenFile for End {
             }
         }
         if self.writes {
-            if state.capacity.saturating_sub(state.bytes.len()) >= ATOMIC {
+            if state.room() >= ATOMIC {
                 bits |= ready::OUT;
             }
             if state.readers == 0 {
@@ -226,7 +273,7 @@ impl OpenFile for End {
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.pipe.queue)
+        Some(self.pipe.queue(self.reads, self.writes))
     }
 
     fn control(&self, context: &mut Context, request: u32, argument: u64) -> Result<u64> {
@@ -265,6 +312,6 @@ impl Drop for End {
             state.bytes = VecDeque::new();
         }
         drop(state);
-        self.pipe.queue.wake_all();
+        self.pipe.wake_all();
     }
 }

@@ -26,6 +26,11 @@ impl OpenFile for InodeFile {
         self.0.attributes()
     }
 
+    fn regular(&self) -> Result<Option<Attributes>> {
+        let attributes = self.0.attributes()?;
+        Ok((attributes.kind == Kind::Regular).then_some(attributes))
+    }
+
     fn inode(&self) -> Option<Arc<dyn Inode>> {
         Some(self.0.clone())
     }

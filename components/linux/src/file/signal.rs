@@ -2,6 +2,7 @@
 //!
 //! The signals are those of the process that made the descriptor, and those sent to the thread that did.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 
@@ -82,6 +83,10 @@ fn record(info: &Info) -> [u8; RECORD] {
 }
 
 impl OpenFile for SignalFile {
+    fn information(&self) -> String {
+        format!("sigmask:\t{:016x}\n", self.set.lock().bits())
+    }
+
     fn read(&self, _at: u64, to: &mut dyn Sink) -> Result<usize> {
         if to.room() < RECORD {
             return Err(Errno::EINVAL);

@@ -42,6 +42,24 @@ impl<'a> Pieces<'a> {
         Pieces { memory, pieces, index: 0, within: 0, left }
     }
 
+    /// From behind the first `done` bytes.
+    pub fn behind(memory: &'a GuestMemory, pieces: &'a [GuestSlice], done: u64) -> Pieces<'a> {
+        let mut behind = Pieces::new(memory, pieces);
+        behind.left = behind.left.saturating_sub(done as usize);
+        let mut skip = done;
+        while let Some(piece) = pieces.get(behind.index).filter(|piece| piece.length <= skip && skip > 0) {
+            skip -= piece.length;
+            behind.index += 1;
+        }
+        behind.within = skip;
+        behind
+    }
+
+    /// Takes or gives no more than `most` bytes.
+    pub fn limit(&mut self, most: u64) {
+        self.left = self.left.min(usize::try_from(most).unwrap_or(usize::MAX));
+    }
+
     /// Where the next bytes are, at most `most`.
     fn next(&mut self, most: usize) -> Option<(u64, usize)> {
         loop {

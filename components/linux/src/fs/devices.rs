@@ -85,7 +85,7 @@ pub fn await_other_end(context: &mut Context, description: &Description) -> Resu
     let waits_for_writer = mode == flags::READ_ONLY;
     let before = end.pipe().ends().1;
     let pipe = end.pipe().clone();
-    wait(context, &[pipe.queue()], None, |_| {
+    wait(context, &[pipe.queue(waits_for_writer, !waits_for_writer)], None, |_| {
         let ((readers, writers), (opened_to_read, opened_to_write)) = pipe.ends();
         let has_come = if waits_for_writer {
             writers > 0 || opened_to_write > before.1

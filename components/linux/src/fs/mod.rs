@@ -18,6 +18,7 @@ use crate::file::OpenFile;
 use crate::file::transfer::{Sink, Source};
 use crate::memory::Memory;
 use crate::task::Context;
+use crate::task::credentials::{Credentials, capability};
 
 pub use path::{FsContext, Mounts, Place, Walk};
 
@@ -99,6 +100,14 @@ impl Attributes {
             modified: 0,
             changed: 0,
         }
+    }
+
+    /// The permissions that are left when someone changes the content: without the bits that lend the owner's rights to whoever
+    /// executes it. None: they stay.
+    pub fn without_privileges(&self, who: &Credentials) -> Option<u32> {
+        let group = if self.permissions & 0o010 != 0 { 0o2000 } else { 0 };
+        let lost = self.permissions & (0o4000 | group);
+        (lost != 0 && !who.has(capability::FSETID)).then_some(self.permissions & !lost)
     }
 
     /// The mode with kind and permissions.
@@ -271,6 +280,11 @@ pub trait Inode: Send + Sync + Any {
 
     fn synchronise(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether nobody may change its content, whatever the permissions say (`EROFS`).
+    fn is_read_only(&self) -> bool {
+        false
     }
 
     /// What opening it gives, where that is not the inode itself: a device, a pipe. `flags` are those of open(2).

@@ -181,8 +181,22 @@ pub struct Walk {
     pub no_follow: bool,
     /// Whether no link is followed at all (`RESOLVE_NO_SYMLINKS`).
     pub no_links: bool,
-    /// Whether the starting directory must not be left (`RESOLVE_BENEATH`).
-    pub beneath: bool,
+    /// Whether no link is followed that leads somewhere by itself (`RESOLVE_NO_MAGICLINKS`).
+    pub no_jumps: bool,
+    /// Whether the starting directory's file system must not be left (`RESOLVE_NO_XDEV`).
+    pub no_crossing: bool,
+    pub within: Within,
+}
+
+/// What a walk must not leave.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Within {
+    #[default]
+    All,
+    /// The starting directory: whoever would is refused (`RESOLVE_BENEATH`).
+    Start,
+    /// The starting directory, which is the root to this walk (`RESOLVE_IN_ROOT`).
+    Root,
 }
 
 /// Where a walk ended.
@@ -221,13 +235,19 @@ pub fn walk(context: &Context, start: Arc<Place>, path: &[u8], how: Walk) -> Res
         return Err(Errno::ENAMETOOLONG);
     }
     let fs = context.fs.clone();
-    let root = fs.root();
+    let root = if how.within == Within::Root { start.clone() } else { fs.root() };
     let credentials = context.credentials();
     let base = start.clone();
+    let device = if how.no_crossing { Some(start.inode.attributes()?.device) } else { None };
+    let stays = |inode: &Arc<dyn Inode>| match device {
+        Some(device) if inode.attributes()?.device != device => Err(Errno::EXDEV),
+        _ => Ok(()),
+    };
     let mut at = if path.first() == Some(&b'/') {
-        if how.beneath {
+        if how.within == Within::Start {
             return Err(Errno::EXDEV);
         }
+        stays(&root.inode)?;
         root.clone()
     } else {
         start
@@ -259,11 +279,12 @@ pub fn walk(context: &Context, start: Arc<Place>, path: &[u8], how: Walk) -> Res
         if name == b"." || name == b".." {
             let next = if name == b"." || Arc::ptr_eq(&at, &root) {
                 at.clone()
-            } else if how.beneath && Arc::ptr_eq(&at, &base) {
+            } else if how.within == Within::Start && Arc::ptr_eq(&at, &base) {
                 return Err(Errno::EXDEV);
             } else {
                 at.parent.clone().unwrap_or_else(|| at.clone())
             };
+            stays(&next.inode)?;
             if is_last {
                 return Ok(Walked { parent: at, name: name.to_vec(), place: Some(next), wants_directory: true });
             }
@@ -278,6 +299,7 @@ pub fn walk(context: &Context, start: Arc<Place>, path: &[u8], how: Walk) -> Res
             }
             Err(error) => return Err(error),
         };
+        stays(&inode)?;
         let kind = inode.attributes()?.kind;
         if kind == Kind::Link && (!is_last || wants_directory || !how.no_follow) {
             links += 1;
@@ -285,7 +307,11 @@ pub fn walk(context: &Context, start: Arc<Place>, path: &[u8], how: Walk) -> Res
                 return Err(Errno::ELOOP);
             }
             if let Some(place) = inode.jump(context) {
+                if how.no_jumps {
+                    return Err(if how.within == Within::All { Errno::ELOOP } else { Errno::EXDEV });
+                }
                 let place = place?;
+                stays(&place.inode)?;
                 if is_last {
                     return Ok(Walked { parent: at, name: name.to_vec(), place: Some(place), wants_directory });
                 }
@@ -298,9 +324,10 @@ pub fn walk(context: &Context, start: Arc<Place>, path: &[u8], how: Walk) -> Res
                 return Err(Errno::ENOENT);
             }
             if target.first() == Some(&b'/') {
-                if how.beneath {
+                if how.within == Within::Start {
                     return Err(Errno::EXDEV);
                 }
+                stays(&root.inode)?;
                 at = root.clone();
             }
             target.extend_from_slice(after);

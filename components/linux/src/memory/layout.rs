@@ -14,6 +14,9 @@ use crate::ipc::shared::Attachment;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Protection(u8);
 
+/// Reading was not asked for, but comes along.
+const IMPLIED: u8 = 8;
+
 impl Protection {
     pub const NONE: Protection = Protection(0);
     pub const READ: Protection = Protection(1);
@@ -23,11 +26,16 @@ impl Protection {
     /// The protection that these `PROT_` bits ask for; on x86-64 what can be written or executed can be read.
     pub fn from_bits(bits: u64) -> Protection {
         let bits = (bits & 7) as u8;
-        Protection(if bits & 6 != 0 { bits | 1 } else { bits })
+        Protection(if bits & 6 != 0 && bits & 1 == 0 { bits | 1 | IMPLIED } else { bits })
     }
 
     pub fn bits(self) -> u64 {
-        self.0.into()
+        (self.0 & 7).into()
+    }
+
+    /// Whether reading was asked for: what /proc shows.
+    pub fn was_to_be_read(self) -> bool {
+        self.0 & 1 != 0 && self.0 & IMPLIED == 0
     }
 
     pub fn contains(self, other: Protection) -> bool {
@@ -69,6 +77,8 @@ pub struct Vma {
     pub file: Option<Mapped>,
     /// `MAP_STACK`, `[heap]` and the like, for /proc.
     pub name: &'static str,
+    /// `mlock`: counted, and told.
+    pub locked: bool,
     /// `MADV_DONTFORK`.
     pub stays: bool,
     /// `MADV_WIPEONFORK`: a child gets zeroes.
@@ -181,6 +191,27 @@ impl Layout {
         if let Some(area) = self.areas.get_mut(&start) {
             self.pages = (self.pages + end.saturating_sub(start) / PAGE).saturating_sub((area.end - start) / PAGE);
             area.end = end;
+        }
+    }
+
+    /// Bytes that are locked.
+    pub fn locked(&self) -> u64 {
+        self.areas.iter().filter(|(_, area)| area.locked).map(|(start, area)| area.end - start).sum()
+    }
+
+    /// Whether any page of a range is locked.
+    pub fn is_locked(&self, start: u64, end: u64) -> bool {
+        self.overlapping(start, end).into_iter().filter_map(|at| self.find(at)).any(|(_, area)| area.locked)
+    }
+
+    /// Locks or unlocks a range that is mapped.
+    pub fn set_locked(&mut self, start: u64, end: u64, locked: bool) {
+        self.split(start);
+        self.split(end);
+        for at in self.overlapping(start, end) {
+            if let Some((_, area)) = self.find_mut(at) {
+                area.locked = locked;
+            }
         }
     }
 

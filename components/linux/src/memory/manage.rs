@@ -69,6 +69,8 @@ pub struct Mm {
     heap: Mutex<Heap>,
     /// Most bytes that may be mapped (`RLIMIT_AS`).
     pub limit: AtomicU64,
+    /// `MCL_FUTURE`: what is mapped from now on is locked.
+    pub locks_more: AtomicBool,
     /// The program ends for want of memory.
     doomed: AtomicBool,
     /// What /proc/PID tells: arguments and environment.
@@ -123,6 +125,7 @@ impl Mm {
             layout: Mutex::new(Layout::default()),
             heap: Mutex::new(Heap::default()),
             limit: AtomicU64::new(u64::MAX),
+            locks_more: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
             notes: Mutex::new(Notes::default()),
         }))
@@ -242,6 +245,7 @@ impl Mm {
             offset,
             file: request.file,
             name: request.name,
+            locked: false,
             stays: false,
             wiped: false,
             attached: request.attached,
@@ -530,6 +534,7 @@ impl Mm {
                         offset: old - heap.start,
                         file: None,
                         name: "[heap]",
+                        locked: false,
                         stays: false,
                         wiped: false,
                         attached: None,
@@ -559,6 +564,7 @@ impl Mm {
             let mut list = child.layout.lock();
             for (start, area) in layout.iter().filter(|(_, area)| !area.stays) {
                 let mut area = area.clone();
+                area.locked = false;
                 if area.wiped {
                     (area.memory, area.offset) = (Memory::new(area.end - start)?, 0);
                 } else if !area.shared && !area.of_file {

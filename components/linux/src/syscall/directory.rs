@@ -363,7 +363,7 @@ fn set_permissions(context: &Context, found: &Found, mode: u32) -> Result<u64> {
         return Err(Errno::EPERM);
     }
     let mut permissions = mode & 0o7777;
-    if attributes.kind != Kind::Directory && !who.is_in_group(attributes.gid) && !who.has(capability::FSETID) {
+    if !who.is_in_group(attributes.gid) && !who.has(capability::FSETID) {
         permissions &= !0o2000;
     }
     let changed = Some(context.system.wall_now());

@@ -7,9 +7,10 @@ use crate::errno::{Errno, Result};
 use crate::file::inotify::{self, event};
 use crate::file::pipe::End;
 use crate::file::regular::InodeFile;
+use crate::file::told::{Owner, Told};
 use crate::file::{Description, OpenFile, open};
-use crate::fs::path::{Walk, access, check, permitted, walk};
-use crate::fs::{Change, Creation, Inode, Kind, Owner, Place, devices, seal};
+use crate::fs::path::{Walk, Within, access, check, permitted, walk};
+use crate::fs::{self, Change, Creation, Inode, Kind, Place, devices, seal};
 use crate::task::process::limit;
 use crate::task::{Context, Process};
 
@@ -19,11 +20,11 @@ pub fn most_files(process: &Process) -> u64 {
 }
 
 /// Who owns what this process makes in a directory: the directory's group where that is set-group-id.
-pub fn new_owner(context: &Context, directory: &Arc<dyn Inode>) -> Result<Owner> {
+pub fn new_owner(context: &Context, directory: &Arc<dyn Inode>) -> Result<fs::Owner> {
     let credentials = context.credentials();
     let attributes = directory.attributes()?;
     let gid = if attributes.permissions & 0o2000 != 0 { attributes.gid } else { credentials.file_group };
-    Ok(Owner { uid: credentials.file_user, gid })
+    Ok(fs::Owner { uid: credentials.file_user, gid })
 }
 
 /// Opens what is at a path.
@@ -88,6 +89,9 @@ pub fn open_path(
     if !created {
         let truncates = if flags & open::TRUNCATE != 0 { access::WRITE } else { 0 };
         permitted(&attributes, &credentials, wanted | truncates)?;
+    }
+    if writes && place.inode.is_read_only() {
+        return Err(Errno::EROFS);
     }
     if flags & open::NO_ACCESS_TIME != 0 && !credentials.owns(attributes.uid) {
         return Err(Errno::EPERM);
@@ -167,24 +171,55 @@ pub fn creat(context: &mut Context, path: u64, mode: u32) -> Result<u64> {
 }
 
 pub fn openat2(context: &mut Context, directory: i32, path: u64, how: u64, size: u64) -> Result<u64> {
-    if size < 24 {
+    const KNOWN: u64 = 24;
+    if size < KNOWN {
         return Err(Errno::EINVAL);
     }
+    if size > 4096 {
+        return Err(Errno::E2BIG);
+    }
     let [flags, mode, resolve] = context.read_words(how)?;
+    // What a later version added may be left out as long as it asks for nothing.
+    let mut later = alloc::vec![0; (size - KNOWN) as usize];
+    context.read_bytes(how.wrapping_add(KNOWN), &mut later)?;
+    if later.iter().any(|byte| *byte != 0) {
+        return Err(Errno::E2BIG);
+    }
     const NO_CROSSING: u64 = 1;
     const NO_MAGIC: u64 = 2;
     const NO_LINKS: u64 = 4;
     const BENEATH: u64 = 8;
     const IN_ROOT: u64 = 16;
-    let known = NO_CROSSING | NO_MAGIC | NO_LINKS | BENEATH | IN_ROOT | 32;
-    if resolve & !known != 0 || flags > u64::from(u32::MAX) || mode & !0o7777 != 0 {
+    // All that is known of names is in memory: what may not wait for a disk never does.
+    const CACHED: u64 = 32;
+    let asked = |bit: u64| resolve & bit != 0;
+    let known = NO_CROSSING | NO_MAGIC | NO_LINKS | BENEATH | IN_ROOT | CACHED;
+    let makes = flags & u64::from(open::CREATE) != 0 || flags as u32 & open::UNNAMED == open::UNNAMED;
+    let (path_only, kept) = (flags & u64::from(open::PATH) != 0, open::PATH | open::DIRECTORY | open::NO_FOLLOW);
+    if resolve & !known != 0
+        || asked(BENEATH) && asked(IN_ROOT)
+        || flags & !u64::from(open::KNOWN) != 0
+        || path_only && flags & !u64::from(kept | open::CLOSE_ON_EXEC) != 0
+        || mode & !0o7777 != 0
+        || mode != 0 && !makes
+    {
         return Err(Errno::EINVAL);
     }
-    if resolve & (IN_ROOT | 32) != 0 {
+    if asked(CACHED) && (flags as u32 & (open::CREATE | open::TRUNCATE) != 0 || makes) {
         return Err(Errno::EAGAIN);
     }
     let path = context.read_path(path)?;
-    let walk = Walk { no_links: resolve & NO_LINKS != 0, beneath: resolve & BENEATH != 0, no_follow: false };
+    let walk = Walk {
+        no_follow: false,
+        no_links: asked(NO_LINKS),
+        no_jumps: asked(NO_MAGIC | NO_LINKS | BENEATH | IN_ROOT),
+        no_crossing: asked(NO_CROSSING),
+        within: match (asked(BENEATH), asked(IN_ROOT)) {
+            (true, _) => Within::Start,
+            (_, true) => Within::Root,
+            _ => Within::All,
+        },
+    };
     let description = open_path(context, directory, &path, flags as u32, mode as u32, walk)?;
     install(context, description, flags as u32 & open::CLOSE_ON_EXEC != 0)
 }
@@ -218,6 +253,24 @@ fn duplicate_to(context: &mut Context, old: i32, new: i32, close_on_exec: bool) 
     Ok(new as u64)
 }
 
+fn owner(description: &Description) -> Owner {
+    description.told.lock().as_ref().map_or(Owner::Nobody, |told| told.owner())
+}
+
+fn set_owner(context: &Context, description: &Arc<Description>, owner: Owner) -> Result<u64> {
+    owner.check(&context.system)?;
+    Told::of(description, &context.system).set_owner(owner, context.credentials());
+    Ok(0)
+}
+
+/// `F_SETFL`, `FIONBIO`, `FIOASYNC`.
+fn set_flags(context: &Context, description: &Arc<Description>, descriptor: i32, flags: u32) {
+    description.set_flags(flags);
+    if description.told.lock().is_some() || flags & open::ASYNCHRONOUS != 0 {
+        Told::of(description, &context.system).follow(description, descriptor);
+    }
+}
+
 pub fn fcntl(context: &mut Context, descriptor: i32, command: u32, argument: u64) -> Result<u64> {
     let description = context.description(descriptor)?;
     match command {
@@ -237,20 +290,62 @@ pub fn fcntl(context: &mut Context, descriptor: i32, command: u32, argument: u64
         3 => Ok((description.flags() | open::LARGE_FILE).into()),
         _ if description.is_path_only() => Err(Errno::EBADF),
         4 => {
-            description.set_flags(argument as u32);
+            let added = argument as u32 & !description.flags();
+            let who = context.credentials();
+            if added & open::NO_ACCESS_TIME != 0 && !who.owns(description.attributes()?.uid) {
+                return Err(Errno::EPERM);
+            }
+            set_flags(context, &description, descriptor, argument as u32);
             Ok(0)
         }
         // F_GETLK, F_SETLK, F_SETLKW, and those of open file descriptions
         5 | 36 => lock::record(context, &description, lock::Command::Get, command == 36, argument),
         6 | 37 => lock::record(context, &description, lock::Command::Set, command == 37, argument),
         7 | 38 => lock::record(context, &description, lock::Command::SetAndWait, command == 38, argument),
-        // F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG: nobody is told by signals here.
-        8 | 10 => Ok(0),
-        9 | 11 => Ok(0),
+        // F_SETOWN, F_GETOWN, F_SETOWN_EX, F_GETOWN_EX
+        8 => {
+            let owner = match argument as i32 {
+                0 => Owner::Nobody,
+                i32::MIN => return Err(Errno::EINVAL),
+                group if group < 0 => Owner::Group(-group),
+                process => Owner::Process(process),
+            };
+            set_owner(context, &description, owner)
+        }
+        // A group's number is negative, and not an error.
+        9 => Ok(owner(&description).number() as u64),
+        15 => {
+            let word = context.read_u64(argument)?;
+            let owner = match (word as u32, (word >> 32) as i32) {
+                (0..=2, 0) => Owner::Nobody,
+                (0, number) => Owner::Thread(number),
+                (1, number) => Owner::Process(number),
+                (2, number) => Owner::Group(number),
+                _ => return Err(Errno::EINVAL),
+            };
+            set_owner(context, &description, owner)
+        }
+        16 => {
+            let (kind, number) = match owner(&description) {
+                Owner::Nobody => (1, 0),
+                Owner::Thread(number) => (0, number),
+                Owner::Process(number) => (1, number),
+                Owner::Group(number) => (2, number),
+            };
+            context.write_u64(argument, u64::from(number as u32) << 32 | kind).map(|()| 0)
+        }
+        // F_SETSIG, F_GETSIG
+        10 => {
+            let signal = i32::try_from(argument).map_err(|_| Errno::EINVAL)?;
+            Told::of(&description, &context.system).set_signal(signal).map(|()| 0)
+        }
+        11 => Ok(description.told.lock().as_ref().map_or(0, |told| told.signal()) as u64),
+        // F_GETLEASE: nobody has one.
+        1025 => Ok(2),
         // F_SETPIPE_SZ, F_GETPIPE_SZ
         1031 => {
             let end = description.concrete::<End>().ok_or(Errno::EBADF)?;
-            end.set_capacity(usize::try_from(argument).map_err(|_| Errno::EINVAL)?).map(|capacity| capacity as u64)
+            end.set_capacity(argument as u32 as usize).map(|capacity| capacity as u64)
         }
         1032 => Ok(description.concrete::<End>().ok_or(Errno::EBADF)?.capacity() as u64),
         // F_NOTIFY (not there: inotify is the better one), but that nothing more is to be told can always be had.
@@ -284,11 +379,15 @@ pub fn ioctl(context: &mut Context, descriptor: i32, request: u32, argument: u64
         // FIONBIO
         0x5421 => {
             let flag = if context.read_u32(argument)? != 0 { open::NON_BLOCKING } else { 0 };
-            description.set_flags(description.flags() & !open::NON_BLOCKING | flag);
+            set_flags(context, &description, descriptor, description.flags() & !open::NON_BLOCKING | flag);
             Ok(0)
         }
-        // FIOASYNC: nobody is told by signals here.
-        0x5452 => context.read_u32(argument).map(|_| 0),
+        // FIOASYNC
+        0x5452 => {
+            let flag = if context.read_u32(argument)? != 0 { open::ASYNCHRONOUS } else { 0 };
+            set_flags(context, &description, descriptor, description.flags() & !open::ASYNCHRONOUS | flag);
+            Ok(0)
+        }
         _ if interface::is_known(request) && description.file.clone().socket().is_some() => {
             interface::control(context, request, argument)
         }
@@ -367,16 +466,26 @@ pub fn fallocate(context: &mut Context, descriptor: i32, mode: u32, offset: i64,
     Ok(0)
 }
 
-/// `fsync`, `fdatasync`, `syncfs`.
+/// `fsync`, `fdatasync`.
 pub fn fsync(context: &mut Context, descriptor: i32) -> Result<u64> {
     let description = context.description(descriptor)?;
     if description.is_path_only() {
         return Err(Errno::EBADF);
     }
-    match description.file.inode() {
-        Some(inode) => inode.synchronise().map(|()| 0),
-        None => Err(Errno::EINVAL),
+    let inode = description.file.inode().ok_or(Errno::EINVAL)?;
+    match inode.attributes()?.kind {
+        Kind::Regular | Kind::Directory => inode.synchronise().map(|()| 0),
+        _ => Err(Errno::EINVAL),
     }
+}
+
+/// `syncfs`: any file of the file system names it.
+pub fn syncfs(context: &mut Context, descriptor: i32) -> Result<u64> {
+    let description = context.description(descriptor)?;
+    if description.is_path_only() {
+        return Err(Errno::EBADF);
+    }
+    description.inode().map_or(Ok(0), |inode| inode.synchronise().map(|()| 0))
 }
 
 pub fn sync(_context: &mut Context) -> Result<u64> {

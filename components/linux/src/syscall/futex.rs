@@ -1,7 +1,9 @@
 //! `futex`, robust lists.
 
+use alloc::vec::Vec;
+
 use crate::errno::{Errno, Result};
-use crate::futex::{ANY, key};
+use crate::futex::{ANY, Wanted, key};
 use crate::task::Context;
 use crate::time::{self, clock, read_timespec};
 
@@ -91,6 +93,35 @@ pub fn futex(
         UNLOCK_PI => unlock(context, address, private),
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// Bytes of a `struct futex_waitv`: the value, the address, flags, and nothing.
+const WAITED: u64 = 24;
+
+/// futex_waitv(2): waits for the first of several words.
+pub fn futex_waitv(context: &mut Context, list: u64, count: u32, flags: u32, timeout: u64, which: i32) -> Result<u64> {
+    /// `FUTEX_32`, the only size that there is.
+    const SIZE: u32 = 2;
+    const MOST: u32 = 128;
+    if flags != 0 || !(1..=MOST).contains(&count) || list == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let deadline = match timeout {
+        0 => None,
+        _ if !matches!(which, clock::REAL | clock::MONOTONIC) => return Err(Errno::EINVAL),
+        at => Some(time::moment(context, which, read_timespec(context, at)?)?),
+    };
+    let mut wanted = Vec::with_capacity(count as usize);
+    for index in 0..u64::from(count) {
+        let [value, address, last] = context.read_words(list.wrapping_add(index * WAITED))?;
+        let (flags, reserved) = (last as u32, last >> 32);
+        if flags & !PRIVATE != SIZE || reserved != 0 {
+            return Err(Errno::EINVAL);
+        }
+        wanted.push(Wanted { address, key: key(context, address, flags & PRIVATE != 0)?, expected: value as u32 });
+    }
+    let system = context.system.clone();
+    system.futexes.wait_any(context, &wanted, deadline).map(|index| index as u64)
 }
 
 /// The operation part of `FUTEX_WAKE_OP` (futex(2)).

@@ -11,16 +11,16 @@ use crate::task::{Context, Credentials, Process};
 /// "Leave it as it is."
 const KEEP: u32 = u32::MAX;
 
-/// Changes the process's identity as `change` says, unless it refuses.
-fn change(context: &Context, change: impl FnOnce(&mut Credentials) -> Result<()>) -> Result<u64> {
-    let mut current = context.process.credentials.lock();
-    let mut next = (**current).clone();
+/// Changes the thread's identity as `change` says, unless it refuses.
+pub fn change(context: &mut Context, change: impl FnOnce(&mut Credentials) -> Result<()>) -> Result<u64> {
+    let current = context.credentials();
+    let mut next = (*current).clone();
     change(&mut next)?;
     let users = |of: &Credentials| (of.user, of.effective_user, of.saved_user);
     if users(&next) != users(&current) {
         next.users_changed(&current);
     }
-    *current = Arc::new(next);
+    context.become_someone(next);
     Ok(0)
 }
 

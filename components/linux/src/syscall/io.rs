@@ -9,7 +9,7 @@ use crate::errno::{Errno, Result};
 use crate::file::inotify::event;
 use crate::file::transfer::{GuestSlice, Pieces};
 use crate::file::{Description, Source, open};
-use crate::fs::Kind;
+use crate::fs::{Attributes, Change};
 use crate::signal::{Info, SIGPIPE, SIGXFSZ, send};
 use crate::task::process::limit;
 use crate::task::{Context, wait};
@@ -41,12 +41,39 @@ pub fn blocking<T>(
     })?
 }
 
-fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], at: Option<u64>) -> Result<u64> {
+/// How bytes are transferred: what `preadv2` and `pwritev2` can ask for.
+#[derive(Clone, Copy, Default)]
+struct How {
+    /// Where in the file; none: at the descriptor's position, which moves.
+    at: Option<u64>,
+    /// `RWF_APPEND`
+    appends: bool,
+    /// `RWF_NOWAIT`
+    waits_not: bool,
+}
+
+impl How {
+    fn at(at: u64) -> How {
+        How { at: Some(at), ..How::default() }
+    }
+}
+
+/// [`blocking`], unless the caller said not to wait.
+fn attempt<T>(
+    context: &mut Context,
+    description: &Description,
+    how: How,
+    mut attempt: impl FnMut(&mut Context) -> Result<T>,
+) -> Result<T> {
+    if how.waits_not { attempt(context) } else { blocking(context, description, attempt) }
+}
+
+fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], how: How) -> Result<u64> {
     let description = readable(context, descriptor)?;
     let file = &description.file;
     if file.is_seekable() {
         let mut to = Pieces::new(&context.memory, pieces);
-        let read = match at {
+        let read = match how.at {
             Some(at) => file.read(at, &mut to)?,
             None => {
                 let mut position = description.position.lock();
@@ -60,35 +87,38 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], at
         }
         return Ok(read as u64);
     }
-    if at.is_some() {
+    if how.at.is_some() {
         return Err(Errno::ESPIPE);
     }
-    blocking(context, &description, |context| {
+    attempt(context, &description, how, |context| {
         file.admit(context, false)?;
         file.read(0, &mut Pieces::new(&context.memory, pieces)).map(|read| read as u64)
     })
 }
 
-fn write_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], at: Option<u64>) -> Result<u64> {
+fn write_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], how: How) -> Result<u64> {
     let description = writable(context, descriptor)?;
     if description.file.is_seekable() {
-        return write_at(context, &description, pieces, at);
+        return match description.file.regular()? {
+            Some(attributes) => write_regular(context, &description, &attributes, pieces, how),
+            None => write_device(context, &description, pieces, how),
+        };
     }
-    if at.is_some() {
+    if how.at.is_some() {
         return Err(Errno::ESPIPE);
     }
     description.file.admit(context, true)?;
     let total: u64 = pieces.iter().map(|piece| piece.length).sum();
     let mut done = 0_u64;
     loop {
-        let step = blocking(context, &description, |context| {
-            let rest = rest(pieces, done);
-            description.file.write(0, &mut Pieces::new(&context.memory, &rest)).map(|written| written as u64)
+        let step = attempt(context, &description, how, |context| {
+            let mut from = Pieces::behind(&context.memory, pieces, done);
+            description.file.write(0, &mut from).map(|written| written as u64)
         });
         match step {
             Ok(written) => {
                 done += written;
-                if done >= total || written == 0 || !description.is_blocking() {
+                if done >= total || written == 0 || !description.is_blocking() || how.waits_not {
                     return Ok(done);
                 }
             }
@@ -104,61 +134,69 @@ fn write_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], a
     }
 }
 
-/// What is left of some pieces behind `done` bytes.
-pub fn rest(pieces: &[GuestSlice], mut done: u64) -> alloc::vec::Vec<GuestSlice> {
-    let cut = |piece: &GuestSlice| {
-        let skip = done.min(piece.length);
-        done -= skip;
-        GuestSlice { address: piece.address.wrapping_add(skip), length: piece.length - skip }
+/// Writes to what has positions but is no regular file.
+fn write_device(context: &Context, description: &Description, pieces: &[GuestSlice], how: How) -> Result<u64> {
+    let mut from = Pieces::new(&context.memory, pieces);
+    let written = match how.at {
+        Some(at) => description.file.write(at, &mut from)?,
+        None => {
+            let mut position = description.position.lock();
+            let written = description.file.write(*position, &mut from)?;
+            *position = position.saturating_add(written as u64);
+            written
+        }
     };
-    pieces.iter().map(cut).collect()
+    if written > 0 {
+        tell_of(description, event::MODIFY);
+    }
+    Ok(written as u64)
 }
 
-fn write_at(context: &mut Context, description: &Description, pieces: &[GuestSlice], at: Option<u64>) -> Result<u64> {
+fn write_regular(
+    context: &mut Context,
+    description: &Description,
+    attributes: &Attributes,
+    pieces: &[GuestSlice],
+    how: How,
+) -> Result<u64> {
     let file = &description.file;
-    let most = context.process.limit(limit::FILE_SIZE).0;
+    let most = context.process.limit(limit::FILE_SIZE).0.min(i64::MAX as u64);
     let mut from = Pieces::new(&context.memory, pieces);
-    let mut position = at.is_none().then(|| description.position.lock());
-    let is_regular = file.attributes()?.kind == Kind::Regular;
-    let start = if description.flags() & open::APPEND != 0 && is_regular {
+    let mut position = how.at.is_none().then(|| description.position.lock());
+    let start = if how.appends || description.flags() & open::APPEND != 0 {
+        // The size may have changed until the position was ours.
         file.attributes()?.size
     } else {
-        at.or(position.as_deref().copied()).unwrap_or(0)
+        how.at.or(position.as_deref().copied()).unwrap_or(0)
     };
-    if is_regular && from.left() > 0 && start >= most {
+    if from.left() > 0 && start >= most {
         drop(position);
         send::to_task(&context.task, Info::kernel(SIGXFSZ));
         return Err(Errno::EFBIG);
     }
-    let written = if is_regular && start.saturating_add(from.left() as u64) > most {
-        let cut = [GuestSlice { address: 0, length: 0 }];
-        let first = pieces.first().copied().unwrap_or(cut[0]);
-        let piece = [GuestSlice { length: first.length.min(most - start), ..first }];
-        file.write(start, &mut Pieces::new(&context.memory, &piece))?
-    } else {
-        file.write(start, &mut from)?
-    };
+    from.limit(most.saturating_sub(start));
+    let written = file.write(start, &mut from)?;
     if let Some(position) = &mut position {
         **position = start.saturating_add(written as u64);
     }
+    drop(position);
     if written > 0 {
         tell_of(description, event::MODIFY);
-    }
-    if written > 0
-        && let Some(inode) = file.inode()
-    {
-        let now = context.system.wall_now();
-        let _ = inode.change(&crate::fs::Change { modified: Some(now), changed: Some(now), ..Default::default() });
+        if let Some(inode) = file.inode() {
+            let now = Some(context.system.wall_now());
+            let permissions = attributes.without_privileges(&context.identity);
+            let _ = inode.change(&Change { modified: now, changed: now, permissions, ..Change::default() });
+        }
     }
     Ok(written as u64)
 }
 
 pub fn read(context: &mut Context, descriptor: i32, address: u64, length: u64) -> Result<u64> {
-    read_pieces(context, descriptor, &[Context::piece(address, length)], None)
+    read_pieces(context, descriptor, &[Context::piece(address, length)], How::default())
 }
 
 pub fn write(context: &mut Context, descriptor: i32, address: u64, length: u64) -> Result<u64> {
-    write_pieces(context, descriptor, &[Context::piece(address, length)], None)
+    write_pieces(context, descriptor, &[Context::piece(address, length)], How::default())
 }
 
 fn position(at: i64) -> Result<u64> {
@@ -167,42 +205,59 @@ fn position(at: i64) -> Result<u64> {
 
 pub fn pread(context: &mut Context, descriptor: i32, address: u64, length: u64, at: i64) -> Result<u64> {
     let at = position(at)?;
-    read_pieces(context, descriptor, &[Context::piece(address, length)], Some(at))
+    read_pieces(context, descriptor, &[Context::piece(address, length)], How::at(at))
 }
 
 pub fn pwrite(context: &mut Context, descriptor: i32, address: u64, length: u64, at: i64) -> Result<u64> {
     let at = position(at)?;
-    write_pieces(context, descriptor, &[Context::piece(address, length)], Some(at))
+    write_pieces(context, descriptor, &[Context::piece(address, length)], How::at(at))
+}
+
+fn read_vector(context: &mut Context, descriptor: i32, address: u64, count: u64, how: How) -> Result<u64> {
+    readable(context, descriptor)?;
+    let pieces = context.read_pieces(address, count)?;
+    read_pieces(context, descriptor, &pieces, how)
+}
+
+fn write_vector(context: &mut Context, descriptor: i32, address: u64, count: u64, how: How) -> Result<u64> {
+    writable(context, descriptor)?;
+    let pieces = context.read_pieces(address, count)?;
+    write_pieces(context, descriptor, &pieces, how)
 }
 
 pub fn readv(context: &mut Context, descriptor: i32, address: u64, count: u64) -> Result<u64> {
-    readable(context, descriptor)?;
-    let pieces = context.read_pieces(address, count)?;
-    read_pieces(context, descriptor, &pieces, None)
+    read_vector(context, descriptor, address, count, How::default())
 }
 
 pub fn writev(context: &mut Context, descriptor: i32, address: u64, count: u64) -> Result<u64> {
-    writable(context, descriptor)?;
-    let pieces = context.read_pieces(address, count)?;
-    write_pieces(context, descriptor, &pieces, None)
+    write_vector(context, descriptor, address, count, How::default())
 }
 
 pub fn preadv(context: &mut Context, descriptor: i32, address: u64, count: u64, at: i64) -> Result<u64> {
-    let at = position(at)?;
-    readable(context, descriptor)?;
-    let pieces = context.read_pieces(address, count)?;
-    read_pieces(context, descriptor, &pieces, Some(at))
+    read_vector(context, descriptor, address, count, How::at(position(at)?))
 }
 
 pub fn pwritev(context: &mut Context, descriptor: i32, address: u64, count: u64, at: i64) -> Result<u64> {
-    let at = position(at)?;
-    writable(context, descriptor)?;
-    let pieces = context.read_pieces(address, count)?;
-    write_pieces(context, descriptor, &pieces, Some(at))
+    write_vector(context, descriptor, address, count, How::at(position(at)?))
 }
 
-/// The flags of preadv2(2): only `RWF_HIPRI`, `RWF_DSYNC`, `RWF_SYNC` mean nothing here.
-const HARMLESS: u64 = 7;
+/// The flags of preadv2(2). What is written is where it stays, so that `RWF_DSYNC` and `RWF_SYNC` ask for nothing, and nothing is polled
+/// (`RWF_HIPRI`).
+mod transfer_flag {
+    pub const HARMLESS: u32 = 7;
+    pub const NO_WAIT: u32 = 8;
+    pub const APPEND: u32 = 16;
+}
+
+/// At -1 it is the descriptor's position that counts.
+fn how(at: i64, flags: u32, known: u32) -> Result<How> {
+    let at = if at == -1 { None } else { Some(position(at)?) };
+    if flags & !known != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let asked = |flag: u32| flags & flag != 0;
+    Ok(How { at, appends: asked(transfer_flag::APPEND), waits_not: asked(transfer_flag::NO_WAIT) })
+}
 
 pub fn preadv2(
     context: &mut Context,
@@ -210,15 +265,12 @@ pub fn preadv2(
     address: u64,
     count: u64,
     at: i64,
-    high: u64,
-    flags: u64,
+    _high: u64,
+    flags: u32,
 ) -> Result<u64> {
-    let _ = high;
-    match (flags & !HARMLESS, at) {
-        (0, -1) => readv(context, descriptor, address, count),
-        (0, _) => preadv(context, descriptor, address, count, at),
-        _ => Err(Errno::EOPNOTSUPP),
-    }
+    readable(context, descriptor)?;
+    let how = how(at, flags, transfer_flag::HARMLESS | transfer_flag::NO_WAIT)?;
+    read_vector(context, descriptor, address, count, how)
 }
 
 pub fn pwritev2(
@@ -227,15 +279,12 @@ pub fn pwritev2(
     address: u64,
     count: u64,
     at: i64,
-    high: u64,
-    flags: u64,
+    _high: u64,
+    flags: u32,
 ) -> Result<u64> {
-    let _ = high;
-    match (flags & !HARMLESS, at) {
-        (0, -1) => writev(context, descriptor, address, count),
-        (0, _) => pwritev(context, descriptor, address, count, at),
-        _ => Err(Errno::EOPNOTSUPP),
-    }
+    writable(context, descriptor)?;
+    let how = how(at, flags, transfer_flag::HARMLESS | transfer_flag::NO_WAIT | transfer_flag::APPEND)?;
+    write_vector(context, descriptor, address, count, how)
 }
 
 pub fn lseek(context: &mut Context, descriptor: i32, offset: i64, whence: u32) -> Result<u64> {

@@ -24,10 +24,18 @@ fn take(context: &mut Context, file: FileKey, wanted: Lock, waits: bool) -> Resu
         Err(Errno::EAGAIN) if waits => {}
         other => return other.map(|()| 0),
     }
-    wait(context, &[&lock::CHANGED], None, |_| match lock::set(file, wanted) {
+    let process = context.process.number;
+    let is_record = wanted.owner == Owner::Process(process);
+    let taken = wait(context, &[&lock::CHANGED], None, |_| match lock::set(file, wanted) {
+        // Whom it waits for may be another one now.
+        Err(Errno::EAGAIN) if is_record => lock::waits(process, file, &wanted).err().map(Err),
         Err(Errno::EAGAIN) => None,
         other => Some(other.map(|()| 0)),
-    })?
+    });
+    if is_record {
+        lock::waits_no_more(process);
+    }
+    taken?
 }
 
 pub fn flock(context: &mut Context, descriptor: i32, operation: u32) -> Result<u64> {

@@ -1,10 +1,15 @@
 //! Memory: `mmap` and its relatives, `brk`.
 
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
 use crate::errno::{Errno, Result};
 use crate::fs::{Kind, seal};
 use crate::memory::layout::Mapped;
 use crate::memory::{MapRequest, Move, PAGE, Protection, Target, round_up};
 use crate::task::Context;
+use crate::task::credentials::capability;
+use crate::task::process::limit;
 
 const SHARED: u64 = 1;
 const PRIVATE: u64 = 2;
@@ -14,6 +19,9 @@ const ANONYMOUS: u64 = 0x20;
 const STACK: u64 = 0x2_0000;
 const FIXED_NO_REPLACE: u64 = 0x10_0000;
 const HUGE_PAGES: u64 = 0x4_0000;
+const LOCKED: u64 = 0x2000;
+/// All flags that there are: kind, `MAP_32BIT`, `MAP_GROWSDOWN` to `MAP_HUGETLB`, `MAP_UNINITIALIZED`, sizes of huge pages.
+const KNOWN: u64 = 0xf | FIXED | ANONYMOUS | 0x40 | 0x7_f900 | FIXED_NO_REPLACE | 0x400_0000 | 0x3f << 26;
 
 pub fn mmap(
     context: &mut Context,
@@ -24,8 +32,15 @@ pub fn mmap(
     descriptor: i32,
     offset: u64,
 ) -> Result<u64> {
-    if length == 0 || !offset.is_multiple_of(PAGE) {
+    if !offset.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
+    }
+    let described = if flags & ANONYMOUS == 0 { Some(context.description(descriptor)?) } else { None };
+    if length == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if flags & 0xf == SHARED_VALIDATE && flags & !KNOWN != 0 {
+        return Err(Errno::EOPNOTSUPP);
     }
     let shared = match flags & 0xf {
         SHARED | SHARED_VALIDATE => true,
@@ -45,8 +60,11 @@ pub fn mmap(
     let protection = Protection::from_bits(bits);
     let name = if flags & STACK != 0 { "stack" } else { "" };
     let mut request = MapRequest { target, length, protection, shared, memory: None, file: None, name, attached: None };
-    if flags & ANONYMOUS == 0 {
-        let description = context.description(descriptor)?;
+    let locks = flags & LOCKED != 0 || context.memory.mm().locks_more.load(Ordering::Relaxed);
+    if locks {
+        may_lock(context, length, Errno::EAGAIN)?;
+    }
+    if let Some(description) = described {
         if description.is_path_only() {
             return Err(Errno::EBADF);
         }
@@ -64,11 +82,29 @@ pub fn mmap(
         }
         if !is_zeroes {
             request.memory = Some((description.file.memory()?, offset));
-            request.file =
-                description.place.clone().map(|place| Mapped { place, offset, writable: description.is_writable() });
+            let writable = description.is_writable() && seals & (seal::WRITE | seal::FUTURE_WRITE) == 0;
+            request.file = description.place.clone().map(|place| Mapped { place, offset, writable });
         }
     }
-    context.memory.mm().map(request)
+    let start = context.memory.mm().map(request)?;
+    if locks {
+        let end = round_up(length).map_or(start, |length| start + length);
+        context.memory.mm().lock().set_locked(start, end, true);
+    }
+    Ok(start)
+}
+
+/// Whether so much more memory may be locked: `RLIMIT_MEMLOCK`. `refusal` says that it would be too much.
+fn may_lock(context: &Context, bytes: u64, refusal: Errno) -> Result<()> {
+    if context.credentials().has(capability::IPC_LOCK) {
+        return Ok(());
+    }
+    let most = context.process.limit(limit::LOCKED).0;
+    if most == 0 {
+        return Err(Errno::EPERM);
+    }
+    let locked = context.memory.mm().lock().locked();
+    if locked.saturating_add(round_up(bytes).unwrap_or(bytes)) > most { Err(refusal) } else { Ok(()) }
 }
 
 pub fn munmap(context: &mut Context, address: u64, length: u64) -> Result<u64> {
@@ -133,7 +169,8 @@ pub fn madvise(context: &mut Context, address: u64, length: u64, advice: i32) ->
     const DO_FORK: i32 = 11;
     const WIPE: i32 = 18;
     const KEEP: i32 = 19;
-    const HARMLESS: [i32; 13] = [0, 1, 2, 3, 12, 13, 14, 15, 16, 17, 20, 21, 25];
+    // Equal pages are not merged (12, 13), as in a Linux without that.
+    const HARMLESS: [i32; 11] = [0, 1, 2, 3, 14, 15, 16, 17, 20, 21, 25];
     if !address.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
@@ -159,18 +196,72 @@ pub fn madvise(context: &mut Context, address: u64, length: u64, advice: i32) ->
             }
             Ok(0)
         }
-        DONT_NEED | FREE if length == 0 => Ok(0),
+        DONT_NEED | FREE | REMOVE if length == 0 => Ok(0),
+        DONT_NEED | FREE | REMOVE if mm.lock().is_locked(address, end) => Err(Errno::EINVAL),
+        FREE if mm
+            .lock()
+            .iter()
+            .any(|(at, area)| at < end && address < area.end && (area.shared || area.file.is_some())) =>
+        {
+            Err(Errno::EINVAL)
+        }
         DONT_NEED | FREE => mm.forget(address, length).map(|()| 0),
-        REMOVE => Err(Errno::EOPNOTSUPP),
+        REMOVE => remove(context, address, end),
         _ => Err(Errno::EINVAL),
     }
 }
 
-/// `mlock` and its relatives: nothing is ever paged out.
+/// `MADV_REMOVE`: a hole in the files that are shown there.
+fn remove(context: &Context, address: u64, end: u64) -> Result<u64> {
+    let mut holes = Vec::new();
+    {
+        let layout = context.memory.mm().lock();
+        if !layout.covers(address, end) {
+            return Err(Errno::ENOMEM);
+        }
+        for (at, area) in layout.overlapping(address, end).into_iter().filter_map(|at| layout.find(at)) {
+            let (first, last) = (at.max(address), area.end.min(end));
+            let file = area.file.as_ref().ok_or(Errno::EINVAL)?;
+            if !area.shared || !area.protection.contains(Protection::WRITE) {
+                return Err(Errno::EACCES);
+            }
+            let start = file.offset + (first - at);
+            holes.push((file.place.inode.clone(), start, start + (last - first)));
+        }
+    }
+    for (inode, start, end) in holes {
+        inode.punch(start, end)?;
+    }
+    Ok(0)
+}
+
+/// `mlock` and its relatives: nothing is ever paged out, so that it is only counted.
 pub fn mlock(context: &mut Context, address: u64, length: u64) -> Result<u64> {
     let start = address & !(PAGE - 1);
     let end = address.checked_add(length).and_then(round_up).ok_or(Errno::EINVAL)?;
-    if context.memory.mm().lock().covers(start, end) { Ok(0) } else { Err(Errno::ENOMEM) }
+    let own = {
+        let layout = context.memory.mm().lock();
+        // What is locked already is not counted again.
+        layout.covers(start, end).then(|| layout.is_locked(start, end))
+    };
+    let added = if own == Some(true) { 0 } else { end - start };
+    may_lock(context, added, Errno::ENOMEM)?;
+    if own.is_none() {
+        return Err(Errno::ENOMEM);
+    }
+    context.memory.mm().lock().set_locked(start, end, true);
+    Ok(0)
+}
+
+pub fn munlock(context: &mut Context, address: u64, length: u64) -> Result<u64> {
+    let start = address & !(PAGE - 1);
+    let end = address.checked_add(length).and_then(round_up).ok_or(Errno::EINVAL)?;
+    let mut layout = context.memory.mm().lock();
+    if !layout.covers(start, end) {
+        return Err(Errno::ENOMEM);
+    }
+    layout.set_locked(start, end, false);
+    Ok(0)
 }
 
 pub fn mlock2(context: &mut Context, address: u64, length: u64, flags: u32) -> Result<u64> {
@@ -180,11 +271,30 @@ pub fn mlock2(context: &mut Context, address: u64, length: u64, flags: u32) -> R
     mlock(context, address, length)
 }
 
-pub fn mlockall(_context: &mut Context, flags: u32) -> Result<u64> {
-    if flags == 0 || flags & !7 != 0 { Err(Errno::EINVAL) } else { Ok(0) }
+pub fn mlockall(context: &mut Context, flags: u32) -> Result<u64> {
+    const CURRENT: u32 = 1;
+    const FUTURE: u32 = 2;
+    const ON_FAULT: u32 = 4;
+    if flags & !(CURRENT | FUTURE | ON_FAULT) != 0 || flags & (CURRENT | FUTURE) == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = context.memory.mm().clone();
+    let (all, locked) = {
+        let layout = mm.lock();
+        (layout.bytes(), layout.locked())
+    };
+    may_lock(context, if flags & CURRENT != 0 { all - locked } else { 0 }, Errno::ENOMEM)?;
+    mm.locks_more.store(flags & FUTURE != 0, Ordering::Relaxed);
+    if flags & CURRENT != 0 {
+        mm.lock().set_locked(0, !(PAGE - 1), true);
+    }
+    Ok(0)
 }
 
-pub fn munlockall(_context: &mut Context) -> Result<u64> {
+pub fn munlockall(context: &mut Context) -> Result<u64> {
+    let mm = context.memory.mm();
+    mm.locks_more.store(false, Ordering::Relaxed);
+    mm.lock().set_locked(0, !(PAGE - 1), false);
     Ok(0)
 }
 
@@ -194,7 +304,12 @@ pub fn msync(context: &mut Context, address: u64, length: u64, flags: u32) -> Re
         return Err(Errno::EINVAL);
     }
     let end = round_up(length).and_then(|length| address.checked_add(length)).ok_or(Errno::ENOMEM)?;
-    if context.memory.mm().lock().covers(address, end) { Ok(0) } else { Err(Errno::ENOMEM) }
+    const INVALIDATE: u32 = 2;
+    let layout = context.memory.mm().lock();
+    if flags & INVALIDATE != 0 && layout.is_locked(address, end) {
+        return Err(Errno::EBUSY);
+    }
+    if layout.covers(address, end) { Ok(0) } else { Err(Errno::ENOMEM) }
 }
 
 /// `mincore`: what is mapped is in memory.

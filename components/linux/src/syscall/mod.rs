@@ -1,10 +1,12 @@
 //! System calls: one file a family, one table by number.
 
+mod aio;
 mod attribute;
 mod compatibility;
 mod directory;
 mod file;
 mod futex;
+mod handle;
 mod identity;
 mod inotify;
 mod inspect;
@@ -34,6 +36,7 @@ pub mod table;
 mod time;
 mod trace;
 
+pub use aio::Outcomes;
 pub use file::install;
 pub use pidfd::describe;
 

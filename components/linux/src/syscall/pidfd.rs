@@ -7,6 +7,7 @@ use super::signal::may_signal;
 use crate::errno::{Errno, Result};
 use crate::file::pidfd::ProcessFile;
 use crate::file::{Description, open};
+use crate::fs::proc;
 use crate::signal::{Info, LAST, code, send};
 use crate::task::process::Life;
 use crate::task::{Context, Process};
@@ -34,11 +35,22 @@ pub fn process(context: &Context, descriptor: i32) -> Result<(Arc<Process>, Arc<
     Ok((file.0.clone(), description))
 }
 
+/// The same for signals, which a directory of /proc is good for too.
+fn signalled(context: &Context, descriptor: i32) -> Result<Arc<Process>> {
+    match process(context, descriptor) {
+        Err(Errno::EBADF) => {
+            let inode = context.description(descriptor)?.inode();
+            inode.and_then(|inode| proc::process_of(&inode)).ok_or(Errno::EBADF)
+        }
+        other => other.map(|(process, _)| process),
+    }
+}
+
 pub fn pidfd_send_signal(context: &mut Context, descriptor: i32, signal: i32, info: u64, flags: u32) -> Result<u64> {
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
-    let (process, _) = process(context, descriptor)?;
+    let process = signalled(context, descriptor)?;
     if !(0..=LAST).contains(&signal) {
         return Err(Errno::EINVAL);
     }

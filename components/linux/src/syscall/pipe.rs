@@ -7,6 +7,7 @@ use tessera_runtime::sync::OnceLock;
 use super::file::install as add;
 use crate::errno::{Errno, Result};
 use crate::file::event::EventFile;
+use crate::file::inotify::event;
 use crate::file::pipe::Pipe;
 use crate::file::regular::InodeFile;
 use crate::file::signal::SignalFile;
@@ -14,7 +15,7 @@ use crate::file::timer::{State, TimerFile};
 use crate::file::transfer::Bytes;
 use crate::file::{Description, OpenFile, open};
 use crate::fs::ram::{MEMORY_DEVICE, Ram};
-use crate::fs::{Creation, Inode, Kind, Owner, Place, seal};
+use crate::fs::{Change, Creation, Inode, Kind, Owner, Place, seal};
 use crate::signal::Set;
 use crate::task::Context;
 use crate::time::{clock, moment, nanoseconds};
@@ -288,6 +289,13 @@ fn transfer(
                 _ => break,
             }
         }
+    }
+    if done > 0
+        && let Some(inode) = to.file.regular()?.and_then(|_| to.file.inode())
+    {
+        let now = Some(context.system.wall_now());
+        let _ = inode.change(&Change { modified: now, changed: now, ..Change::default() });
+        super::file::tell_of(to, event::MODIFY);
     }
     from_at.tell(context)?;
     to_at.tell(context)?;

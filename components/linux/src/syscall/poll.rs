@@ -23,7 +23,7 @@ const WRITE_NORMAL: u32 = 0x100;
 const MOST_EVENTS: i32 = i32::MAX / EVENT as i32;
 
 /// Runs a call that waits under a mask of signals of its own, if `mask` is one.
-fn masked<T>(context: &mut Context, mask: Option<Set>, call: impl FnOnce(&mut Context) -> Result<T>) -> Result<T> {
+pub fn masked<T>(context: &mut Context, mask: Option<Set>, call: impl FnOnce(&mut Context) -> Result<T>) -> Result<T> {
     let Some(mask) = mask else { return call(context) };
     let before = context.task.mask();
     context.task.set_mask(mask.without(UNBLOCKABLE));
@@ -38,7 +38,7 @@ fn masked<T>(context: &mut Context, mask: Option<Set>, call: impl FnOnce(&mut Co
 }
 
 /// Reads a mask of signals, whose size must be that of the kernel's.
-fn read_mask(context: &Context, address: u64, size: u64) -> Result<Option<Set>> {
+pub fn read_mask(context: &Context, address: u64, size: u64) -> Result<Option<Set>> {
     if address == 0 {
         return Ok(None);
     }
@@ -243,10 +243,6 @@ pub fn epoll_create(context: &mut Context, size: i32) -> Result<u64> {
     if size <= 0 { Err(Errno::EINVAL) } else { epoll_create1(context, 0) }
 }
 
-fn epoll(context: &Context, descriptor: i32) -> Result<Arc<Epoll>> {
-    context.description(descriptor)?.concrete::<Epoll>().ok_or(Errno::EINVAL)
-}
-
 pub fn epoll_ctl(context: &mut Context, set: i32, operation: u32, descriptor: i32, event: u64) -> Result<u64> {
     const ADD: u32 = 1;
     const REMOVE: u32 = 2;
@@ -254,9 +250,15 @@ pub fn epoll_ctl(context: &mut Context, set: i32, operation: u32, descriptor: i3
     let bytes: [u8; EVENT] = if operation == REMOVE { [0; EVENT] } else { context.read_array(event)? };
     let [a, b, c, d, data @ ..] = bytes;
     let (events, data) = (u32::from_ne_bytes([a, b, c, d]), u64::from_ne_bytes(data));
-    context.description(set)?;
-    let file = context.description(descriptor)?;
-    let epoll = epoll(context, set)?;
+    let (own, file) = (context.description(set)?, context.description(descriptor)?);
+    if own.is_path_only() || file.is_path_only() {
+        return Err(Errno::EBADF);
+    }
+    // What cannot be waited for is told before that the set is none.
+    if file.file.queue().is_none() {
+        return Err(Errno::EPERM);
+    }
+    let epoll = own.concrete::<Epoll>().ok_or(Errno::EINVAL)?;
     match operation {
         ADD => epoll.add(descriptor, &file, events, data)?,
         CHANGE => epoll.change(descriptor, &file, events, data)?,

@@ -7,8 +7,3 @@ use crate::task::Context;
 pub fn privileged(_context: &mut Context) -> Result<u64> {
     Err(Errno::EPERM)
 }
-
-/// `name_to_handle_at`: file systems that nobody exports have no handles.
-pub fn no_handles(_context: &mut Context) -> Result<u64> {
-    Err(Errno::EOPNOTSUPP)
-}

@@ -267,12 +267,11 @@ fn send_message(
     let total: u64 = pieces.iter().map(|piece| piece.length).sum();
     let mut done = 0;
     loop {
-        let rest = super::io::rest(pieces, done);
         // What goes along goes with the first byte.
         let mut along = if done == 0 { ancillary.clone() } else { Ancillary::default() };
         let step = waiting(context, (&description, flags), limit, |context| {
             let memory = context.memory.clone();
-            let sent = socket.send(context, &mut Pieces::new(&memory, &rest), to, along.clone(), flags);
+            let sent = socket.send(context, &mut Pieces::behind(&memory, pieces, done), to, along.clone(), flags);
             if sent.is_ok() {
                 along = Ancillary::default();
             }
@@ -429,10 +428,9 @@ fn receive_message(
     let mut all: Option<Received> = None;
     loop {
         let done = all.as_ref().map_or(0, |received| received.stored as u64);
-        let rest = super::io::rest(pieces, done);
         let step = waiting(context, (&description, flags), limit, |context| {
             let memory = context.memory.clone();
-            socket.receive(context, &mut Pieces::new(&memory, &rest), flags)
+            socket.receive(context, &mut Pieces::behind(&memory, pieces, done), flags)
         });
         let received = match (step, all.take()) {
             (Ok(received), None) => received,

@@ -77,9 +77,8 @@ pub fn vmsplice(context: &mut Context, descriptor: i32, pieces: u64, count: u64,
     }
     let mut done = 0;
     while done < total {
-        let rest = super::io::rest(&pieces, done);
         let step = attempt(context, &description, flags, |context| {
-            end.write(0, &mut Pieces::new(&context.memory, &rest)).map(|written| written as u64)
+            end.write(0, &mut Pieces::behind(&context.memory, &pieces, done)).map(|written| written as u64)
         });
         match step {
             Ok(0) => break,

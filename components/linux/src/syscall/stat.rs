@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use crate::errno::{Errno, Result};
 use crate::file::{Description, inotify};
-use crate::fs::path::{Walk, permitted, walk};
+use crate::fs::path::{Walk, access, permitted, walk};
 use crate::fs::{Attributes, Inode, Place, Statistics};
 use crate::task::Context;
 
@@ -58,7 +58,7 @@ fn attributes_at(context: &Context, directory: i32, path: u64, flags: u32) -> Re
         return if directory == -100 {
             context.fs.directory().inode.attributes()
         } else {
-            context.description(directory)?.file.attributes()
+            context.description(directory)?.attributes()
         };
     }
     place_at(context, directory, &text, flags)?.inode.attributes()
@@ -79,7 +79,7 @@ pub struct Found {
 impl Found {
     /// What a descriptor leads to, if that is in a file system.
     pub fn of(description: &Description) -> Option<Found> {
-        Some(Found { inode: description.file.inode()?, place: description.place.clone() })
+        Some(Found { inode: description.inode()?, place: description.place.clone() })
     }
 
     /// Tells those who watch it.
@@ -122,7 +122,7 @@ pub fn lstat(context: &mut Context, path: u64, to: u64) -> Result<u64> {
 }
 
 pub fn fstat(context: &mut Context, descriptor: i32, to: u64) -> Result<u64> {
-    let attributes = context.description(descriptor)?.file.attributes()?;
+    let attributes = context.description(descriptor)?.attributes()?;
     context.write_bytes(to, &stat_bytes(&attributes)).map(|()| 0)
 }
 
@@ -169,7 +169,15 @@ pub fn faccessat2(context: &mut Context, directory: i32, path: u64, mode: u32, f
     if mode & !7 != 0 || flags & !(at::EFFECTIVE | at::NO_FOLLOW | at::EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let attributes = attributes_at(context, directory, path, flags)?;
+    let attributes = if flags & at::EMPTY_PATH != 0 {
+        attributes_at(context, directory, path, flags)?
+    } else {
+        let inode = found_at(context, directory, path, flags)?.inode;
+        if mode & access::WRITE != 0 && inode.is_read_only() {
+            return Err(Errno::EROFS);
+        }
+        inode.attributes()?
+    };
     let mut who = (*context.credentials()).clone();
     if flags & at::EFFECTIVE == 0 {
         (who.file_user, who.file_group) = (who.user, who.group);
@@ -189,7 +197,7 @@ pub fn faccessat(context: &mut Context, directory: i32, path: u64, mode: u32) ->
     faccessat2(context, directory, path, mode, 0)
 }
 
-pub fn access(context: &mut Context, path: u64, mode: u32) -> Result<u64> {
+pub fn access_path(context: &mut Context, path: u64, mode: u32) -> Result<u64> {
     faccessat2(context, -100, path, mode, 0)
 }
 
@@ -244,7 +252,7 @@ pub fn statfs(context: &mut Context, path: u64, to: u64) -> Result<u64> {
 
 pub fn fstatfs(context: &mut Context, descriptor: i32, to: u64) -> Result<u64> {
     let description = context.description(descriptor)?;
-    let statistics = match description.file.inode() {
+    let statistics = match description.inode() {
         Some(inode) => inode.statistics()?,
         // PIPEFS_MAGIC and the like: what has no file system has no room either.
         None => Statistics {

@@ -1,15 +1,17 @@
 //! The machine and the thread's standing in it: names, memory, limits, scheduling, `prctl`, random numbers.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use tessera_runtime::own;
 
+use super::identity;
 use super::process::find;
 use crate::errno::{Errno, Result};
 use crate::task::credentials::{ALL_CAPABILITIES, capability};
-use crate::task::process::{LIMITS, TIMER_SLACK, limit};
-use crate::task::{Context, Task};
+use crate::task::process::{LIMITS, limit};
+use crate::task::{Context, Process, Task};
 
 pub fn uname(context: &mut Context, to: u64) -> Result<u64> {
     let host = context.system.host_name.lock().clone();
@@ -136,6 +138,9 @@ pub fn arch_prctl(context: &mut Context, command: u32, address: u64) -> Result<u
             let base = registers.gs_base;
             context.write_u64(address, base)?;
         }
+        // ARCH_GET_CPUID, ARCH_SET_CPUID: the instruction can be used, and that cannot be changed.
+        0x1011 => return Ok(1),
+        0x1012 => return Err(Errno::ENODEV),
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
@@ -161,11 +166,10 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
         // PR_GET_KEEPCAPS, PR_SET_KEEPCAPS
         7 => Ok(context.credentials().keep_capabilities.into()),
         8 if a > 1 => Err(Errno::EINVAL),
-        8 => {
-            let mut credentials = process.credentials.lock();
-            Arc::make_mut(&mut credentials).keep_capabilities = a == 1;
-            Ok(0)
-        }
+        8 => identity::change(context, |who| {
+            who.keep_capabilities = a == 1;
+            Ok(())
+        }),
         // PR_SET_NAME, PR_GET_NAME
         15 => {
             let text = match context.read_text(a, 16) {
@@ -194,9 +198,10 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
             if !context.credentials().has(capability::SETPCAP) {
                 return Err(Errno::EPERM);
             }
-            let mut credentials = process.credentials.lock();
-            Arc::make_mut(&mut credentials).bounding &= !(1 << a);
-            Ok(0)
+            identity::change(context, |who| {
+                who.bounding &= !(1 << a);
+                Ok(())
+            })
         }
         // PR_GET_SECUREBITS, PR_SET_SECUREBITS
         27 => Ok(context.credentials().secure_bits.into()),
@@ -204,9 +209,10 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
             if !context.credentials().has(capability::SETPCAP) {
                 return Err(Errno::EPERM);
             }
-            let mut credentials = process.credentials.lock();
-            Arc::make_mut(&mut credentials).secure_bits = a as u32;
-            Ok(0)
+            identity::change(context, |who| {
+                who.secure_bits = a as u32;
+                Ok(())
+            })
         }
         // PR_GET_TIMING, PR_SET_TIMING: processes are not timed by statistics.
         13 => Ok(0),
@@ -218,8 +224,9 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
         26 => Ok(0),
         // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK
         29 => {
-            let slack = if a == 0 { TIMER_SLACK } else { a };
-            context.task.timer_slack.store(slack, Ordering::Relaxed);
+            let task = &context.task;
+            let slack = if a == 0 { task.usual_slack.load(Ordering::Relaxed) } else { a };
+            task.timer_slack.store(slack, Ordering::Relaxed);
             Ok(0)
         }
         30 => Ok(context.task.timer_slack.load(Ordering::Relaxed)),
@@ -242,36 +249,39 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
         37 => context.write_u32(a, process.is_reaper.load(Ordering::Relaxed)).map(|()| 0),
         // PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS
         38 if a != 1 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
-        38 => {
-            let mut credentials = process.credentials.lock();
-            Arc::make_mut(&mut credentials).no_new_privileges = true;
-            Ok(0)
-        }
+        38 => identity::change(context, |who| {
+            who.no_new_privileges = true;
+            Ok(())
+        }),
+        39 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
         39 => Ok(context.credentials().no_new_privileges.into()),
         // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE: there are no large pages.
-        41 if b != 0 && c == 0 && d == 0 || a > 1 => Err(Errno::EINVAL),
+        41 if b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
+        42 if a != 0 || b != 0 || c != 0 || d != 0 => Err(Errno::EINVAL),
         41 | 42 => Ok(0),
         // PR_CAP_AMBIENT: raise, lower, is set, clear all
-        47 if (a == 2 || a == 3) && (b >= 64 || ALL_CAPABILITIES & 1 << b == 0) => Err(Errno::EINVAL),
+        47 if c != 0 || d != 0 || a == 4 && b != 0 => Err(Errno::EINVAL),
+        47 if (1..=3).contains(&a) && (b >= 64 || ALL_CAPABILITIES & 1 << b == 0) => Err(Errno::EINVAL),
         47 if a == 2 => {
-            let mut credentials = process.credentials.lock();
-            if credentials.permitted & credentials.inheritable & 1 << b == 0 {
-                return Err(Errno::EPERM);
-            }
-            Arc::make_mut(&mut credentials).ambient |= 1 << b;
-            Ok(0)
+            // SECBIT_NO_CAP_AMBIENT_RAISE
+            const NO_RAISE: u32 = 1 << 6;
+            identity::change(context, |who| {
+                if who.permitted & who.inheritable & 1 << b == 0 || who.secure_bits & NO_RAISE != 0 {
+                    return Err(Errno::EPERM);
+                }
+                who.ambient |= 1 << b;
+                Ok(())
+            })
         }
-        47 if a == 3 => {
-            let mut credentials = process.credentials.lock();
-            Arc::make_mut(&mut credentials).ambient &= !(1 << b);
-            Ok(0)
-        }
+        47 if a == 3 => identity::change(context, |who| {
+            who.ambient &= !(1 << b);
+            Ok(())
+        }),
         47 if a == 1 => Ok(context.credentials().ambient.checked_shr(b as u32).unwrap_or(0) & 1),
-        47 if a == 4 => {
-            let mut credentials = process.credentials.lock();
-            Arc::make_mut(&mut credentials).ambient = 0;
-            Ok(0)
-        }
+        47 if a == 4 => identity::change(context, |who| {
+            who.ambient = 0;
+            Ok(())
+        }),
         // PR_SET_VMA: names of mappings.
         0x5356_4d41 => Ok(0),
         _ => Err(Errno::EINVAL),
@@ -399,29 +409,51 @@ pub fn sched_rr_get_interval(context: &mut Context, number: i32, to: u64) -> Res
     crate::time::write_timespec(context, to, 100_000_000).map(|()| 0)
 }
 
-pub fn getpriority(context: &mut Context, which: u32, who: i32) -> Result<u64> {
-    match which {
-        0 => {
-            let task = find_task(context, who)?;
-            // As it is passed: 20 less the nice value, so that it is never negative.
-            Ok((20 - task.nice.load(Ordering::Relaxed)) as u64)
+/// The threads that a priority is of: one, those of a group's processes, or of a user's.
+fn prioritized(context: &Context, which: u32, who: i32) -> Result<Vec<Arc<Task>>> {
+    let of = |is_one: &dyn Fn(&Process) -> bool| {
+        let processes = context.system.processes();
+        let found = processes.iter().filter(|process| process.is_alive() && is_one(process));
+        found.flat_map(|process| process.threads.lock().clone()).collect::<Vec<_>>()
+    };
+    let found = match which {
+        0 => alloc::vec![find_any(context, who)?],
+        1 => {
+            let group = if who == 0 { context.process.group() } else { who };
+            of(&|process| process.group() == group)
         }
-        1 | 2 => Ok(20),
-        _ => Err(Errno::EINVAL),
-    }
+        2 => {
+            let user = if who == 0 { context.identity.user } else { who as u32 };
+            of(&|process| process.credentials().user == user)
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }
+}
+
+pub fn getpriority(context: &mut Context, which: u32, who: i32) -> Result<u64> {
+    let tasks = prioritized(context, which, who)?;
+    let least = tasks.iter().map(|task| task.nice.load(Ordering::Relaxed)).min();
+    // As it is passed: 20 less the nice value, so that it is never negative.
+    Ok((20 - least.unwrap_or(0)) as u64)
 }
 
 pub fn setpriority(context: &mut Context, which: u32, who: i32, nice: i32) -> Result<u64> {
-    if which > 2 {
-        return Err(Errno::EINVAL);
-    }
-    let task = if which == 0 { find_task(context, who)? } else { context.task.clone() };
+    let tasks = prioritized(context, which, who)?;
     let nice = nice.clamp(-20, 19);
-    if nice < task.nice.load(Ordering::Relaxed) && !context.credentials().has(capability::SYS_NICE) {
-        return Err(Errno::EACCES);
+    let own = context.credentials();
+    let mut outcome = Ok(0);
+    for task in tasks {
+        let other = task.process.credentials();
+        if ![other.user, other.effective_user].contains(&own.effective_user) && !own.has(capability::SYS_NICE) {
+            outcome = Err(Errno::EPERM);
+        } else if nice < task.nice.load(Ordering::Relaxed) && !own.has(capability::SYS_NICE) {
+            outcome = Err(Errno::EACCES);
+        } else {
+            task.nice.store(nice, Ordering::Relaxed);
+        }
     }
-    task.nice.store(nice, Ordering::Relaxed);
-    Ok(0)
+    outcome
 }
 
 pub fn personality(context: &mut Context, persona: u32) -> Result<u64> {

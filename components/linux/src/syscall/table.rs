@@ -2,9 +2,9 @@
 //! makes something that stays when it is done: a process, a file, bytes in a pipe.
 
 use super::{
-    attribute, directory, file, futex, identity, inotify, inspect, io, lock, memory, message, mqueue, namespace, pidfd,
-    pipe, poll, process, refused, schedule, seccomp, semaphore, shared_memory, signal, socket, splice, stat, system,
-    time, trace,
+    aio, attribute, directory, file, futex, handle, identity, inotify, inspect, io, lock, memory, message, mqueue,
+    namespace, pidfd, pipe, poll, process, refused, schedule, seccomp, semaphore, shared_memory, signal, socket,
+    splice, stat, system, time, trace,
 };
 use crate::errno::Result;
 use crate::task::Context;
@@ -130,7 +130,7 @@ table! {
     18 "pwrite64" = io::pwrite, 4;
     19 "readv" = io::readv, 3;
     20 "writev" = io::writev, 3;
-    21 "access" = stat::access, 2;
+    21 "access" = stat::access_path, 2;
     22 "pipe" = pipe::pipe, 1, keeps;
     23 "select" = poll::select, 5;
     24 "sched_yield" = system::sched_yield, 0;
@@ -256,7 +256,7 @@ table! {
     147 "sched_get_priority_min" = system::sched_get_priority_min, 1;
     148 "sched_rr_get_interval" = system::sched_rr_get_interval, 2;
     149 "mlock" = memory::mlock, 2;
-    150 "munlock" = memory::mlock, 2;
+    150 "munlock" = memory::munlock, 2;
     151 "mlockall" = memory::mlockall, 1;
     152 "munlockall" = memory::munlockall, 0;
     153 "vhangup" = refused::privileged, 0;
@@ -300,6 +300,11 @@ table! {
     202 "futex" = futex::futex, 6;
     203 "sched_setaffinity" = system::sched_setaffinity, 3;
     204 "sched_getaffinity" = system::sched_getaffinity, 3;
+    206 "io_setup" = aio::io_setup, 2, keeps;
+    207 "io_destroy" = aio::io_destroy, 1;
+    208 "io_getevents" = aio::io_getevents, 5;
+    209 "io_submit" = aio::io_submit, 3, keeps;
+    210 "io_cancel" = aio::io_cancel, 3;
     213 "epoll_create" = poll::epoll_create, 1, keeps;
     217 "getdents64" = directory::getdents64, 3;
     218 "set_tid_address" = process::set_tid_address, 1;
@@ -376,10 +381,10 @@ table! {
     299 "recvmmsg" = socket::recvmmsg, 5;
     300 "fanotify_init" = refused::privileged, 0;
     302 "prlimit64" = system::prlimit64, 4;
-    303 "name_to_handle_at" = refused::no_handles, 0;
+    303 "name_to_handle_at" = handle::name_to_handle_at, 5;
     304 "open_by_handle_at" = refused::privileged, 0;
     305 "clock_adjtime" = time::clock_adjtime, 2;
-    306 "syncfs" = file::fsync, 1;
+    306 "syncfs" = file::syncfs, 1;
     307 "sendmmsg" = socket::sendmmsg, 4;
     308 "setns" = namespace::setns, 2;
     309 "getcpu" = system::getcpu, 2;
@@ -406,6 +411,7 @@ table! {
     330 "pkey_alloc" = memory::pkey_alloc, 2;
     331 "pkey_free" = memory::pkey_free, 1;
     332 "statx" = stat::statx, 5;
+    333 "io_pgetevents" = aio::io_pgetevents, 6;
     424 "pidfd_send_signal" = pidfd::pidfd_send_signal, 4;
     428 "open_tree" = refused::privileged, 0;
     429 "move_mount" = refused::privileged, 0;
@@ -422,5 +428,6 @@ table! {
     441 "epoll_pwait2" = poll::epoll_pwait2, 6;
     442 "mount_setattr" = refused::privileged, 0;
     443 "quotactl_fd" = refused::privileged, 0;
+    449 "futex_waitv" = futex::futex_waitv, 5;
     452 "fchmodat2" = directory::fchmodat2, 4;
 }

@@ -84,17 +84,15 @@ pub fn nanosleep(context: &mut Context, time: u64, left: u64) -> Result<u64> {
 
 pub fn clock_nanosleep(context: &mut Context, which: i32, flags: u32, time: u64, left: u64) -> Result<u64> {
     const ABSOLUTE: u32 = 1;
-    if which == clock::THREAD {
-        return Err(Errno::EINVAL);
-    }
     time::read(context, which)?;
+    // Those that only tell.
+    if matches!(which, clock::PROCESS | clock::THREAD | clock::RAW | clock::REAL_COARSE | clock::MONOTONIC_COARSE) {
+        return Err(Errno::EOPNOTSUPP);
+    }
     let time = read_timespec(context, time)?;
     if flags & ABSOLUTE != 0 {
         let deadline = time::moment(context, which, time)?;
         return sleep_until(context, deadline, 0);
-    }
-    if matches!(which, clock::PROCESS | clock::THREAD) {
-        return Err(Errno::EOPNOTSUPP);
     }
     let deadline = context.system.now().saturating_add(time);
     sleep_until(context, deadline, left)
@@ -261,8 +259,15 @@ pub fn adjtimex(context: &mut Context, record: u64) -> Result<u64> {
     const WORDS: usize = 26;
     const UNSYNCHRONISED: u64 = 0x40;
     const TIME_ERROR: u64 = 5;
+    // `ADJ_ADJTIME`, which stands with `ADJ_OFFSET` for the old adjtime(3); with `ADJ_READONLY` that only tells.
+    const OLD: u32 = 0x8000;
+    const OFFSET: u32 = 1;
+    const READ_ONLY: u32 = 0x2000;
     let modes = context.read_u32(record)?;
-    if modes != 0 {
+    if modes & OLD != 0 && modes & OFFSET == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if modes != 0 && modes & (OLD | READ_ONLY) != OLD | READ_ONLY {
         return Err(if context.credentials().has(capability::SYS_TIME) { Errno::EOPNOTSUPP } else { Errno::EPERM });
     }
     let now = context.system.wall_now().max(0) as u64;

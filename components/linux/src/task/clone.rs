@@ -28,13 +28,15 @@ pub mod flags {
     pub const DETACHED: u64 = 0x40_0000;
     pub const UNTRACED: u64 = 0x80_0000;
     pub const NEW_MOUNTS: u64 = 0x2_0000;
+    pub const NEW_USERS: u64 = 0x1000_0000;
+    pub const NEW_PROCESSES: u64 = 0x2000_0000;
     pub const SET_TLS: u64 = 0x8_0000;
     pub const PARENT_SET_NUMBER: u64 = 0x10_0000;
     pub const CHILD_CLEAR_NUMBER: u64 = 0x20_0000;
     pub const CHILD_SET_NUMBER: u64 = 0x100_0000;
     /// Namespaces, which a container cannot make.
     pub const NAMESPACES: u64 =
-        NEW_MOUNTS | 0x200_0000 | 0x400_0000 | 0x800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
+        NEW_MOUNTS | NEW_USERS | NEW_PROCESSES | 0x200_0000 | 0x400_0000 | 0x800_0000 | 0x4000_0000;
     pub const CLEAR_HANDLERS: u64 = 0x1_0000_0000;
 }
 
@@ -62,6 +64,13 @@ pub fn clone(context: &mut Context, request: &Request) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     if asked(flags::THREAD) && asked(flags::PIDFD) {
+        return Err(Errno::EINVAL);
+    }
+    // A directory and a set of mounts, and what threads and siblings share, cannot be parted.
+    if asked(flags::FS) && asked(flags::NEW_MOUNTS | flags::NEW_USERS)
+        || asked(flags::THREAD | flags::PARENT) && asked(flags::NEW_USERS | flags::NEW_PROCESSES)
+        || asked(flags::SIGHAND) && asked(flags::CLEAR_HANDLERS)
+    {
         return Err(Errno::EINVAL);
     }
     if asked(flags::NAMESPACES) {
@@ -95,6 +104,9 @@ pub fn clone(context: &mut Context, request: &Request) -> Result<u64> {
         task.watch(watch::SECCOMP);
     }
     task.nice.store(context.task.nice.load(Ordering::Relaxed), Ordering::Relaxed);
+    let slack = context.task.timer_slack.load(Ordering::Relaxed);
+    task.timer_slack.store(slack, Ordering::Relaxed);
+    task.usual_slack.store(slack, Ordering::Relaxed);
     if !asked(flags::THREAD) {
         *process.resources.lock() =
             Resources { mm: Some(mm.clone()), files: Some(files.clone()), fs: Some(fs.clone()) };
@@ -146,6 +158,7 @@ pub fn clone(context: &mut Context, request: &Request) -> Result<u64> {
     }
     let started = run::start(Parts {
         task: task.clone(),
+        identity: context.credentials(),
         mm,
         files,
         fs,
@@ -193,7 +206,7 @@ fn new_process(context: &Context, number: i32, request: &Request) -> Result<Arc<
     let own = &context.process;
     let sibling = request.flags & flags::PARENT != 0;
     let parent = if sibling { own.relations.lock().parent.upgrade().ok_or(Errno::EINVAL)? } else { own.clone() };
-    let process = Process::new(number, Some(&parent), own.credentials(), context.system.now());
+    let process = Process::new(number, Some(&parent), context.credentials(), context.system.now());
     process.set_group(own.group());
     process.set_session(own.session());
     let exit_signal = if sibling { own.exit_signal.load(Ordering::Relaxed) } else { request.exit_signal };
@@ -208,6 +221,7 @@ fn new_process(context: &Context, number: i32, request: &Request) -> Result<Arc<
     *process.limits.lock() = *own.limits.lock();
     process.executed.lock().place = own.executed.lock().place.clone();
     process.dumpable.store(own.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    process.oom.store(own.oom.load(Ordering::Relaxed), Ordering::Relaxed);
     Ok(process)
 }
 
@@ -221,8 +235,10 @@ fn wait_for_release(context: &mut Context, child: &Arc<Process>) {
     let waiter = context.task.waiter.clone();
     child.released.enter(&waiter);
     waiter.prepare();
+    context.task.doing.store(u32::from(b'D'), Ordering::Relaxed);
     while child.has_released.load(Ordering::Acquire) == 0 && context.task.attention() & attention::END == 0 {
         let _ = tessera_runtime::object::park(None);
     }
+    context.task.doing.store(u32::from(b'R'), Ordering::Relaxed);
     child.released.leave(&waiter);
 }

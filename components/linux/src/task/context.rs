@@ -32,6 +32,8 @@ pub struct Context {
     pub result: u64,
     pub task: Arc<Task>,
     pub process: Arc<Process>,
+    /// Who the thread is. Only the thread itself changes that, and for itself alone: the C library asks each thread in turn.
+    pub identity: Arc<Credentials>,
     pub memory: GuestMemory,
     pub files: Arc<Table>,
     pub fs: Arc<FsContext>,
@@ -94,7 +96,15 @@ impl Context {
     }
 
     pub fn credentials(&self) -> Arc<Credentials> {
-        self.process.credentials()
+        self.identity.clone()
+    }
+
+    /// Makes the thread someone else. What others see of the process is its first thread.
+    pub fn become_someone(&mut self, who: Credentials) {
+        self.identity = Arc::new(who);
+        if self.task.number() == self.process.number {
+            *self.process.credentials.lock() = self.identity.clone();
+        }
     }
 
     /// Copies from the guest's memory, all or nothing.

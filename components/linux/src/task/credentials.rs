@@ -19,6 +19,7 @@ pub mod capability {
     pub const SETPCAP: u32 = 8;
     pub const NET_BIND_SERVICE: u32 = 10;
     pub const NET_RAW: u32 = 13;
+    pub const IPC_LOCK: u32 = 14;
     pub const SYS_CHROOT: u32 = 18;
     pub const SYS_PTRACE: u32 = 19;
     pub const SYS_ADMIN: u32 = 21;

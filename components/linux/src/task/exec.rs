@@ -48,7 +48,8 @@ pub fn execute(
     }
     process.actions.lock().executed();
     process.timers.lock().executed();
-    *process.credentials.lock() = loaded.credentials;
+    process.outcomes.lock().clear();
+    *process.credentials.lock() = loaded.credentials.clone();
     *task.name.lock() = loaded.name;
     {
         let mut executed = process.executed.lock();
@@ -67,6 +68,7 @@ pub fn execute(
     exit::release_parent(&process);
     let started = run::start(Parts {
         task,
+        identity: loaded.credentials,
         mm: loaded.mm,
         files,
         fs: context.fs.clone(),

@@ -1,5 +1,6 @@
 //! What others may look at of a thread and of a process.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use crate::fs::{FsContext, Place};
 use crate::memory::Mm;
 use crate::seccomp::Seccomp;
 use crate::signal::{Actions, Pending, Set};
+use crate::syscall::Outcomes;
 
 /// Why a thread looks up before its guest goes on; bits of `Task::attention`.
 pub mod attention {
@@ -67,6 +69,8 @@ pub struct Task {
     pub disk_priority: AtomicU32,
     /// `PR_SET_TIMERSLACK`, in nanoseconds.
     pub timer_slack: AtomicU64,
+    /// What it goes back to: what its maker had when it was made.
+    pub usual_slack: AtomicU64,
 }
 
 impl Task {
@@ -90,6 +94,7 @@ impl Task {
             priority: AtomicI32::new(0),
             disk_priority: AtomicU32::new(0),
             timer_slack: AtomicU64::new(TIMER_SLACK),
+            usual_slack: AtomicU64::new(TIMER_SLACK),
         })
     }
 
@@ -193,6 +198,7 @@ pub struct Process {
     /// Signals for any of its threads.
     pub pending: Mutex<Pending>,
     pub actions: Mutex<Actions>,
+    /// Who its first thread is, or was last: what others see of it.
     pub credentials: Mutex<Arc<Credentials>>,
     pub limits: Mutex<[Limit; LIMITS]>,
     pub resources: Mutex<Resources>,
@@ -211,10 +217,14 @@ pub struct Process {
     pub is_reaper: AtomicU32,
     pub dumpable: AtomicU32,
     pub parent_death_signal: AtomicI32,
+    /// What asynchronous calls came to that was not fetched, by context (io_setup(2)).
+    pub outcomes: Mutex<BTreeMap<u64, Arc<Outcomes>>>,
     /// The threads that it traces.
     pub tracees: Mutex<Vec<Arc<Task>>>,
     /// `personality`.
     pub persona: AtomicU32,
+    /// `/proc/PID/oom_score_adj`: how many thousandths of all memory are added to what it holds when one is to end for want of it.
+    pub oom: AtomicI32,
     /// Woken when the process has ended (pidfd_open(2)).
     pub ended: WaitQueue,
     /// A parent in vfork(2) waits here until this process ends or executes.
@@ -279,8 +289,10 @@ impl Process {
             is_reaper: AtomicU32::new(0),
             dumpable: AtomicU32::new(1),
             parent_death_signal: AtomicI32::new(0),
+            outcomes: Mutex::new(BTreeMap::new()),
             tracees: Mutex::new(Vec::new()),
             persona: AtomicU32::new(0),
+            oom: AtomicI32::new(0),
             ended: WaitQueue::new(),
             released: WaitQueue::new(),
             has_released: AtomicU32::new(0),

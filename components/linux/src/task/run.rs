@@ -12,7 +12,7 @@ use tessera_runtime::{Error, thread};
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::context::Next;
-use super::{Context, System, Task, exit, trace};
+use super::{Context, Credentials, System, Task, exit, trace};
 use crate::file::Table;
 use crate::fs::FsContext;
 use crate::memory::{GuestMemory, Mm, Protection, reserve};
@@ -25,6 +25,7 @@ const STACK: u64 = 128 << 10;
 /// What a new thread starts with.
 pub struct Parts {
     pub task: Arc<Task>,
+    pub identity: Arc<Credentials>,
     pub mm: Arc<Mm>,
     pub files: Arc<Table>,
     pub fs: Arc<FsContext>,
@@ -69,6 +70,7 @@ fn live(parts: Parts) {
         result: 0,
         task: parts.task,
         process,
+        identity: parts.identity,
         memory,
         files: parts.files,
         fs: parts.fs,

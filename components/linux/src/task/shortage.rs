@@ -127,12 +127,13 @@ fn is_going(process: &Arc<Process>) -> bool {
     process.ending().is_some() && process.is_alive()
 }
 
-/// The process with most pages of its own, and how many. One whose mappings cannot be looked at now is in the middle of a copy that
+/// The process with most pages of its own, beside those that it wants to be counted, and how many. One whose mappings cannot be looked at now is in the middle of a copy that
 /// waits for memory: it is taken to hold all that the others do not. Allocates nothing.
 fn largest(system: &System) -> Option<(Arc<Process>, u64)> {
     let mut most: Option<(Arc<Process>, u64)> = None;
     let mut locked = None;
     let mut sum = 0;
+    let quota = own::pool().usage(0).map_or(0, |usage| usage.quota);
     system.any_process(|process| {
         if process.ending().is_some() || !process.is_alive() {
             return false;
@@ -141,6 +142,8 @@ fn largest(system: &System) -> Option<(Arc<Process>, u64)> {
         match mm.resident() {
             Some(pages) => {
                 sum += pages;
+                let added = u64::from(process.oom.load(Ordering::Relaxed).unsigned_abs());
+                let pages = pages.saturating_add(quota / 1000 * added);
                 if most.as_ref().is_none_or(|most| most.1 <= pages) {
                     most = Some((process.clone(), pages));
                 }

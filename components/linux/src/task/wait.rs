@@ -169,7 +169,9 @@ pub fn sleep(context: &Context, waiter: &Waiter, deadline: Option<u64>) -> Resul
             return Err(Errno::ERESTARTSYS);
         }
         let since = ticks();
+        context.task.doing.store(u32::from(b'S'), Ordering::Relaxed);
         let parked = park(deadline);
+        context.task.doing.store(u32::from(b'R'), Ordering::Relaxed);
         context.waited.set(context.waited.get().wrapping_add(ticks().wrapping_sub(since)));
         if parked == Err(tessera_runtime::Error::TimedOut) {
             return if waiter.is_woken() { Ok(()) } else { Err(Errno::ETIMEDOUT) };

@@ -16,13 +16,13 @@ use crate::file::{Sink, Source};
 use crate::task::{Context, Process, System};
 
 /// `st_dev` of /proc, and what `statfs` calls it.
-const DEVICE: u64 = 0x14;
+pub const DEVICE: u64 = 0x14;
 const MAGIC: u64 = 0x9fa0;
 
 /// A file that is always there.
 enum Fixed {
     File(&'static str, fn(&System) -> Vec<u8>),
-    /// A file that takes what is written without effect: limits of a kernel that this one does not have.
+    /// What Linux lets an administrator set: shown, and as in other containers not to be changed.
     Setting(&'static str, &'static str),
     Directory(&'static str, &'static [Fixed]),
     Link(&'static str, &'static str),
@@ -71,12 +71,39 @@ enum Node {
     },
     Descriptor(i32, i32),
     DescriptorInformation(i32, i32),
+    Namespaces(i32),
+    Namespace(i32, usize),
+    /// What such a link leads to.
+    NamespaceFile(u64),
 }
 
 /// The root of /proc.
 pub fn root(system: Arc<System>) -> Arc<dyn Inode> {
     Arc::new(ProcInode { system, node: Node::Root })
 }
+
+/// The process whose directory in /proc this is.
+pub fn process_of(inode: &Arc<dyn Inode>) -> Option<Arc<Process>> {
+    let inode = super::concrete::<ProcInode>(inode)?;
+    match inode.node {
+        Node::Process(number, None) => inode.system.process(number),
+        _ => None,
+    }
+}
+
+/// The namespaces of processes: names in `/proc/PID/ns`, kinds, and the numbers of the first ones in Linux. A container has no others.
+const NAMESPACES: [(&str, &str, u64); 10] = [
+    ("cgroup", "cgroup", 0xefff_fffb),
+    ("ipc", "ipc", 0xefff_ffff),
+    ("mnt", "mnt", 0xefff_fff8),
+    ("net", "net", 0xefff_fff9),
+    ("pid", "pid", 0xefff_fffc),
+    ("pid_for_children", "pid", 0xefff_fffc),
+    ("time", "time", 0xefff_fffa),
+    ("time_for_children", "time", 0xefff_fffa),
+    ("user", "user", 0xefff_fffd),
+    ("uts", "uts", 0xefff_fffe),
+];
 
 fn number(name: &[u8]) -> Option<i32> {
     let is_plain = name.iter().all(u8::is_ascii_digit) && (name.len() == 1 || name.first() != Some(&b'0'));
@@ -94,9 +121,11 @@ impl ProcInode {
 
     fn kind(&self) -> Kind {
         match self.node {
-            Node::Root | Node::Process(..) | Node::Tasks(_) | Node::Descriptors { .. } => Kind::Directory,
-            Node::Own { .. } | Node::Place(..) | Node::Descriptor(..) => Kind::Link,
-            Node::File(..) | Node::DescriptorInformation(..) => Kind::Regular,
+            Node::Root | Node::Process(..) | Node::Tasks(_) | Node::Descriptors { .. } | Node::Namespaces(_) => {
+                Kind::Directory
+            }
+            Node::Own { .. } | Node::Place(..) | Node::Descriptor(..) | Node::Namespace(..) => Kind::Link,
+            Node::File(..) | Node::DescriptorInformation(..) | Node::NamespaceFile(_) => Kind::Regular,
             Node::Fixed(fixed) => fixed.kind(),
         }
     }
@@ -123,6 +152,9 @@ impl ProcInode {
             Node::Descriptors { process, information } => of(process, None, 8 + u64::from(information)),
             Node::Descriptor(process, descriptor) => of(process, Some(descriptor), 0x2000),
             Node::DescriptorInformation(process, descriptor) => of(process, Some(descriptor), 0x3000),
+            Node::Namespaces(process) => of(process, None, 10),
+            Node::Namespace(process, index) => of(process, None, 0x4000 + index as u64),
+            Node::NamespaceFile(number) => number,
         }
     }
 
@@ -167,10 +199,16 @@ impl ProcInode {
                 for (name, which) in process::PLACES {
                     each(name.as_bytes(), Node::Place(number, which));
                 }
+                each(b"ns", Node::Namespaces(number));
                 each(b"fd", Node::Descriptors { process: number, information: false });
                 each(b"fdinfo", Node::Descriptors { process: number, information: true });
                 if thread.is_none() {
                     each(b"task", Node::Tasks(number));
+                }
+            }
+            Node::Namespaces(number) => {
+                for (index, (name, ..)) in NAMESPACES.iter().enumerate() {
+                    each(name.as_bytes(), Node::Namespace(number, index));
                 }
             }
             Node::Tasks(number) => {
@@ -201,6 +239,7 @@ impl Inode for ProcInode {
             Node::Process(number, _) | Node::File(number, ..) | Node::Place(number, _) | Node::Tasks(number) => {
                 Some(number)
             }
+            Node::Namespaces(number) | Node::Namespace(number, _) => Some(number),
             Node::Descriptors { process, .. } => Some(process),
             Node::Descriptor(process, _) | Node::DescriptorInformation(process, _) => Some(process),
             _ => None,
@@ -244,7 +283,8 @@ impl Inode for ProcInode {
     fn change(&self, _change: &super::Change) -> Result<()> {
         match self.node {
             // Truncation, when it is opened to be written.
-            Node::Fixed(Fixed::Setting(..)) | Node::File(..) => Ok(()),
+            Node::Fixed(Fixed::Setting(..)) => Err(Errno::EROFS),
+            Node::File(..) => Ok(()),
             _ => Err(Errno::EPERM),
         }
     }
@@ -311,6 +351,10 @@ impl Inode for ProcInode {
             Node::Own { thread: true } => {
                 Ok(format!("{}/task/{}", context.process.number, context.task.number()).into_bytes())
             }
+            Node::Namespace(_, index) => {
+                let (_, kind, number) = NAMESPACES.get(index).ok_or(Errno::ENOENT)?;
+                Ok(format!("{kind}:[{number}]").into_bytes())
+            }
             Node::Place(number, which) => {
                 let place = process::place(&*self.process(number)?, which)?;
                 Ok(place.path(&context.fs.root()))
@@ -345,6 +389,10 @@ impl Inode for ProcInode {
                     Some(task) => under(&["proc", &process_name, "task", &format!("{task}")], inode),
                 })
             }
+            Node::Namespace(_, index) => {
+                let number = NAMESPACES.get(index).map(|known| known.2).ok_or(Errno::ENOENT);
+                Some(number.map(|number| Place::root(self.at(Node::NamespaceFile(number)))))
+            }
             Node::Place(number, which) => {
                 Some(self.process(number).and_then(|process| process::place(&process, which)))
             }
@@ -373,7 +421,7 @@ impl Inode for ProcInode {
         let part = bytes.get_mut(..length).unwrap_or_default();
         let count = from.take(part)?;
         match self.node {
-            Node::Fixed(Fixed::Setting(..)) => Ok(count),
+            Node::Fixed(Fixed::Setting(..)) => Err(Errno::EROFS),
             Node::File(number, thread, file) => {
                 let process = self.system.process(number).ok_or(Errno::ESRCH)?;
                 let text = part.get(..count).unwrap_or_default();
@@ -382,6 +430,10 @@ impl Inode for ProcInode {
             }
             _ => Err(Errno::EACCES),
         }
+    }
+
+    fn is_read_only(&self) -> bool {
+        matches!(self.node, Node::Fixed(_))
     }
 
     fn statistics(&self) -> Result<Statistics> {

@@ -67,8 +67,8 @@ files! {
     "mountinfo" 0o444 mount_information;
     "cgroup" 0o444 |_, _, _| Ok(b"0::/\n".to_vec());
     "oom_score" 0o444 |_, _, _| Ok(b"0\n".to_vec());
-    "oom_score_adj" 0o644 |_, _, _| Ok(b"0\n".to_vec()), |_, _, _, _| Ok(());
-    "oom_adj" 0o644 |_, _, _| Ok(b"0\n".to_vec()), |_, _, _, _| Ok(());
+    "oom_score_adj" 0o644 |_, process, _| Ok(format!("{}\n", process.oom.load(Ordering::Relaxed)).into_bytes()), set_oom;
+    "oom_adj" 0o644 |_, process, _| Ok(format!("{}\n", process.oom.load(Ordering::Relaxed) * 17 / 1000).into_bytes()), set_old_oom;
     "loginuid" 0o644 |_, _, _| Ok(b"4294967295".to_vec()), |_, _, _, _| Ok(());
     "uid_map" 0o644 |_, _, _| Ok(b"         0          0 4294967295\n".to_vec());
     "gid_map" 0o644 |_, _, _| Ok(b"         0          0 4294967295\n".to_vec());
@@ -111,6 +111,32 @@ fn set_name(_: &System, process: &Arc<Process>, thread: Option<i32>, text: &[u8]
     Ok(())
 }
 
+fn number(text: &[u8]) -> Result<i32> {
+    let text = core::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
+    text.trim().parse().map_err(|_| Errno::EINVAL)
+}
+
+/// How readily a process is ended for want of memory. Less readily than it was takes a capability that containers do not have.
+fn set_oom(_: &System, process: &Arc<Process>, _: Option<i32>, text: &[u8]) -> Result<()> {
+    match number(text)? {
+        score @ 0..=1000 => process.oom.store(score, Ordering::Relaxed),
+        -1000..0 => return Err(Errno::EACCES),
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
+/// The same in the measure that Linux had before.
+fn set_old_oom(_: &System, process: &Arc<Process>, _: Option<i32>, text: &[u8]) -> Result<()> {
+    match number(text)? {
+        15 => process.oom.store(1000, Ordering::Relaxed),
+        score @ 0..15 => process.oom.store(score * 1000 / 17, Ordering::Relaxed),
+        -17..0 => return Err(Errno::EACCES),
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
 /// Ticks that a process used: in the guest, in the personality.
 pub fn used(process: &Process) -> (u64, u64) {
     let ticks = |nanoseconds: u64| nanoseconds / (1_000_000_000 / TICKS);
@@ -131,6 +157,7 @@ fn state(process: &Process, thread: Option<i32>) -> (char, &'static str) {
         Life::Running | Life::Continued { .. } => {
             match task(process, thread).map(|task| task.doing.load(Ordering::Relaxed)) {
                 Some(doing) if doing == u32::from(b'R') => ('R', "running"),
+                Some(doing) if doing == u32::from(b'D') => ('D', "disk sleep"),
                 _ => ('S', "sleeping"),
             }
         }
@@ -167,6 +194,7 @@ fn status(system: &System, process: &Arc<Process>, thread: Option<i32>) -> Resul
     let slots =
         process.resources.lock().files.clone().map_or(0, |files| files.numbers().len().next_power_of_two().max(64));
     let kilobytes = mapped(process) / 1024;
+    let locked = mm(process).map_or(0, |mm| mm.lock().locked()) / 1024;
     let _ = write!(text, "Name:\t{}\nUmask:\t", String::from_utf8_lossy(&name));
     let umask = process.resources.lock().fs.clone().map_or(0o22, |fs| fs.mask());
     let _ =
@@ -188,7 +216,7 @@ fn status(system: &System, process: &Arc<Process>, thread: Option<i32>) -> Resul
     if mm(process).is_some() {
         let _ = write!(
             text,
-            "VmPeak:\t{kilobytes:>8} kB\nVmSize:\t{kilobytes:>8} kB\nVmLck:\t       0 kB\nVmPin:\t       0 kB\n"
+            "VmPeak:\t{kilobytes:>8} kB\nVmSize:\t{kilobytes:>8} kB\nVmLck:\t{locked:>8} kB\nVmPin:\t       0 kB\n"
         );
         let _ = write!(
             text,
@@ -281,7 +309,7 @@ fn maps(process: &Process, is_long: bool) -> Result<Vec<u8>> {
         let line = format!(
             "{start:08x}-{:08x} {}{}{}{} {offset:08x} {:02x}:{:02x} {number} ",
             area.end,
-            flag(Protection::READ, 'r'),
+            if area.protection.was_to_be_read() { 'r' } else { '-' },
             flag(Protection::WRITE, 'w'),
             flag(Protection::EXECUTE, 'x'),
             if area.shared { 's' } else { 'p' },
@@ -298,7 +326,9 @@ fn maps(process: &Process, is_long: bool) -> Result<Vec<u8>> {
             let kilobytes = (area.end - start) / 1024;
             let rows = format!(
                 "Size:           {kilobytes:>8} kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n\
-                 Rss:            {kilobytes:>8} kB\nPss:            {kilobytes:>8} kB\nPrivate_Dirty:  {kilobytes:>8} kB\n"
+                 Rss:            {kilobytes:>8} kB\nPss:            {kilobytes:>8} kB\nPrivate_Dirty:  {kilobytes:>8} kB\n\
+                 Locked:         {:>8} kB\n",
+                if area.locked { kilobytes } else { 0 }
             );
             text.extend(rows.into_bytes());
         }
@@ -367,8 +397,9 @@ pub fn descriptor_information(process: &Process, descriptor: i32) -> Result<Vec<
     let close = if files.close_on_exec(descriptor).unwrap_or(false) { 0o2000000 } else { 0 };
     let number = description.file.attributes().map_or(0, |attributes| attributes.number);
     let position = *description.position.lock();
-    Ok(format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t20\nino:\t{number}\n", description.flags() | close)
-        .into_bytes())
+    let flags = description.flags() | close;
+    let more = description.file.information();
+    Ok(format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t20\nino:\t{number}\n{more}").into_bytes())
 }
 
 /// The place that a link leads to.

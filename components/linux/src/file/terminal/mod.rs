@@ -3,19 +3,20 @@
 //!
 //! Locks: a terminal's state; signals are sent and queues woken without it.
 
+mod ends;
+mod modes;
+
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use tessera_runtime::sync::Mutex;
 
-use super::console::device_attributes;
-use super::{Description, OpenFile, Sink, Source, open, ready};
+pub use self::ends::Master;
+use self::ends::Slave;
+use self::modes::{Modes, control, flag};
+use super::{Sink, Source, open, ready};
 use crate::errno::{Errno, Result};
-use crate::fs::Attributes;
-use crate::fs::devices::PTS_DEVICE;
 use crate::fs::ram::make_device;
 use crate::signal::{Info, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, send};
 use crate::task::exit::is_orphaned;
@@ -26,116 +27,6 @@ const INPUT: usize = 4096;
 const OUTPUT: usize = 16 << 10;
 /// Most pseudo-terminals.
 const MOST: u32 = 4096;
-
-/// The flags of a `struct termios` that mean something here.
-mod flag {
-    // Input.
-    pub const IGNCR: u32 = 0o200;
-    pub const INLCR: u32 = 0o100;
-    pub const ICRNL: u32 = 0o400;
-    pub const IXON: u32 = 0o2000;
-    pub const IUTF8: u32 = 0o40000;
-    // Output.
-    pub const OPOST: u32 = 1;
-    pub const ONLCR: u32 = 4;
-    pub const OCRNL: u32 = 8;
-    pub const ONLRET: u32 = 0o40;
-    // Local.
-    pub const ISIG: u32 = 1;
-    pub const ICANON: u32 = 2;
-    pub const ECHO: u32 = 0o10;
-    pub const ECHOE: u32 = 0o20;
-    pub const ECHOK: u32 = 0o40;
-    pub const ECHONL: u32 = 0o100;
-    pub const NOFLSH: u32 = 0o200;
-    pub const TOSTOP: u32 = 0o400;
-    pub const ECHOCTL: u32 = 0o1000;
-    pub const ECHOKE: u32 = 0o4000;
-    pub const IEXTEN: u32 = 0o100000;
-}
-
-/// Places in the control characters.
-mod control {
-    pub const INTERRUPT: usize = 0;
-    pub const QUIT: usize = 1;
-    pub const ERASE: usize = 2;
-    pub const KILL: usize = 3;
-    pub const END: usize = 4;
-    pub const TIME: usize = 5;
-    pub const LEAST: usize = 6;
-    pub const START: usize = 8;
-    pub const STOP: usize = 9;
-    pub const SUSPEND: usize = 10;
-    pub const END_OF_LINE: usize = 11;
-    pub const REPRINT: usize = 12;
-    pub const WORD_ERASE: usize = 14;
-    pub const LITERAL: usize = 15;
-    pub const END_OF_LINE_2: usize = 16;
-}
-
-/// `struct termios` of the kernel: four flags, the discipline, 19 control characters.
-#[derive(Clone, Copy)]
-struct Modes {
-    input: u32,
-    output: u32,
-    control: u32,
-    local: u32,
-    line: u8,
-    characters: [u8; 19],
-}
-
-/// Its bytes.
-const MODES: usize = 36;
-
-impl Default for Modes {
-    /// As a terminal of Linux begins (`tty_std_termios`), with UTF-8.
-    fn default() -> Modes {
-        Modes {
-            input: flag::ICRNL | flag::IXON | flag::IUTF8,
-            output: flag::OPOST | flag::ONLCR,
-            control: 0o277,
-            local: flag::ISIG
-                | flag::ICANON
-                | flag::ECHO
-                | flag::ECHOE
-                | flag::ECHOK
-                | flag::ECHOCTL
-                | flag::ECHOKE
-                | flag::IEXTEN,
-            line: 0,
-            characters: [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0],
-        }
-    }
-}
-
-impl Modes {
-    fn to_bytes(self) -> [u8; MODES] {
-        let mut bytes = [0; MODES];
-        let flags = [self.input, self.output, self.control, self.local].map(u32::to_ne_bytes);
-        let all = flags.as_flattened().iter().copied().chain([self.line]).chain(self.characters);
-        for (to, from) in bytes.iter_mut().zip(all) {
-            *to = from;
-        }
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8; MODES]) -> Modes {
-        let word =
-            |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u32::from_ne_bytes(*word));
-        let characters = bytes.get(17..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
-        let line = bytes.get(16).copied().unwrap_or(0);
-        Modes { input: word(0), output: word(4), control: word(8), local: word(12), line, characters }
-    }
-
-    fn has(&self, local: u32) -> bool {
-        self.local & local != 0
-    }
-
-    /// Whether a byte is the control character at a place; 0 stands for none.
-    fn is(&self, byte: u8, place: usize) -> bool {
-        byte != 0 && self.characters.get(place) == Some(&byte)
-    }
-}
 
 /// A terminal.
 pub struct Terminal {
@@ -602,6 +493,10 @@ impl Terminal {
         const TCSETS: u32 = 0x5402;
         const TCSETSW: u32 = 0x5403;
         const TCSETSF: u32 = 0x5404;
+        const TCGETA: u32 = 0x5405;
+        const TCSETA: u32 = 0x5406;
+        const TCSETAW: u32 = 0x5407;
+        const TCSETAF: u32 = 0x5408;
         const TCSBRK: u32 = 0x5409;
         const TCXONC: u32 = 0x540a;
         const TCFLSH: u32 = 0x540b;
@@ -618,9 +513,11 @@ impl Terminal {
         const TIOCGPTN: u32 = 0x8004_5430;
         const TIOCSPTLCK: u32 = 0x4004_5431;
         const TIOCGPTLCK: u32 = 0x8004_5439;
+        /// What only those in front may do.
+        const CHANGES: [u32; 11] =
+            [TCSETS, TCSETSW, TCSETSF, TCSETA, TCSETAW, TCSETAF, TCSBRK, TCSBRKP, TCXONC, TCFLSH, TIOCSPGRP];
         let process = context.process.clone();
-        if !is_master && matches!(request, TCSETS | TCSETSW | TCSETSF | TCSBRK | TCSBRKP | TCXONC | TCFLSH | TIOCSPGRP)
-        {
+        if !is_master && CHANGES.contains(&request) {
             self.admit(context, SIGTTOU)?;
         }
         match request {
@@ -628,6 +525,12 @@ impl Terminal {
             TCSETS | TCSETSW | TCSETSF => {
                 let modes = Modes::from_bytes(&context.read_array(argument)?);
                 self.set_modes(modes, request == TCSETSF);
+            }
+            TCGETA => context.write_bytes(argument, &self.state.lock().modes.to_old_bytes())?,
+            TCSETA | TCSETAW | TCSETAF => {
+                let old = context.read_array(argument)?;
+                let modes = self.state.lock().modes.with_old_bytes(&old);
+                self.set_modes(modes, request == TCSETAF);
             }
             TCSBRK | TCSBRKP => {}
             TCXONC => match argument {
@@ -759,166 +662,5 @@ impl Terminal {
 
     fn names_device(&self) -> u64 {
         make_device(136, self.number)
-    }
-}
-
-/// The side that programs use, opened.
-pub struct Slave(Arc<Terminal>);
-
-impl OpenFile for Slave {
-    fn admit(&self, context: &Context, writes: bool) -> Result<()> {
-        match writes {
-            false => self.0.admit(context, SIGTTIN),
-            true if self.0.state.lock().modes.has(flag::TOSTOP) => self.0.admit(context, SIGTTOU),
-            true => Ok(()),
-        }
-    }
-
-    fn read(&self, _at: u64, to: &mut dyn Sink) -> Result<usize> {
-        self.0.read(to)
-    }
-
-    fn write(&self, _at: u64, from: &mut dyn Source) -> Result<usize> {
-        self.0.write(from)
-    }
-
-    fn ready(&self) -> u32 {
-        self.0.ready()
-    }
-
-    fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.0.programs)
-    }
-
-    fn control(&self, context: &mut Context, request: u32, argument: u64) -> Result<u64> {
-        self.0.control(context, request, argument, false)
-    }
-
-    fn attributes(&self) -> Result<Attributes> {
-        let number = u64::from(self.0.number) + 3;
-        // The same file as the name in /dev/pts leads to, which ttyname(3) compares.
-        Ok(Attributes { device: PTS_DEVICE, ..device_attributes(number, self.0.names_device()) })
-    }
-
-    fn label(&self) -> String {
-        format!("/dev/pts/{}", self.0.number)
-    }
-}
-
-impl Drop for Slave {
-    fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        state.slaves -= 1;
-        drop(state);
-        self.0.keyboard.wake_all();
-    }
-}
-
-/// The side of a pseudo-terminal where the keyboard would be.
-pub struct Master(Arc<Terminal>);
-
-impl Master {
-    /// Makes the terminal the container's console, and lets it be opened.
-    pub fn become_console(&self) {
-        self.0.state.lock().is_locked = false;
-        *CONSOLE.lock() = Arc::downgrade(&self.0);
-    }
-
-    /// The terminal.
-    pub fn terminal(&self) -> &Arc<Terminal> {
-        &self.0
-    }
-}
-
-impl OpenFile for Master {
-    fn read(&self, _at: u64, to: &mut dyn Sink) -> Result<usize> {
-        let mut state = self.0.state.lock();
-        if state.to_master.is_empty() {
-            return Err(if state.was_opened && state.slaves == 0 { Errno::EIO } else { Errno::EAGAIN });
-        }
-        let mut done = 0;
-        while to.room() > 0 && !state.to_master.is_empty() {
-            let piece = state.to_master.as_slices().0;
-            let stored = to.put(piece.get(..piece.len().min(to.room())).unwrap_or_default())?;
-            state.to_master.drain(..stored);
-            done += stored;
-        }
-        drop(state);
-        self.0.programs.wake_all();
-        Ok(done)
-    }
-
-    fn write(&self, _at: u64, from: &mut dyn Source) -> Result<usize> {
-        let mut buffer = [0; 256];
-        let mut done = 0;
-        while from.left() > 0 {
-            let room = {
-                let state = self.0.state.lock();
-                INPUT.saturating_sub(state.length() + state.editing.len())
-            };
-            // A line without end must stay open to the key that ends it.
-            let part = buffer.get_mut(..room.clamp(1, 256)).unwrap_or_default();
-            if room == 0 && !self.0.state.lock().lines.is_empty() {
-                return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
-            }
-            let taken = match from.take(part) {
-                Ok(0) => break,
-                Ok(taken) => taken,
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            };
-            self.0.typed(part.get(..taken).unwrap_or_default());
-            done += taken;
-        }
-        Ok(done)
-    }
-
-    fn ready(&self) -> u32 {
-        let state = self.0.state.lock();
-        let mut bits = 0;
-        if !state.to_master.is_empty() {
-            bits |= ready::IN;
-        }
-        if state.length() + state.editing.len() < INPUT || state.lines.is_empty() {
-            bits |= ready::OUT;
-        }
-        if state.was_opened && state.slaves == 0 {
-            bits |= ready::HANGUP;
-        }
-        bits
-    }
-
-    fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.0.keyboard)
-    }
-
-    fn control(&self, context: &mut Context, request: u32, argument: u64) -> Result<u64> {
-        const TIOCGPTPEER: u32 = 0x5441;
-        if request == TIOCGPTPEER {
-            let flags = argument as u32;
-            let slave = self.0.open(context, flags)?;
-            let description = Description::new(slave, None, flags);
-            let limit = context.process.limit(crate::task::process::limit::FILES).0;
-            return context
-                .files
-                .add(description, 0, limit, flags & open::CLOSE_ON_EXEC != 0)
-                .map(|number| number as u64);
-        }
-        self.0.control(context, request, argument, true)
-    }
-
-    fn attributes(&self) -> Result<Attributes> {
-        Ok(device_attributes(2, make_device(5, 2)))
-    }
-
-    fn label(&self) -> String {
-        String::from("/dev/ptmx")
-    }
-}
-
-impl Drop for Master {
-    fn drop(&mut self) {
-        self.0.state.lock().masters -= 1;
-        self.0.hang_up();
     }
 }
