@@ -278,7 +278,7 @@ pub struct Machine {
     /// The kind of machine [default: the image's, else q35]
     #[arg(long, value_enum)]
     pub machine: Option<MachineKind>,
-    /// Memory, such as 64M or 1G; at least 16M [default: the image's, else 64M]
+    /// Memory, such as 64M or 1G; at least 4M [default: the image's, else 64M]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Memory>,
     /// Processors, 1 to 8 [default: the image's, else 1]

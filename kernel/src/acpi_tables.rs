@@ -66,6 +66,7 @@ impl Description {
     pub const IOMMUS: usize = 8;
 
     /// Reads the tables behind the root pointer at `rsdp` (0: none).
+    #[optimize(size)]
     pub fn read(rsdp: u64) -> Description {
         let mut description = Description {
             processors: [0; MAX],

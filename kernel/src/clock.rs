@@ -56,6 +56,7 @@ impl Clock {
 }
 
 /// Finds out how fast the counter and the local timer run; answers the clock and the name of what was used.
+#[optimize(size)]
 pub fn calibrate(boot: u64, description: &Description) -> (Clock, &'static str) {
     let (frequency, name) = find(description);
     let clock = Clock::new(boot, frequency);

@@ -76,6 +76,7 @@ pub fn stop_if_told() {
     }
 }
 
+#[optimize(size)]
 fn report(
     what: impl FnOnce(&mut Console) -> core::fmt::Result,
     registers: Option<&KernelFrame>,
@@ -94,6 +95,7 @@ fn report(
     power::off_after_crash()
 }
 
+#[optimize(size)]
 fn write_report(
     console: &mut Console,
     what: impl FnOnce(&mut Console) -> core::fmt::Result,

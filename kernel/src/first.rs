@@ -57,6 +57,7 @@ impl Archive {
     }
 
     /// Takes `init` and its arguments out. After the direct map is loaded.
+    #[optimize(size)]
     pub fn init(&self) -> Result<Init, &'static str> {
         // SAFETY: `memory::divide` kept the archive out of the free memory, so nobody ever writes to it, and it is RAM.
         let tar = unsafe { memory::bytes(self.start + HEADER, (self.length - HEADER) as usize) };
@@ -88,6 +89,7 @@ impl Init {
     }
 }
 
+#[optimize(size)]
 fn load(program: &'static [u8]) -> Result<Init, &'static str> {
     const DAMAGED: &str = "`init` in the boot archive is not a program: it is no ELF file, or a damaged one";
     let file = ElfBytes::<LittleEndian>::minimal_parse(program).map_err(|_| DAMAGED)?;

@@ -51,6 +51,7 @@ pub fn silence_legacy() {
 }
 
 /// Masks all lines of all controllers; answers one more than the highest line.
+#[optimize(size)]
 pub fn initialize(description: &Description) -> u32 {
     let target = Processor::current().apic.load(Ordering::Relaxed);
     let mut end = 0;

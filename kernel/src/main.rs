@@ -18,7 +18,7 @@
 //! `traps`, `run`, `lock` are the way in, through and out; `segments`, `features`, `vector`, `processor`, `smp` are the
 //! processors; `apic`, `io_apic`, `iommu`, `clock`, `acpi_tables`, `power`, `serial` are the machine around them; `first` is the
 //! first program, `platform` what core asks for, `crash` the report, `provoke` crashes for its tests.
-#![feature(rust_preserve_none_cc)]
+#![feature(rust_preserve_none_cc, optimize_attribute)]
 #![no_std]
 #![no_main]
 
@@ -70,8 +70,8 @@ use platform::Platform;
 use processor::Processor;
 use start_info::StartInfo;
 
-/// Heap for the stacks of all processors and for what ACPI's tables are read into.
-const BOOT_HEAP: u64 = 1 << 20;
+/// Heap for what ACPI's tables are read into.
+const TABLES_HEAP: u64 = 256 << 10;
 /// The exit code of a machine whose image cannot be started.
 const BAD_IMAGE: u32 = 125;
 
@@ -102,6 +102,7 @@ static BOOT: Once<Boot> = Once::new();
 
 /// Where the first processor enters Rust: on the early tables and a stack of the image.
 #[unsafe(no_mangle)]
+#[optimize(size)]
 extern "C" fn boot_first_processor(start_info: u64) -> ! {
     let stamp = cpu::time_stamp();
     serial::initialize();
@@ -124,12 +125,14 @@ extern "C" fn boot_first_processor(start_info: u64) -> ! {
 }
 
 /// The rest of boot: devices, processors, core, the first program.
+#[optimize(size)]
 extern "C" fn boot_on_own_stack() -> ! {
     let Some(boot) = BOOT.get() else { unreachable!("boot comes here after its first steps") };
     let mut free = boot.free.clone();
-    memory::open_heap(&mut free, BOOT_HEAP);
+    memory::open_heap(&mut free, TABLES_HEAP);
     let own = Processor::current();
     let description = Description::read(boot.info.rsdp);
+    memory::open_heap(&mut free, paging::stacks_size(description.processor_count) + Iommu::size(&description));
     io_apic::silence_legacy();
     own.apic.store(apic::initialize(), Ordering::Relaxed);
     let lines = io_apic::initialize(&description);
@@ -164,6 +167,7 @@ extern "C" fn boot_on_own_stack() -> ! {
     unsafe { run::run(own, lock::acquire()) }
 }
 
+#[optimize(size)]
 fn start_init(machine: &mut Machine<Platform>, boot: &'static Boot, interrupt_lines: u32) -> Result<(), &'static str> {
     let mut init = boot.archive.init()?;
     for word in boot.info.words() {

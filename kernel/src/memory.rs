@@ -110,10 +110,7 @@ pub fn boot_frames(count: u64) -> Frame {
     let layout = Layout::from_size_align((count * PAGE) as usize, PAGE as usize).expect("a whole number of frames");
     // SAFETY: the size is not zero.
     let memory = unsafe { HEAP.alloc(layout) };
-    assert!(
-        !memory.is_null(),
-        "the boot heap is too small: give the machine more memory (16 MiB and the archive are the least)"
-    );
+    assert!(!memory.is_null(), "the boot heap is too small for what the firmware says of this machine");
     // SAFETY: the heap gave this range to us alone.
     unsafe { ptr::write_bytes(memory, 0, layout.size()) };
     Frame((memory as u64 - DIRECT) / PAGE)
@@ -134,6 +131,7 @@ pub struct Free {
 }
 
 /// Opens the first part of the boot heap behind the image (which ends at `image_end`), and lists what remains.
+#[optimize(size)]
 pub fn divide(info: &StartInfo, image_end: u64) -> Free {
     let ram: u64 = info.ram().map(|range| range.end - range.start).sum();
     // Two tables for each GiB, and those of the kernel's image and stacks.
@@ -157,23 +155,33 @@ pub fn divide(info: &StartInfo, image_end: u64) -> Free {
         free.add(range.start..range.end.min(kept.start));
         free.add(range.start.max(kept.end)..range.end);
     }
-    free.ranges[..free.count].sort_unstable_by_key(|range| range.start);
     free
 }
 
-/// Goes on with the heap in `size` bytes that are taken from the free frames. With the real tables loaded, which map all memory.
+/// Goes on with the heap in `size` bytes that are taken from the free frames; what the heap before has left over is free. With the real
+/// tables loaded, which map all memory.
 pub fn open_heap(free: &mut Free, size: u64) {
+    free.add(HEAP.next.load(Ordering::Relaxed)..HEAP.end.load(Ordering::Relaxed));
     let heap = free.take(size.div_ceil(PAGE));
     HEAP.next.store(heap.start, Ordering::Relaxed);
     HEAP.end.store(heap.end, Ordering::Relaxed);
 }
 
 impl Free {
-    /// Adds the whole frames of a range of bytes.
+    /// Adds the whole frames of a range of bytes, which are not among these, in their place.
     fn add(&mut self, bytes: Range<u64>) {
         let frames = bytes.start.div_ceil(PAGE)..bytes.end / PAGE;
-        if frames.start < frames.end && self.count < MAX_FREE {
-            self.ranges[self.count] = frames;
+        if frames.start >= frames.end {
+            return;
+        }
+        if let Some(before) = self.ranges[..self.count].iter_mut().find(|range| range.end == frames.start) {
+            before.end = frames.end;
+        } else if let Some(behind) = self.ranges[..self.count].iter_mut().find(|range| range.start == frames.end) {
+            behind.start = frames.start;
+        } else if self.count < MAX_FREE {
+            let place = self.ranges[..self.count].iter().take_while(|range| range.start < frames.start).count();
+            self.ranges[place..=self.count].rotate_right(1);
+            self.ranges[place] = frames;
             self.count += 1;
         }
     }

@@ -23,6 +23,7 @@ const HUGE: u64 = 1 << 30;
 const DEVICE_END: u64 = 4 << 30;
 
 /// Builds the kernel's half; answers its root, which serves as the root of no process.
+#[optimize(size)]
 pub fn build(info: &StartInfo) -> Frame {
     let root = memory::boot_frame();
     map_memory(root, info);
@@ -32,7 +33,15 @@ pub fn build(info: &StartInfo) -> Frame {
     root
 }
 
+/// The bytes of the stacks of so many processors, and of the tables that map them, at most.
+pub const fn stacks_size(processors: usize) -> u64 {
+    // A last table is there for the stacks of eight; the ones above it were made with the first processor's.
+    let pages = KERNEL_STACK_PAGES + segments::STACKS as u64 * SEPARATE_STACK_PAGES;
+    (processors as u64 * pages + processors.div_ceil(8) as u64) * PAGE
+}
+
 /// Maps the stacks of processor `number`, a hole below each.
+#[optimize(size)]
 pub fn map_stacks(root: Frame, number: usize) -> Stacks {
     assert!(number < MAX, "a stack for a processor too many");
     let mut next = STACKS + number as u64 * STACKS_STRIDE;

@@ -85,6 +85,7 @@ unsafe extern "rust-preserve-none" fn system_call_mapping(
 /// This processor holds the big lock, and `machine` is what it got with it.
 #[cold]
 #[inline(never)]
+#[optimize(size)]
 unsafe extern "rust-preserve-none" fn system_call_slowly(
     own: &'static Processor,
     machine: &'static mut Machine<Platform>,

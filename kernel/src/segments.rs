@@ -97,6 +97,7 @@ struct TablePointer {
 }
 
 /// Fills the interrupt table. Once, by the first processor.
+#[optimize(size)]
 pub fn fill_gates() {
     // SAFETY: boot is alone on the machine, and the table is not loaded yet.
     let gates = unsafe { &mut *GATES.0.get() };

@@ -35,6 +35,7 @@ const AFTER_RESET: u64 = 200_000;
 const PATIENCE: u64 = 2_000_000_000;
 
 /// Starts all processors that the tables name; answers how many run, the first included.
+#[optimize(size)]
 pub fn start(description: &Description, root: Frame, clock: &Clock) -> usize {
     let own = Processor::current().apic.load(Ordering::Relaxed);
     let mut number = 1;
@@ -100,6 +101,7 @@ pub fn open() {
 
 /// Where a started processor enters Rust, on its own stack and the early tables.
 #[unsafe(no_mangle)]
+#[optimize(size)]
 extern "C" fn boot_further_processor() -> ! {
     let number = STARTED_NUMBER.load(Ordering::Acquire);
     let (Some(own), Some(stacks)) = (Processor::get(number), STACKS[number].get()) else { cpu::halt() };

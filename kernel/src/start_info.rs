@@ -31,6 +31,7 @@ pub struct StartInfo {
 
 impl StartInfo {
     /// Reads the structure at physical address `at`.
+    #[optimize(size)]
     pub fn read(at: u64) -> StartInfo {
         let word = |offset: u64| memory::early_read_32(at + offset);
         let long = |offset: u64| u64::from(word(offset)) | u64::from(word(offset + 4)) << 32;

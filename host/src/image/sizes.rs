@@ -25,7 +25,7 @@ impl fmt::Display for MachineKind {
     }
 }
 
-/// The guest's memory in MiB, 16 or more.
+/// The guest's memory in MiB, 4 or more.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub struct Memory(u32);
@@ -52,7 +52,7 @@ impl FromStr for Memory {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        const WANTED: &str = "memory is a number and a unit, `M` or `G`, from \"16M\" to \"1024G\"";
+        const WANTED: &str = "memory is a number and a unit, `M` or `G`, from \"4M\" to \"1024G\"";
         let (number, scale) = match (text.strip_suffix('M'), text.strip_suffix('G')) {
             (Some(number), _) => (number, 1),
             (_, Some(number)) => (number, 1024),
@@ -60,7 +60,7 @@ impl FromStr for Memory {
         };
         let size = number.parse().ok().and_then(|number: u32| number.checked_mul(scale));
         match size {
-            Some(size) if (16..=1024 * 1024).contains(&size) => Ok(Self(size)),
+            Some(size) if (4..=1024 * 1024).contains(&size) => Ok(Self(size)),
             _ => Err(format!("`{text}` is out of range: {WANTED}")),
         }
     }

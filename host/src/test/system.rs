@@ -162,6 +162,8 @@ fn boots() -> Vec<Expected> {
     vec![
         Expected { name: "hello-on-q35", ..HELLO },
         Expected { name: "hello-on-microvm", machine: Microvm, ..HELLO },
+        Expected { name: "hello-in-4-mebibytes", memory: "4M", ..HELLO },
+        Expected { name: "hello-in-4-mebibytes-on-microvm", memory: "4M", machine: Microvm, ..HELLO },
         Expected { name: "hello-in-16-mebibytes", memory: "16M", ..HELLO },
         Expected { name: "hello-in-16-mebibytes-on-microvm", memory: "16M", machine: Microvm, ..HELLO },
         Expected { name: "hello-in-6-gibibytes", memory: "6G", ..HELLO },

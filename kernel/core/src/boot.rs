@@ -105,7 +105,7 @@ impl<H: Hardware> Machine<H> {
             first: Id::NONE,
             active: 0,
             total_pages: (pages as u32).max(1),
-            capacities: sizes.0,
+            capacities: sizes.shared(),
             frames,
             seed: 0x9e37_79b9_7f4a_7c15,
         }

@@ -12,14 +12,21 @@ const ALIGNMENT: u64 = 64;
 /// Lines that interrupts can have: a table of them is made when the first program starts.
 const MOST_LINES: u64 = 1024;
 
+/// Entries of the smallest table.
+const LEAST: usize = 32;
+
+/// Objects of each kind, and handles, that the first program can have beside what its pages have for their share.
+const OWN_OBJECTS: u32 = 8;
+const OWN_HANDLES: u32 = 64;
+
 /// The tables' capacities, by resource.
 pub(crate) struct Sizes(pub(crate) [u32; RESOURCES]);
 
 impl Sizes {
     /// The tables for so many pages of memory.
     pub(crate) fn new(pages: usize) -> Sizes {
-        // One entry for so many pages, and so many at least.
-        let table = |share: usize, least: usize| (pages / share).max(least);
+        // One entry for so many pages, and so many at least, of which a small machine has a part.
+        let table = |share: usize, least: usize| (pages / share).max(least.min(pages / 8).max(LEAST));
         let kinds = [
             (Kind::Pool, table(32, 128)),
             (Kind::Vmo, table(8, 512)),
@@ -40,7 +47,7 @@ impl Sizes {
         ];
         let mut sizes = [0; RESOURCES];
         // A handle or mapping for every other page; the tables hold both.
-        let handles = table(2, 4096).min(MAX_NODES);
+        let handles = (pages / 2).max((pages * 2).clamp(16 * LEAST, 4096)).min(MAX_NODES);
         let others = [(0, pages), (RESOURCES - 1, handles)];
         for (resource, size) in kinds.map(|(kind, size)| (kind as usize, size)).into_iter().chain(others) {
             if let Some(slot) = sizes.get_mut(resource) {
@@ -48,6 +55,15 @@ impl Sizes {
             }
         }
         Sizes(sizes)
+    }
+
+    /// What smaller pools have shares of: all but what the first program needs for itself, however many pages it gives away.
+    pub(crate) fn shared(&self) -> [u32; RESOURCES] {
+        let mut shared = self.0;
+        let [_, kinds @ .., handles] = &mut shared;
+        kinds.iter_mut().for_each(|kind| *kind = kind.saturating_sub(OWN_OBJECTS));
+        *handles = handles.saturating_sub(OWN_HANDLES);
+        shared
     }
 
     /// The capacity of a kind's table.

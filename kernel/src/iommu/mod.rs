@@ -11,6 +11,7 @@
 mod tables;
 mod unit;
 
+use tessera_abi::PAGE;
 use tessera_core::{DeviceId, Frame};
 
 use crate::acpi_tables::Description;
@@ -42,7 +43,13 @@ const SILENT: u64 = 1 << 1;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 impl Iommu {
+    /// The bytes of the tables that [`Iommu::start`] makes.
+    pub fn size(description: &Description) -> u64 {
+        if description.iommus.iter().any(Option::is_some) { (BUSES as u64 + 1) * PAGE } else { 0 }
+    }
+
     /// Switches on what the tables name: no device reaches anything. None if there is nothing, or nothing that this file can drive.
+    #[optimize(size)]
     pub fn start(description: &Description) -> Option<Iommu> {
         let mut units = description.iommus.map(|found| found.and_then(|found| Unit::find(found.address)));
         let all = || description.iommus.iter().flatten();

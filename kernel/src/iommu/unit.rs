@@ -78,6 +78,7 @@ impl fmt::Display for Fault {
 
 impl Unit {
     /// The unit with its registers at `address`; none if it cannot be driven.
+    #[optimize(size)]
     pub fn find(address: u64) -> Option<Unit> {
         const DIRECT_END: u64 = 4 << 30;
         if address == 0 || address >= DIRECT_END {

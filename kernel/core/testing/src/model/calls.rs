@@ -325,7 +325,10 @@ impl Model {
         }
         // The archive's page came on top of what the shares are measured by.
         let all = u64::from(self.quota(self.root)[PAGES]) - 1;
-        let share = |resource: usize| u64::from(self.quota(self.root)[resource]) * pages / all;
+        // Some of each kind are the first program's own.
+        let own = |resource: usize| if resource == RESOURCES - 1 { 64 } else { 8 };
+        let share =
+            |resource: usize| u64::from(self.quota(self.root)[resource]).saturating_sub(own(resource)) * pages / all;
         let mut quota: Vec<u32> = (0..RESOURCES).map(|resource| share(resource) as u32).collect();
         quota[PAGES] = pages as u32;
         let handles = self.pool_of(process);
