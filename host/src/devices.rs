@@ -18,6 +18,8 @@ use crate::workspace;
 pub enum Device {
     /// A network behind QEMU: 10.0.2.0/24 with DHCP, this machine at 10.0.2.2.
     Network,
+    /// A network card that is an interface of this machine (TAP), by its name. No port needs to lead to it.
+    Tap(String),
     /// A disk.
     Disk(Disk),
     /// A source of random numbers.
@@ -91,6 +93,10 @@ pub fn arguments(machine: MachineKind, name: &str, devices: &[Device], ports: &[
             Device::Network => {
                 let rules: String = ports.iter().map(|port| format!(",hostfwd={}", port.rule)).collect();
                 add("-netdev", format!("user,id=device{index}{rules}"));
+                add("-device", format!("virtio-net-{bus},netdev=device{index}{options}"));
+            }
+            Device::Tap(interface) => {
+                add("-netdev", format!("tap,id=device{index},ifname={interface},script=no,downscript=no"));
                 add("-device", format!("virtio-net-{bus},netdev=device{index}{options}"));
             }
             Device::Disk(disk) => {
@@ -236,6 +242,15 @@ mod tests {
         assert_eq!(pc, expected);
         assert!(!told(MachineKind::Microvm, &devices).join(" ").contains("iommu"));
         assert!(told(MachineKind::Q35, &[Device::Iommu]).is_empty(), "there is nothing to hold back");
+    }
+
+    #[test]
+    fn a_card_can_be_an_interface_of_this_machine() {
+        let devices = [Device::Tap("tap0".to_owned())];
+        let told = arguments(MachineKind::Q35, "web", &devices, &[]).unwrap().join(" ");
+        let expected = "-netdev tap,id=device0,ifname=tap0,script=no,downscript=no \
+            -device virtio-net-pci,netdev=device0,disable-legacy=on";
+        assert_eq!(told, expected);
     }
 
     #[test]

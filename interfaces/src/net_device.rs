@@ -38,6 +38,8 @@ pub mod offloads {
     pub const SEGMENT_TCP4: u32 = 1 << 2;
     /// It cuts large TCP/IPv6 segments into frames.
     pub const SEGMENT_TCP6: u32 = 1 << 3;
+    /// It may put TCP segments that it receives together, into frames of up to 64 KiB.
+    pub const RECEIVE_LARGE: u32 = 1 << 4;
 }
 
 /// Why a network device refused.

@@ -8,11 +8,11 @@ use alloc::sync::Arc;
 
 use smoltcp::phy::{Checksum, ChecksumCapabilities};
 use tessera_interfaces::{NetDevice, NetDeviceError, NetInformation, offloads};
-use tessera_rings::{BUFFER, Client as Rings, doorbell};
+use tessera_rings::{BUFFER, Client as Rings, FRAME, doorbell};
 use tessera_runtime::object::{Access, Event, Vmo};
 use tessera_runtime::{Cap, Mapping, Object, own};
 
-use crate::stack::{Arrived, Device, Offload, Port};
+use crate::stack::{Arrived, Cuts, Device, Offload, Port};
 
 /// The memory and events shared with the driver, to be passed to each instance of it.
 pub struct Shared {
@@ -69,7 +69,13 @@ pub fn device(information: &NetInformation) -> Device {
     let mut checksums = ChecksumCapabilities::default();
     checksums.tcp = transport;
     checksums.udp = transport;
-    Device { hardware: information.mac, mtu: information.mtu.min(tessera_rings::FRAME as u16 - 14), checksums }
+    Device {
+        hardware: information.mac,
+        mtu: information.mtu.min(tessera_rings::FRAME as u16 - 14),
+        checksums,
+        cuts: Cuts { v4: has(offloads::SEGMENT_TCP4), v6: has(offloads::SEGMENT_TCP6) },
+        receives_large: has(offloads::RECEIVE_LARGE),
+    }
 }
 
 impl RingPort {
@@ -92,19 +98,20 @@ impl Port for RingPort {
         Some(Arrived { length: received.length, checked: received.checksum_is_right })
     }
 
-    fn has_room(&mut self) -> bool {
+    fn has_room(&mut self, bytes: usize) -> bool {
         if self.broken {
             return false;
         }
-        let room = self.rings.room(1);
-        self.check(room, 0) > 0
+        // A frame for each buffer is the worst.
+        let room = self.rings.room(bytes.div_ceil(FRAME));
+        self.check(room, 0) >= bytes
     }
 
     fn send(&mut self, frame: &[u8], offload: Offload) -> bool {
         if self.broken {
             return false;
         }
-        let offload = tessera_rings::Offload { checksum: offload.checksum, segment: None };
+        let offload = tessera_rings::Offload { checksum: offload.checksum, segment: offload.segment };
         let sent = self.rings.send(frame, offload);
         self.check(sent, false)
     }

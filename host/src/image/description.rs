@@ -350,8 +350,23 @@ impl Description {
                 return Err(self.wrong(size.span(), "this disk has both a size and a path", mend));
             }
         };
+        if let Some(tap) = &written.tap {
+            // Linux's names of interfaces have up to 15 bytes.
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            let name = tap.get_ref();
+            if *written.kind.get_ref() != DeviceKind::Network {
+                let mend = "remove it, or write `kind = \"network\"`";
+                return Err(self.wrong(tap.span(), "only a network has an interface of this machine", mend));
+            }
+            if !(1..16).contains(&name.len()) || !name.bytes().all(plain) {
+                let mend = "name one that `ip tuntap` lists: letters, digits, `-`, `_` and `.`, up to 15 of them";
+                return Err(self.wrong(tap.span(), &format!("no interface is called `{name}`"), mend));
+            }
+        }
         match (*written.kind.get_ref(), disk) {
-            (DeviceKind::Network, None) => Ok(Device::Network),
+            (DeviceKind::Network, None) => {
+                Ok(written.tap.as_ref().map_or(Device::Network, |tap| Device::Tap(tap.get_ref().clone())))
+            }
             (DeviceKind::Entropy, None) => Ok(Device::Entropy),
             (DeviceKind::Disk, Some(disk)) => Ok(Device::Disk(disk)),
             (DeviceKind::Disk, None) => {

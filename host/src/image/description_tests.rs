@@ -153,3 +153,17 @@ fn a_microvm_with_an_iommu_is_refused() {
     let has_one = |iommu| parse(&text("q35", iommu)).unwrap().devices().unwrap().contains(&Device::Iommu);
     assert!(has_one("") && has_one("iommu = true\n") && !has_one("iommu = false\n"));
 }
+
+#[test]
+fn a_network_can_be_an_interface_of_this_machine_by_its_plain_name() {
+    let image = |device: &str| format!("name = \"a\"\n[init]\nprogram = \"p\"\n[[device]]\n{device}\n");
+    let read = |device: &str| parse(&image(device)).unwrap().devices();
+    let found = read("kind = \"network\"\ntap = \"tap0\"").unwrap();
+    assert!(found.contains(&crate::devices::Device::Tap("tap0".to_owned())), "{found:?}");
+    for name in ["", "tap0,script=/bin/sh", "a-name-that-is-too-long"] {
+        let told = told(&read(&format!("kind = \"network\"\ntap = \"{name}\"")).unwrap_err());
+        assert!(told.contains("no interface is called") && told.contains("image.toml:6:"), "{told}");
+    }
+    let told = told(&read("kind = \"disk\"\nsize = \"1M\"\ntap = \"tap0\"").unwrap_err());
+    assert!(told.contains("only a network has an interface"), "{told}");
+}

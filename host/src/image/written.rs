@@ -29,6 +29,7 @@
 //! kind = "disk"
 //! size = "64M"                   # zeros at each start; or `path` of a file, and perhaps `read-only = true`, or of a
 //!                                # folder: a tar archive of it, read only
+//! # tap = "tap0"                 # of a network: an interface of this machine, in place of one behind QEMU
 //!
 //! [[file]]                       # any number of further members of the boot archive
 //! name = "root.img"
@@ -141,6 +142,8 @@ pub struct WrittenDevice {
     pub size: Option<Spanned<Size>>,
     /// Of a disk: a file, or a folder to be packed; from the folder of the image.toml.
     pub path: Option<Spanned<String>>,
+    /// Of a network: an interface of this machine.
+    pub tap: Option<Spanned<String>>,
     #[serde(default, rename = "read-only")]
     pub read_only: bool,
 }

@@ -161,7 +161,9 @@ impl Client {
                     return if first.is_some() { Err(Broken) } else { Ok(None) };
                 };
                 let count = self.holders.len() as u32;
-                if !entry.is_within(count) || !self.is_held(entry.buffer, Holder::Receiving) {
+                // Only in the first part the device's header comes before the frame.
+                let is_there = if first.is_none() { entry.is_within(count) } else { entry.is_inside(count) };
+                if !is_there || !self.is_held(entry.buffer, Holder::Receiving) {
                     return Err(Broken);
                 }
                 first = first.or(Some(entry.flags));

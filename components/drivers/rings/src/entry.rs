@@ -68,6 +68,12 @@ impl Entry {
         self.buffer < buffers && usize::from(self.offset) >= crate::HEADROOM && end <= crate::BUFFER
     }
 
+    /// Whether it names bytes of one of `buffers` buffers, its headroom included.
+    pub fn is_inside(&self, buffers: u32) -> bool {
+        let end = usize::from(self.offset).saturating_add(usize::from(self.length));
+        self.buffer < buffers && end <= crate::BUFFER
+    }
+
     /// Where its bytes begin in the memory of all buffers.
     pub fn place(&self) -> usize {
         (self.buffer as usize).saturating_mul(crate::BUFFER).saturating_add(usize::from(self.offset))

@@ -202,6 +202,16 @@ fn a_peer_that_gives_what_it_does_not_have_is_found() {
         let _ = driver.publish();
         assert_eq!(client.receive(&mut into), Err(Broken));
     }
+    // A later part may begin in the headroom, and not end behind its buffer.
+    for (offset, length, is_fine) in [(4, 40, true), (4, 2044, true), (5, 2044, false), (0, 2049, false)] {
+        let (mut client, mut driver, ..) = pair(8);
+        driver.received(Entry { flags: flags::MORE, ..entry }).unwrap();
+        driver.received(Entry { buffer: 1, offset, length, ..entry }).unwrap();
+        let _ = driver.publish();
+        let length = 60 + usize::from(length);
+        let received = Ok(Some(Received { length, checksum_is_right: false }));
+        assert_eq!(client.receive(&mut [0; 4096]), if is_fine { received } else { Err(Broken) });
+    }
     // A frame whose end never comes.
     let (mut client, mut driver, buffers, _rings) = pair(8);
     assert!(deliver(&mut driver, &buffers, &[1; 60], flags::MORE));

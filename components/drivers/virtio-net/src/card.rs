@@ -12,13 +12,32 @@ const RECEIVE_CHECKSUM: u64 = 1 << 1;
 const MTU: u64 = 1 << 3;
 /// Its configuration has the hardware address.
 const ADDRESS: u64 = 1 << 5;
+/// It may put TCP segments that it receives together.
+const LARGE_4: u64 = 1 << 7;
+const LARGE_6: u64 = 1 << 8;
 /// It cuts TCP segments into frames.
 const SEGMENT_4: u64 = 1 << 11;
 const SEGMENT_6: u64 = 1 << 12;
+/// A received frame may take several buffers.
+const MERGED_BUFFERS: u64 = 1 << 15;
 
-/// The features that the driver understands. Received frames are not to be merged or longer than a buffer, so those are not among them.
-pub const FEATURES: u64 =
-    SEND_CHECKSUM | RECEIVE_CHECKSUM | MTU | ADDRESS | SEGMENT_4 | SEGMENT_6 | feature::EVENT_INDEX;
+/// The features that the driver understands.
+const FEATURES: u64 = SEND_CHECKSUM
+    | RECEIVE_CHECKSUM
+    | MTU
+    | ADDRESS
+    | LARGE_4
+    | LARGE_6
+    | SEGMENT_4
+    | SEGMENT_6
+    | MERGED_BUFFERS
+    | feature::EVENT_INDEX;
+
+/// The features that are wanted of a card that offers these. A frame that was put together fits into no single buffer, and its checksum is nobody's.
+pub fn wanted(offered: u64) -> u64 {
+    const NEEDED: u64 = MERGED_BUFFERS | RECEIVE_CHECKSUM;
+    if offered & NEEDED == NEEDED { FEATURES } else { FEATURES & !(LARGE_4 | LARGE_6) }
+}
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -28,6 +47,8 @@ const ETHERNET: usize = 14;
 pub struct Card {
     /// Address, longest packet, offloads.
     pub information: NetInformation,
+    /// Whether the header of a received frame says how many buffers it takes (Virtio 5.1.6.3.1).
+    pub merges: bool,
 }
 
 impl Card {
@@ -54,11 +75,13 @@ impl Card {
             // Cutting needs the checksum (Virtio 5.1.3.1).
             (SEGMENT_4 | SEND_CHECKSUM, offloads::SEGMENT_TCP4),
             (SEGMENT_6 | SEND_CHECKSUM, offloads::SEGMENT_TCP6),
+            (LARGE_4 | MERGED_BUFFERS, offloads::RECEIVE_LARGE),
+            (LARGE_6 | MERGED_BUFFERS, offloads::RECEIVE_LARGE),
         ] {
             if features & feature == feature {
                 done |= offload;
             }
         }
-        Ok(Card { information: NetInformation { mac, mtu, offloads: done } })
+        Ok(Card { information: NetInformation { mac, mtu, offloads: done }, merges: has(MERGED_BUFFERS) })
     }
 }

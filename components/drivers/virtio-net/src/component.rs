@@ -12,7 +12,7 @@ use tessera_runtime::{Mapping, log, own, thread};
 use tessera_virtio::device_type::NETWORK;
 use tessera_virtio_driver::{AttachError, Attached, Link, end_with_bus};
 
-use crate::{Card, FEATURES, Pump};
+use crate::{Card, Pump, wanted};
 
 /// Descriptors of each queue.
 const SIZE: u16 = 256;
@@ -51,7 +51,8 @@ impl VirtioNet {
     pub fn open(device: Cap<dyn Device>) -> Result<VirtioNet, AttachError> {
         let attached = Attached::new(&device)?;
         let event = Event::create(&own::pool())?;
-        let configured = attached.start::<2>(NETWORK, FEATURES, SIZE, &event, INTERRUPT)?;
+        let configured =
+            attached.start::<2>(NETWORK, wanted(attached.transport().features()), SIZE, &event, INTERRUPT)?;
         let card = Card::read(attached.transport(), configured.features)
             .map_err(|misbehaved| AttachError::Start(misbehaved.into()))?;
         device.reset()?;
@@ -67,8 +68,10 @@ impl VirtioNet {
         // This resets the card: the former client's buffers are out of its reach from here on.
         let card = Attached::new(&self.device)?;
         let buffers = card.share(buffers, buffer_bytes)?;
-        let configured = card.start::<2>(NETWORK, FEATURES, SIZE, &bell, INTERRUPT)?;
-        let pump = Pump::new(card, configured.queues, rings, buffers);
+        let configured = card.start::<2>(NETWORK, wanted(card.transport().features()), SIZE, &bell, INTERRUPT)?;
+        let read = Card::read(card.transport(), configured.features);
+        let merges = read.map_err(|misbehaved| AttachError::Start(misbehaved.into()))?.merges;
+        let pump = Pump::new(card, configured.queues, rings, buffers, merges);
         let stop = Arc::new(Mutex::new(false));
         let (its_bell, its_stop) = (bell.clone(), stop.clone());
         let thread = thread::spawn(move || serve(pump, &its_bell, &client, &its_stop)).map_err(AttachError::Kernel)?;

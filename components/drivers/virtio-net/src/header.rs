@@ -36,6 +36,12 @@ pub fn write(buffers: &Memory, place: usize, entry: &Entry) {
     buffers.copy_in(place, &bytes);
 }
 
+/// How many buffers a frame that came in takes, of a card that merges them.
+pub fn buffers(buffers: &Memory, place: usize) -> usize {
+    let byte = |offset: usize| buffers.load_8(place.saturating_add(offset));
+    u16::from_le_bytes([byte(10), byte(11)]).into()
+}
+
 /// The flags that the client is told of a frame that came in.
 pub fn read(buffers: &Memory, place: usize) -> u16 {
     let bits = buffers.load_8(place);

@@ -17,6 +17,6 @@ mod component;
 mod header;
 mod pump;
 
-pub use card::{Card, FEATURES};
+pub use card::{Card, wanted};
 pub use component::{Uses, VirtioNet};
 pub use pump::{Ended, Pump};

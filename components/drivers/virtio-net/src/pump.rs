@@ -53,14 +53,16 @@ pub struct Pump<L> {
     sending: Vec<Vec<Entry>>,
     /// How many buffers the card has to send.
     in_flight: u32,
+    /// Whether a received frame may take several buffers.
+    merges: bool,
 }
 
 impl<L: Link> Pump<L> {
-    /// Joins a started card, with its two queues, and a client's rings and buffers.
-    pub fn new(link: L, [receive, send]: [Queue; 2], rings: Driver, buffers: DmaMemory) -> Pump<L> {
+    /// Joins a started card, with its two queues, and a client's rings and buffers. `merges`: what [`Card`](crate::Card) says.
+    pub fn new(link: L, [receive, send]: [Queue; 2], rings: Driver, buffers: DmaMemory, merges: bool) -> Pump<L> {
         let filling = (0..receive.size()).map(|_| 0).collect();
         let sending = (0..send.size()).map(|_| Vec::with_capacity(1)).collect();
-        Pump { link, rings, buffers, receive, send, filling, sending, in_flight: 0 }
+        Pump { link, rings, buffers, receive, send, filling, sending, in_flight: 0, merges }
     }
 
     /// The card.
@@ -103,17 +105,49 @@ impl<L: Link> Pump<L> {
                 self.in_flight = self.in_flight.saturating_sub(1);
             }
         }
-        while let Some(completed) = self.receive.take()? {
-            let buffer = self.filling.get(usize::from(completed.token)).copied().unwrap_or_default();
-            let length = completed.written.saturating_sub(header::BYTES as u32);
+        while let Some((buffer, written)) = self.filled()? {
+            let length = written.saturating_sub(header::BYTES as u32);
             let entry = Entry { buffer, offset: HEADROOM as u16, length: length as u16, ..Entry::default() };
-            let flags = if length < LEAST {
+            if length < LEAST {
                 // Nothing that can be used; the client gets its buffer back.
-                flags::FAILED
-            } else {
-                header::read(self.buffers.memory(), entry.place().saturating_sub(header::BYTES))
-            };
-            self.rings.received(Entry { flags, ..entry })?;
+                self.rings.received(Entry { flags: flags::FAILED, ..entry })?;
+                continue;
+            }
+            let (memory, place) = (self.buffers.memory(), entry.place().saturating_sub(header::BYTES));
+            let flags = header::read(memory, place);
+            let parts = if self.merges { header::buffers(memory, place) } else { 1 };
+            self.received(Entry { flags, ..entry }, parts)?;
+        }
+        Ok(())
+    }
+
+    /// The next buffer that the card has filled, and how much of it.
+    fn filled(&mut self) -> Result<Option<(u32, u32)>, Ended> {
+        let Some(completed) = self.receive.take()? else { return Ok(None) };
+        let buffer = self.filling.get(usize::from(completed.token)).copied().unwrap_or_default();
+        Ok(Some((buffer, completed.written)))
+    }
+
+    /// Passes on a frame of so many buffers, of which this is the first. The card fills all of them before it shows one (Virtio 5.1.6.3.2); those behind the first
+    /// have no header.
+    fn received(&mut self, first: Entry, parts: usize) -> Result<(), Ended> {
+        if !(1..=PARTS).contains(&parts) {
+            return Err(Misbehaved::Nonsense.into());
+        }
+        let more = |left: usize| if left > 0 { flags::MORE } else { 0 };
+        let mut left = parts.saturating_sub(1);
+        self.rings.received(Entry { flags: first.flags | more(left), ..first })?;
+        while left > 0 {
+            left = left.saturating_sub(1);
+            let (buffer, written) = self.filled()?.ok_or(Misbehaved::Nonsense)?;
+            let offset = (HEADROOM - header::BYTES) as u16;
+            self.rings.received(Entry {
+                buffer,
+                offset,
+                length: written as u16,
+                flags: more(left),
+                ..Entry::default()
+            })?;
         }
         Ok(())
     }

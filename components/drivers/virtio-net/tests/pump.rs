@@ -5,7 +5,7 @@ use tessera_memory::Memory;
 use tessera_rings::{BUFFER, Client, Driver, HEADROOM, Offload, Received, layout};
 use tessera_virtio::{DmaMemory, Layout, Misbehaved, Mmio, Transport, feature, start};
 use tessera_virtio_driver::Link;
-use tessera_virtio_net::{Card, Ended, FEATURES, Pump};
+use tessera_virtio_net::{Card, Ended, Pump, wanted};
 use tessera_virtio_testing::{Device, MmioRegisters};
 
 const NETWORK: u32 = 1;
@@ -39,8 +39,9 @@ fn setup(features: u64, buffers: u32) -> Setup {
     let client = Client::new(memory.clone(), rings.clone()).unwrap();
     let driver = Driver::new(&rings, memory.length() as u64).unwrap();
     let transport = Mmio::new(device.mmio()).unwrap();
-    let configured = start::<2>(&transport, NETWORK, FEATURES, &queues, 256, |_| 0).unwrap();
-    let pump = Pump::new(Started(transport), configured.queues, driver, shared);
+    let configured = start::<2>(&transport, NETWORK, wanted(transport.features()), &queues, 256, |_| 0).unwrap();
+    let merges = Card::read(&transport, configured.features).unwrap().merges;
+    let pump = Pump::new(Started(transport), configured.queues, driver, shared, merges);
     Setup { device, client, pump, rings }
 }
 
@@ -100,6 +101,62 @@ fn a_large_segment_goes_out_in_one_chain_with_its_header() {
     setup.device.give(SEND, chain.head.into(), 0);
     setup.pump.run().unwrap();
     assert!(setup.client.send(&frame, offload).unwrap(), "all its buffers are back");
+}
+
+/// Buffers that a received frame may be spread over, and who looks at its checksum.
+const MERGES: u64 = 1 << 15 | 1 << 1;
+
+#[test]
+fn a_received_frame_can_take_several_buffers() {
+    let mut setup = setup(MERGES | 1 << 7, 64);
+    setup.pump.run().unwrap();
+    let frame: Vec<u8> = (0..9000_u32).map(|at| (at % 251) as u8).collect();
+    for round in 0..20 {
+        // The first buffer has the header, the others are full.
+        let sizes = [2000, 2044, 2044, 2044, 868 + 12];
+        let mut rest = &frame[..];
+        for (number, size) in sizes.into_iter().enumerate() {
+            let chain = setup.device.take(RECEIVE).expect("the card was given buffers");
+            let (header, payload) = if number == 0 {
+                (vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0], rest.split_off(..size).unwrap())
+            } else {
+                (Vec::new(), rest.split_off(..size.min(rest.len())).unwrap())
+            };
+            let written = setup.device.write(&chain, &[&header[..], payload].concat());
+            setup.device.give(RECEIVE, chain.head.into(), written);
+        }
+        assert!(rest.is_empty());
+        setup.arrives(&[round; 60], 0);
+        setup.pump.run().unwrap();
+        let mut into = vec![0; 1 << 16];
+        let received = setup.client.receive(&mut into).unwrap();
+        assert_eq!(received, Some(Received { length: 9000, checksum_is_right: true }));
+        assert!(into[..9000] == frame);
+        assert_eq!(setup.client.receive(&mut into).unwrap().unwrap().length, 60, "the next one is one for itself");
+        let _ = setup.client.publish();
+    }
+}
+
+#[test]
+fn a_card_that_lies_about_the_buffers_of_a_frame_ends_the_attachment() {
+    for count in [0_u8, 3, 35, 255] {
+        let mut setup = setup(MERGES | 1 << 7, 16);
+        setup.pump.run().unwrap();
+        let chain = setup.device.take(RECEIVE).unwrap();
+        let mut bytes = vec![0; 72];
+        bytes[10] = count;
+        let written = setup.device.write(&chain, &bytes);
+        setup.device.give(RECEIVE, chain.head.into(), written);
+        assert!(matches!(setup.pump.run(), Err(Ended::Device(_))), "{count}");
+    }
+}
+
+#[test]
+fn large_frames_are_not_asked_for_without_buffers_that_merge() {
+    let large = 1 << 7 | 1 << 8;
+    assert_eq!(wanted(large | MERGES) & large, large);
+    assert_eq!(wanted(large | 1 << 1) & large, 0);
+    assert_eq!(wanted(large | 1 << 15) & large, 0);
 }
 
 #[test]
@@ -200,10 +257,10 @@ fn a_card_is_what_its_configuration_says() {
         let device = Device::new(NETWORK, 0, &[], configuration);
         Card::read(&Mmio::new(device.mmio()).unwrap(), features).map(|card| card.information)
     };
-    let all = read(FEATURES, &CONFIGURATION).unwrap();
+    let all = read(wanted(u64::MAX), &CONFIGURATION).unwrap();
     assert_eq!((all.mac, all.mtu), ([0x52, 0x54, 0, 1, 2, 3], 1500));
     let four = offloads::SEND_CHECKSUM | offloads::RECEIVE_CHECKSUM | offloads::SEGMENT_TCP4 | offloads::SEGMENT_TCP6;
-    assert_eq!(all.offloads, four);
+    assert_eq!(all.offloads, four | offloads::RECEIVE_LARGE);
     assert_eq!(read(1 << 11, &CONFIGURATION).unwrap().offloads, 0, "cutting needs the checksum");
     let huge = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
     assert_eq!(usize::from(read(1 << 3, &huge).unwrap().mtu), BUFFER - HEADROOM - 14);

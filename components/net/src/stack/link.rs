@@ -12,12 +12,15 @@ use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities};
 use smoltcp::time::Instant;
 
 use super::frame::is_neighbour_request;
+use super::gather::{Cuts, Gathered, MOST};
 
 /// What a device is asked to do to a frame that it sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offload {
     /// Fill in a checksum: from which byte on it counts, and where after that byte it stands.
     pub checksum: Option<(u16, u16)>,
+    /// Cut it into TCP segments with so many bytes of payload each; over IPv6 if the flag says so.
+    pub segment: Option<(u16, bool)>,
 }
 
 /// A frame that came in.
@@ -33,8 +36,8 @@ pub struct Arrived {
 pub trait Port: Send {
     /// Copies the next received frame. None when there is none.
     fn receive(&mut self, into: &mut [u8]) -> Option<Arrived>;
-    /// Whether a frame of the device's greatest length can be sent now.
-    fn has_room(&mut self) -> bool;
+    /// Whether frames of so many bytes in all can be sent now.
+    fn has_room(&mut self, bytes: usize) -> bool;
     /// Sends a frame. False when there is no room.
     fn send(&mut self, frame: &[u8], offload: Offload) -> bool;
     /// Tells the device of what was sent and taken since the last time, if it has to be told.
@@ -168,37 +171,82 @@ impl Transmit for Loopback {
     }
 }
 
-/// A port, and the memory in which a frame is put together for it.
+/// A port, and the memory in which frames are put together for it. Segments that follow one another wait there for the next, if the device cuts such
+/// frames apart: until another frame comes, or [`Outgoing::flush`].
 pub struct Outgoing {
     pub port: Box<dyn Port>,
+    /// What waits, `waiting` bytes of it, and behind that the frame that is being written.
     frame: Vec<u8>,
+    waiting: usize,
+    gathered: Option<Gathered>,
     /// Bytes of the frame that is being written.
     length: usize,
+    /// Bytes of the longest frame that goes over the wire.
+    longest: usize,
     checksums: ChecksumCapabilities,
+    cuts: Cuts,
 }
 
 impl Outgoing {
-    /// With room for frames of up to `longest` bytes; the checksums that are not computed here are left to the device.
-    pub fn new(port: Box<dyn Port>, longest: usize, checksums: ChecksumCapabilities) -> Outgoing {
-        Outgoing { port, frame: vec![0; longest], length: 0, checksums }
+    /// With room for frames of up to `longest` bytes; the checksums that are not computed here are left to the device, and it cuts what it `cuts`.
+    pub fn new(port: Box<dyn Port>, longest: usize, checksums: ChecksumCapabilities, cuts: Cuts) -> Outgoing {
+        let room = if cuts.is_none() { longest } else { MOST + longest };
+        Outgoing { port, frame: vec![0; room], waiting: 0, gathered: None, length: 0, longest, checksums, cuts }
+    }
+
+    /// Sends what waits, and shows the device all that was sent.
+    pub fn flush(&mut self) {
+        self.send_waiting();
+        self.port.flush();
+    }
+
+    fn send_waiting(&mut self) {
+        let waiting = core::mem::take(&mut self.waiting);
+        let Some(gathered) = self.gathered.take() else { return };
+        let Some(frame) = self.frame.get_mut(..waiting) else { return };
+        let segment = gathered.close(frame);
+        let offload = Offload { segment, ..offload(frame, &self.checksums) };
+        // Sockets look for room first.
+        let _ = self.port.send(frame, offload);
     }
 }
 
 impl Transmit for Outgoing {
     fn has_room(&mut self) -> bool {
-        self.port.has_room()
+        self.port.has_room(self.waiting + self.longest)
     }
 
     fn next(&mut self, length: usize) -> &mut [u8] {
-        if self.frame.len() < length {
-            self.frame.resize(length, 0);
+        let end = self.waiting + length;
+        if self.frame.len() < end {
+            self.frame.resize(end, 0);
         }
         self.length = length;
-        self.frame.get_mut(..length).unwrap_or_default()
+        self.frame.get_mut(self.waiting..end).unwrap_or_default()
     }
 
     fn send(&mut self) {
+        if let Some(gathered) = &mut self.gathered {
+            let Some((waiting, fresh)) = self.frame.split_at_mut_checked(self.waiting) else { return };
+            if let Some(payload) = gathered.add(waiting, fresh.get(..self.length).unwrap_or_default()) {
+                // Only the payload stays, right behind what was there.
+                self.frame.copy_within(self.waiting + payload.start..self.waiting + payload.end, self.waiting);
+                self.waiting += payload.len();
+                if gathered.is_whole() {
+                    self.send_waiting();
+                }
+                return;
+            }
+            let start = self.waiting;
+            self.send_waiting();
+            self.frame.copy_within(start..start + self.length, 0);
+        }
         let frame = self.frame.get_mut(..self.length).unwrap_or_default();
+        self.gathered = Gathered::begin(frame, self.cuts);
+        if self.gathered.is_some() {
+            self.waiting = self.length;
+            return;
+        }
         let offload = offload(frame, &self.checksums);
         // An answer to a received frame when the device is full is lost, as on any wire. Sockets look for room first.
         let _ = self.port.send(frame, offload);
@@ -232,5 +280,5 @@ fn leave_checksum(frame: &mut [u8], checksums: &ChecksumCapabilities) -> Option<
         sum = (sum & 0xffff) + (sum >> 16);
     }
     frame.get_mut(start + place..start + place + 2)?.copy_from_slice(&(sum as u16).to_be_bytes());
-    Some(Offload { checksum: Some((start as u16, place as u16)) })
+    Some(Offload { checksum: Some((start as u16, place as u16)), segment: None })
 }

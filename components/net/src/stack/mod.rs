@@ -17,6 +17,7 @@ mod connection;
 mod datagram;
 mod deliver;
 mod frame;
+mod gather;
 mod link;
 mod names;
 mod opening;
@@ -46,8 +47,9 @@ use client::Client;
 pub use client::{Limits, Signals};
 use connection::{Connection, Options, Spare};
 use datagram::Datagrams;
+pub use gather::Cuts;
 pub use link::{Arrived, Offload, Port};
-use link::{Loopback, OneFrame, Outgoing};
+use link::{Loopback, OneFrame, Outgoing, Transmit};
 use names::Names;
 use resting::Resting;
 pub use secret::KEY;
@@ -363,7 +365,7 @@ impl Stack {
         let mut again = true;
         for _ in 0..ROUNDS {
             again = self.receive_from_wire(BATCH);
-            if self.wants_room() && self.wire.as_mut().is_some_and(|wire| wire.outgoing.port.has_room()) {
+            if self.wants_room() && self.wire.as_mut().is_some_and(|wire| wire.outgoing.has_room()) {
                 self.room_again(Which::Wire);
             }
             again |= self.receive_from_loopback(BATCH);
@@ -379,7 +381,7 @@ impl Stack {
             }
         }
         if let Some(wire) = &mut self.wire {
-            wire.outgoing.port.flush();
+            wire.outgoing.flush();
         }
         for (_, client) in self.clients.iter_mut() {
             client.flush();

@@ -13,6 +13,7 @@ use smoltcp::wire::{
     EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv4Address, Ipv4Cidr, Ipv6Address, Ipv6Cidr,
 };
 
+use super::gather::{Cuts, MOST};
 use super::link::OneFrame;
 use super::{Outgoing, Port, Side, Stack, Which, WireLink, nanoseconds};
 use tessera_interfaces::Configuration;
@@ -41,6 +42,10 @@ pub struct Device {
     /// Bytes of the longest packet above the Ethernet header.
     pub mtu: u16,
     pub checksums: ChecksumCapabilities,
+    /// What it cuts into frames by itself.
+    pub cuts: Cuts,
+    /// It may receive frames of up to 64 KiB.
+    pub receives_large: bool,
 }
 
 /// The stack's own sockets on the wire, and what they found out.
@@ -71,7 +76,8 @@ impl Stack {
         capabilities.max_transmission_unit = usize::from(device.mtu).max(1280) + ETHERNET_HEADER;
         capabilities.checksum = device.checksums.clone();
         let longest = capabilities.max_transmission_unit;
-        let mut outgoing = Outgoing::new(port, longest, device.checksums.clone());
+        let mut outgoing = Outgoing::new(port, longest, device.checksums.clone(), device.cuts);
+        let largest = if device.receives_large { MOST } else { longest };
         let hardware = unicast(device.hardware);
         let mut config = Config::new(HardwareAddress::Ethernet(hardware));
         config.random_seed = self.secret.number();
@@ -88,7 +94,7 @@ impl Stack {
         let setup =
             Setup { sockets, dhcp, dns, source, patience, name_server: None, gateway: None, due: true, next: None };
         let side = Side { interface, capabilities };
-        self.wire = Some(Box::new(WireLink { side, outgoing, incoming: vec![0; longest], setup }));
+        self.wire = Some(Box::new(WireLink { side, outgoing, incoming: vec![0; largest], setup }));
         if let Source::Given(given) = source {
             self.configure(Some(given));
         }

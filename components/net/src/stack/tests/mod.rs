@@ -12,7 +12,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec;
 use smoltcp::phy::{Checksum, ChecksumCapabilities};
-use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
+use smoltcp::wire::{Ipv4Address, Ipv4Cidr, Ipv4Packet, TcpPacket};
 use std::sync::Mutex;
 
 /// How bad the cable is: of 100 frames, so many suffer.
@@ -28,6 +28,20 @@ pub struct Faults {
 pub struct Direction {
     pub frames: VecDeque<Vec<u8>>,
     pub carried: usize,
+    /// Frames that were to be cut.
+    pub large: usize,
+}
+
+/// What the devices at both ends do with segments.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub enum Segmentation {
+    /// They take what fits on the wire.
+    #[default]
+    None,
+    /// They cut large ones.
+    Cut,
+    /// They take large ones, and put segments together: what one end sends as one the other gets as one.
+    Whole,
 }
 
 struct Plug {
@@ -37,6 +51,7 @@ struct Plug {
     seed: u64,
     /// It fills in checksums that it is left.
     computes: bool,
+    segmentation: Segmentation,
 }
 
 /// The Internet checksum, RFC 1071.
@@ -47,6 +62,29 @@ fn checksum(bytes: &[u8]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !(sum as u16)
+}
+
+/// What a device makes of a TCP/IPv4 segment that it is to cut.
+fn cut(frame: &[u8], segment: usize) -> Vec<Vec<u8>> {
+    let (headers, payload) = frame.split_at(54);
+    let sequence = u32::from_be_bytes(headers[38..42].try_into().unwrap());
+    let count = payload.len().div_ceil(segment);
+    let one = |(number, part): (usize, &[u8])| {
+        let mut frame = [headers, part].concat();
+        let length = frame.len() as u16 - 14;
+        frame[16..18].copy_from_slice(&length.to_be_bytes());
+        frame[38..42].copy_from_slice(&sequence.wrapping_add((number * segment) as u32).to_be_bytes());
+        if number + 1 < count {
+            // Only the last one pushes or finishes.
+            frame[47] &= !9;
+        }
+        let mut packet = Ipv4Packet::new_checked(&mut frame[14..]).unwrap();
+        packet.fill_checksum();
+        let (from, to) = (packet.src_addr().into(), packet.dst_addr().into());
+        TcpPacket::new_checked(packet.payload_mut()).unwrap().fill_checksum(&from, &to);
+        frame
+    };
+    payload.chunks(segment).enumerate().map(one).collect()
 }
 
 impl Plug {
@@ -63,13 +101,24 @@ impl Port for Plug {
         Some(Arrived { length: frame.len(), checked: false })
     }
 
-    fn has_room(&mut self) -> bool {
-        self.outgoing.lock().unwrap().frames.len() < 64
+    fn has_room(&mut self, bytes: usize) -> bool {
+        self.outgoing.lock().unwrap().frames.len() + bytes.div_ceil(1514) <= 64
     }
 
     fn send(&mut self, frame: &[u8], offload: Offload) -> bool {
+        if let Some((segment, false)) = offload.segment {
+            assert_ne!(self.segmentation, Segmentation::None);
+            self.outgoing.lock().unwrap().large += 1;
+            if self.segmentation == Segmentation::Cut {
+                return cut(frame, segment.into()).iter().all(|frame| self.send(frame, Offload::default()));
+            }
+        } else {
+            assert!(frame.len() <= 1514, "{}", frame.len());
+        }
         let mut frame = frame.to_vec();
-        assert_eq!(offload.checksum.is_some(), self.computes && frame[12..14] == [8, 0] && frame[23] != 1);
+        let left = self.computes && frame[12..14] == [8, 0] && frame[23] != 1;
+        // What was cut above has its checksums.
+        assert!(offload.checksum.is_some() == left || self.segmentation == Segmentation::Cut);
         if let Some((start, place)) = offload.checksum {
             let (start, place) = (usize::from(start), usize::from(place));
             let sum = checksum(&frame[start..]);
@@ -121,7 +170,8 @@ pub struct World {
 pub const LIMITS: Limits = Limits { sockets: 8191, bytes: 1 << 30 };
 
 pub fn device(end: u8) -> Device {
-    Device { hardware: [2, 0, 0, 0, 0, end], mtu: 1500, checksums: ChecksumCapabilities::default() }
+    let checksums = ChecksumCapabilities::default();
+    Device { hardware: [2, 0, 0, 0, 0, end], mtu: 1500, checksums, cuts: Cuts::default(), receives_large: false }
 }
 
 pub fn given(end: u8) -> Source {
@@ -134,11 +184,17 @@ pub fn given(end: u8) -> Source {
 
 impl World {
     pub fn new(faults: Faults, seed: u64) -> World {
-        World::with(faults, seed, [given(1), given(2)], Checksum::Both)
+        World::with(faults, seed, [given(1), given(2)], Checksum::Both, Segmentation::None)
     }
 
-    /// With addresses from elsewhere, and devices that leave so much of checksums to the stack.
-    pub fn with(faults: Faults, seed: u64, sources: [Source; 2], offload: Checksum) -> World {
+    /// With addresses from elsewhere, and devices that leave so much of checksums to the stack and do so much with segments.
+    pub fn with(
+        faults: Faults,
+        seed: u64,
+        sources: [Source; 2],
+        offload: Checksum,
+        segmentation: Segmentation,
+    ) -> World {
         let ways: [Arc<Mutex<Direction>>; 2] = [Arc::default(), Arc::default()];
         let mut stacks = [0, 1].map(|end| Stack::new((u128::from(seed) << 64 | end).to_le_bytes(), 1_000_000));
         for (end, stack) in stacks.iter_mut().enumerate() {
@@ -148,10 +204,13 @@ impl World {
                 faults,
                 seed: seed.wrapping_add(end as u64),
                 computes: !offload.tx(),
+                segmentation,
             };
             let mut device = device(end as u8 + 1);
             device.checksums.tcp = offload;
             device.checksums.udp = offload;
+            device.cuts.v4 = segmentation != Segmentation::None;
+            device.receives_large = segmentation == Segmentation::Whole;
             stack.attach(Box::new(plug), &device, sources[end]);
         }
         let clients = [stacks[0].add_client(LIMITS), stacks[1].add_client(LIMITS)];

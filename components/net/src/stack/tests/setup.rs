@@ -78,7 +78,13 @@ fn serve(world: &mut World, servers: &Servers) {
 }
 
 fn configured() -> (World, Servers) {
-    let mut world = World::with(Faults::default(), 1, [Source::Asked(Some(FALLBACK)), given(2)], Checksum::Both);
+    let mut world = World::with(
+        Faults::default(),
+        1,
+        [Source::Asked(Some(FALLBACK)), given(2)],
+        Checksum::Both,
+        Segmentation::None,
+    );
     let servers = servers(&mut world);
     world.until(4, |world| {
         serve(world, &servers);
@@ -108,7 +114,13 @@ fn an_address_a_gateway_and_a_name_server_come_from_dhcp() {
 
 #[test]
 fn without_a_dhcp_server_the_address_to_fall_back_on_is_taken() {
-    let mut world = World::with(Faults::default(), 2, [Source::Asked(Some(FALLBACK)), given(2)], Checksum::Both);
+    let mut world = World::with(
+        Faults::default(),
+        2,
+        [Source::Asked(Some(FALLBACK)), given(2)],
+        Checksum::Both,
+        Segmentation::None,
+    );
     let client = world.open(0, Protocol::Tcp, Family::V4);
     assert_eq!(world.stacks[0].connect(client, at(2, 80)), Err(NetworkError::NetworkUnreachable));
     world.until(7, |world| world.stacks[0].configuration().v4 == [10, 0, 0, 77]);

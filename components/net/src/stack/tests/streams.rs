@@ -35,7 +35,7 @@ fn exchange(faults: Faults, seed: u64, length: usize) {
     exchange_over(World::new(faults, seed), length);
 }
 
-fn exchange_over(mut world: World, length: usize) {
+fn exchange_over(mut world: World, length: usize) -> World {
     let listener = world.listener(1, 80, 8);
     let (client, server) = world.connected(listener, 80);
     let data = numbers(length);
@@ -76,6 +76,22 @@ fn exchange_over(mut world: World, length: usize) {
     world.stacks[0].close(client);
     world.stacks[1].close(server);
     world.until(1000, |world| world.stacks[0].count() == 0 && world.stacks[1].count() == 1);
+    world
+}
+
+#[test]
+fn devices_cut_segments_and_put_them_together() {
+    for segmentation in [Segmentation::Cut, Segmentation::Whole] {
+        for faults in [Faults::default(), Faults { lost: 3, swapped: 5, damaged: 2, ..Faults::default() }] {
+            let is_good = faults.lost == 0;
+            let world = World::with(faults, 17, [given(1), given(2)], Checksum::None, segmentation);
+            let world = exchange_over(world, 1 << 20);
+            for way in &world.ways {
+                let way = way.lock().unwrap();
+                assert!(way.large > 50 || !is_good, "{segmentation:?}: {} large of {}", way.large, way.carried);
+            }
+        }
+    }
 }
 
 #[test]
@@ -83,7 +99,7 @@ fn devices_take_over_checksums() {
     for offload in [Checksum::Rx, Checksum::None, Checksum::Tx] {
         // Where the device is to look at checksums and has not, the stack does: damage is found all the same.
         let faults = Faults { damaged: 4, ..Faults::default() };
-        let world = World::with(faults, 11, [given(1), given(2)], offload);
+        let world = World::with(faults, 11, [given(1), given(2)], offload, Segmentation::None);
         exchange_over(world, 100_000);
     }
 }
