@@ -12,11 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -305,6 +307,70 @@ static void proc_tells_of_namespaces_and_scores(void) {
     REFUSED(name_to_handle_at(AT_FDCWD, folder, &handle.head, &mount, 0), EINVAL);
 }
 
+static volatile int faulted;
+
+static void on_fault(int signal) {
+    faulted = signal;
+}
+
+static void a_handler_without_a_stack_is_a_fault(void) {
+    size_t size = 65536;
+    stack_t stack = {.ss_sp = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), .ss_size = size}, none = {.ss_flags = SS_DISABLE};
+    struct sigaction fault = {.sa_handler = on_fault}, other = {.sa_handler = on_fault, .sa_flags = SA_ONSTACK};
+    sigaction(SIGSEGV, &fault, NULL);
+    sigaction(SIGUSR2, &other, NULL);
+    CHECK(sigaltstack(&stack, NULL) == 0);
+    raise(SIGUSR2);
+    CHECK(faulted == SIGSEGV);
+    sigaltstack(&none, NULL);
+    signal(SIGSEGV, SIG_DFL);
+    signal(SIGUSR2, SIG_DFL);
+    munmap(stack.ss_sp, size);
+}
+
+static void *open_a_secret(void *nothing) {
+    (void)nothing;
+    syscall(SYS_setfsuid, 1000);
+    int refused = open(in_folder("secret"), O_RDONLY) == -1 ? errno : 0;
+    syscall(SYS_setfsuid, 0);
+    int file = open(in_folder("secret"), O_RDONLY);
+    close(file);
+    return (void *)(intptr_t)(file < 0 ? -1 : refused);
+}
+
+static void calls_say_what_is_wrong_with_them(void) {
+    int ends[2], pair[2], event = eventfd(1, 0);
+    char byte;
+    CHECK(pipe(ends) == 0);
+    REFUSED(pread(ends[1], &byte, 1, 0), ESPIPE);
+    REFUSED(readahead(event, 0, 1), EINVAL);
+    REFUSED(splice(event, NULL, ends[1], NULL, 8, 0), EINVAL);
+    REFUSED(socketpair(AF_INET, SOCK_STREAM, 0, pair), EOPNOTSUPP);
+    REFUSED(socketpair(AF_INET, SOCK_STREAM, 1, pair), EPROTONOSUPPORT);
+    REFUSED(socketpair(AF_INET, 75, 0, pair), EINVAL);
+    REFUSED(readlink("", &byte, 1), ENOENT);
+    REFUSED(syscall(SYS_sched_getparam, 0, NULL), EINVAL);
+    int stream = socket(AF_INET, SOCK_STREAM, 0);
+    REFUSED(send(stream, "", 1, MSG_NOSIGNAL), EPIPE);
+    REFUSED(setsockopt(stream, SOL_SOCKET, SO_OOBINLINE, "", 0), EINVAL);
+    close(stream);
+    // What fits is taken; the rest is not waited for.
+    static char much[131072];
+    struct iovec all = {much, sizeof much};
+    ssize_t taken = vmsplice(ends[1], &all, 1, 0);
+    CHECK(taken > 0 && taken <= 65536);
+    close(ends[0]);
+    close(ends[1]);
+    close(event);
+    if (getuid() != 0) return;
+    close(open(in_folder("secret"), O_WRONLY | O_CREAT, 0600));
+    pthread_t thread;
+    void *refused = NULL;
+    pthread_create(&thread, NULL, open_a_secret, NULL);
+    pthread_join(thread, &refused);
+    CHECK(refused == (void *)EACCES && syscall(SYS_setfsuid, -1) == 0 && syscall(SYS_setfsuid, -1) == 0);
+}
+
 static void the_folder_is_made(void) {
     CHECK(mkdtemp(folder) != NULL);
 }
@@ -321,5 +387,7 @@ const struct test edge_tests[] = {
     TEST(the_edge_of_a_pipe_is_told_once),
     TEST(what_is_locked_in_memory_is_counted),
     TEST(proc_tells_of_namespaces_and_scores),
+    TEST(a_handler_without_a_stack_is_a_fault),
+    TEST(calls_say_what_is_wrong_with_them),
     END,
 };

@@ -121,9 +121,10 @@ fn names(path: &str, state: Option<&str>) -> Result<BTreeSet<String>> {
 
 /// The tests that the list at the end names: `failures:` stands before the outputs and again before the names.
 fn failures(console: &str) -> BTreeSet<String> {
+    // The console ends its lines as a terminal does.
+    let console = console.replace('\r', "");
     let list = console.rsplit_once("\nfailures:\n").map_or("", |parts| parts.1);
-    let lines = list.lines().map(|line| line.trim_end_matches('\r'));
-    lines.take_while(|line| line.starts_with("    ")).map(|line| line.trim().to_owned()).collect()
+    list.lines().take_while(|line| line.starts_with("    ")).map(|line| line.trim().to_owned()).collect()
 }
 
 fn run(step: &mut Step) -> Result<Outcome> {
@@ -167,6 +168,7 @@ mod tests {
     fn the_last_list_of_failures_counts() {
         let console = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\n    no name\n\n\nfailures:\n    a\n    b::c\n\ntest result: FAILED.";
         assert_eq!(failures(console).into_iter().collect::<Vec<_>>(), ["a", "b::c"]);
+        assert_eq!(failures(&console.replace('\n', "\r\n")).len(), 2);
         assert!(failures("test result: ok.").is_empty());
     }
 

@@ -12,7 +12,7 @@ use super::{OpenFile, Sink, Source, ready};
 use crate::errno::{Errno, Result};
 use crate::fs::ram::make_device;
 use crate::fs::{Attributes, Kind};
-use crate::task::System;
+use crate::task::{Context, System, WaitQueue};
 
 /// Longest text that the log takes at once.
 const PIECE: usize = 1024;
@@ -106,6 +106,12 @@ impl OpenFile for LogConsole {
         Ok(done)
     }
 
+    fn queue(&self) -> Option<&WaitQueue> {
+        // As a terminal it can be watched; it is always ready, so that nobody is ever woken.
+        static NEVER: WaitQueue = WaitQueue::new();
+        Some(&NEVER)
+    }
+
     fn attributes(&self) -> Result<Attributes> {
         Ok(device_attributes(1, make_device(5, 1)))
     }
@@ -154,6 +160,17 @@ impl OpenFile for Simple {
 
     fn ready(&self) -> u32 {
         ready::IN | ready::OUT
+    }
+
+    fn control(&self, context: &mut Context, request: u32, argument: u64) -> Result<u64> {
+        const RNDGETENTCNT: u32 = 0x8004_5200;
+        const RNDADDTOENTCNT: u32 = 0x4004_5201;
+        const RNDADDENTROPY: u32 = 0x4008_5203;
+        match (self, request) {
+            (Simple::Random(_), RNDGETENTCNT) => context.write_u32(argument, 256).map(|()| 0),
+            (Simple::Random(_), RNDADDTOENTCNT | RNDADDENTROPY) => Err(Errno::EPERM),
+            _ => Err(Errno::ENOTTY),
+        }
     }
 
     fn attributes(&self) -> Result<Attributes> {

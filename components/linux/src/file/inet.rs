@@ -498,7 +498,11 @@ impl Socket for InetSocket {
         if let (Some(to), Err(Errno::EACCES)) = (&to, &sent) {
             self.denied(context, to, NetworkError::PermissionDenied);
         }
-        sent
+        match sent {
+            // A stream that leads nowhere is a broken one.
+            Err(Errno::ENOTCONN) if self.is_stream() => Err(Errno::EPIPE),
+            other => other,
+        }
     }
 
     fn receive(&self, context: &mut Context, to: &mut dyn Sink, flags: u32) -> Result<Received> {
@@ -599,6 +603,9 @@ impl Socket for InetSocket {
             return if is_it { Ok(()) } else { Err(Errno::ENOENT) };
         }
         if InetSocket::is_harmless(level, name) {
+            if level == option::LEVEL {
+                number(bytes)?;
+            }
             self.state.lock().kept.insert((level, name), bytes.get(..bytes.len().min(64)).unwrap_or_default().to_vec());
             return Ok(());
         }

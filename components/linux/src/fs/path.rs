@@ -39,6 +39,11 @@ impl Place {
         Arc::new(Place { inode, parent: None, name: Vec::new() })
     }
 
+    /// Whether `root` is above, or is this one.
+    pub fn is_below(self: &Arc<Place>, root: &Arc<Place>) -> bool {
+        core::iter::successors(Some(self), |place| place.parent.as_ref()).any(|place| Arc::ptr_eq(place, root))
+    }
+
     /// The path from `root`, or from the top if `root` is not above.
     pub fn path(self: &Arc<Place>, root: &Arc<Place>) -> Vec<u8> {
         let mut names = Vec::new();

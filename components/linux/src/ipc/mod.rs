@@ -136,8 +136,8 @@ impl<T: Shared> Registry<T> {
                 if flags & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE {
                     return Err(Errno::EEXIST);
                 }
-                object.permissions().check(who, flags)?;
                 fits(&object)?;
+                object.permissions().check(who, flags)?;
                 return Ok(identifier as u64);
             }
             if flags & CREATE == 0 {

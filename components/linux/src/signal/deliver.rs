@@ -102,9 +102,12 @@ pub fn attend(context: &mut Context, in_call: bool) -> bool {
             }
         }
         if handle(context, &info, &action).is_err() {
-            // No stack to run the handler on.
-            context.process.end(SIGSEGV);
-            return false;
+            // No stack to run the handler on, which is a fault of its own: of that one's handler it is the last.
+            if signal == SIGSEGV {
+                context.process.end(SIGSEGV);
+                return false;
+            }
+            force(context, Info::kernel(SIGSEGV));
         }
     }
     if in_call && interrupted(context).is_some() {

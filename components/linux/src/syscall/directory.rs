@@ -343,7 +343,12 @@ pub fn getcwd(context: &mut Context, to: u64, size: u64) -> Result<u64> {
     if place.inode.attributes()?.links == 0 {
         return Err(Errno::ENOENT);
     }
-    let mut path = place.path(&context.fs.root());
+    let root = context.fs.root();
+    let mut path = place.path(&root);
+    // As Linux says it of a directory outside the root that chroot(2) gave.
+    if !place.is_below(&root) {
+        path.splice(0..0, *b"(unreachable)");
+    }
     path.push(0);
     if path.len() as u64 > size {
         return Err(Errno::ERANGE);

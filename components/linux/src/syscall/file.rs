@@ -510,7 +510,7 @@ pub fn readahead(context: &mut Context, descriptor: i32, _offset: u64, _length: 
     if !description.is_readable() {
         return Err(Errno::EBADF);
     }
-    if description.file.attributes()?.kind == Kind::Regular { Ok(0) } else { Err(Errno::EINVAL) }
+    if description.file.regular()?.is_some() { Ok(0) } else { Err(Errno::EINVAL) }
 }
 
 pub fn sync_file_range(context: &mut Context, descriptor: i32, offset: i64, length: i64, flags: u32) -> Result<u64> {

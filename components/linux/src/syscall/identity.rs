@@ -184,12 +184,25 @@ pub fn setresgid(context: &mut Context, group: u32, effective: u32, saved: u32) 
     })
 }
 
+/// `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_DAC_READ_SEARCH`, `CAP_FOWNER`, `CAP_FSETID`, `CAP_LINUX_IMMUTABLE`, `CAP_MKNOD`,
+/// `CAP_MAC_OVERRIDE`.
+const FILE_CAPABILITIES: u64 = 0x1f | 1 << 9 | 1 << 27 | 1 << 32;
+
 /// Answers the old one, whether it was changed or not.
 pub fn setfsuid(context: &mut Context, id: u32) -> Result<u64> {
     let before = context.credentials().file_user;
+    if id == KEEP {
+        return Ok(before.into());
+    }
     let _ = change(context, |who| {
         if who.has(capability::SETUID) || [who.user, who.effective_user, who.saved_user].contains(&id) {
             who.file_user = id;
+            // Who is root for files has the capabilities about files, and nobody else (capabilities(7)).
+            match (before, id) {
+                (0, 1..) => who.effective &= !FILE_CAPABILITIES,
+                (1.., 0) => who.effective |= who.permitted & FILE_CAPABILITIES,
+                _ => {}
+            }
         }
         Ok(())
     });
@@ -198,6 +211,9 @@ pub fn setfsuid(context: &mut Context, id: u32) -> Result<u64> {
 
 pub fn setfsgid(context: &mut Context, id: u32) -> Result<u64> {
     let before = context.credentials().file_group;
+    if id == KEEP {
+        return Ok(before.into());
+    }
     let _ = change(context, |who| {
         if who.has(capability::SETGID) || [who.group, who.effective_group, who.saved_group].contains(&id) {
             who.file_group = id;

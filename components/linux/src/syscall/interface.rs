@@ -20,13 +20,15 @@ const WIRE: Interface = Interface { number: 2, name: b"eth0", flags: 0x1043, lon
 
 /// Whether a request of `ioctl` is one of these.
 pub fn is_known(request: u32) -> bool {
-    matches!(request, NAME_OF | FLAGS | ADDRESS | MASK | LONGEST | NUMBER_OF | LIST)
+    matches!(request, NAME_OF | FLAGS | SET_FLAGS | AT_MARK | ADDRESS | MASK | LONGEST | NUMBER_OF | LIST)
 }
 
 const NAME_OF: u32 = 0x8910;
 const LIST: u32 = 0x8912;
 const FLAGS: u32 = 0x8913;
+const SET_FLAGS: u32 = 0x8914;
 const ADDRESS: u32 = 0x8915;
+const AT_MARK: u32 = 0x8905;
 const MASK: u32 = 0x891b;
 const LONGEST: u32 = 0x8921;
 const NUMBER_OF: u32 = 0x8933;
@@ -42,6 +44,10 @@ pub fn control(context: &mut Context, request: u32, argument: u64) -> Result<u64
     if request == LIST {
         return list(context, argument);
     }
+    if request == AT_MARK {
+        // Nothing urgent is passed on.
+        return context.write_u32(argument, 0).map(|()| 0);
+    }
     let asked: [u8; REQUEST] = context.read_array(argument)?;
     let (name, value) = asked.split_at(NAME);
     let by_name = name.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -52,6 +58,9 @@ pub fn control(context: &mut Context, request: u32, argument: u64) -> Result<u64
         interfaces.iter().find(|interface| interface.name == by_name)
     };
     let found = found.ok_or(Errno::ENODEV)?;
+    if request == SET_FLAGS {
+        return Err(Errno::EPERM);
+    }
     let at = argument.wrapping_add(NAME as u64);
     match request {
         NAME_OF => {

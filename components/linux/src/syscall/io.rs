@@ -24,6 +24,15 @@ fn writable(context: &Context, descriptor: i32) -> Result<Arc<Description>> {
     if description.is_writable() { Ok(description) } else { Err(Errno::EBADF) }
 }
 
+/// A place in something without places is told before that it could not be read or written there.
+fn placed(context: &Context, descriptor: i32, how: How) -> Result<()> {
+    let description = context.description(descriptor)?;
+    if how.at.is_some() && !description.file.is_seekable() && !description.is_path_only() {
+        return Err(Errno::ESPIPE);
+    }
+    Ok(())
+}
+
 /// Repeats what answers `EAGAIN` until it does not, if the description is a blocking one.
 pub fn blocking<T>(
     context: &mut Context,
@@ -204,22 +213,26 @@ fn position(at: i64) -> Result<u64> {
 }
 
 pub fn pread(context: &mut Context, descriptor: i32, address: u64, length: u64, at: i64) -> Result<u64> {
-    let at = position(at)?;
-    read_pieces(context, descriptor, &[Context::piece(address, length)], How::at(at))
+    let how = How::at(position(at)?);
+    placed(context, descriptor, how)?;
+    read_pieces(context, descriptor, &[Context::piece(address, length)], how)
 }
 
 pub fn pwrite(context: &mut Context, descriptor: i32, address: u64, length: u64, at: i64) -> Result<u64> {
-    let at = position(at)?;
-    write_pieces(context, descriptor, &[Context::piece(address, length)], How::at(at))
+    let how = How::at(position(at)?);
+    placed(context, descriptor, how)?;
+    write_pieces(context, descriptor, &[Context::piece(address, length)], how)
 }
 
 fn read_vector(context: &mut Context, descriptor: i32, address: u64, count: u64, how: How) -> Result<u64> {
+    placed(context, descriptor, how)?;
     readable(context, descriptor)?;
     let pieces = context.read_pieces(address, count)?;
     read_pieces(context, descriptor, &pieces, how)
 }
 
 fn write_vector(context: &mut Context, descriptor: i32, address: u64, count: u64, how: How) -> Result<u64> {
+    placed(context, descriptor, how)?;
     writable(context, descriptor)?;
     let pieces = context.read_pieces(address, count)?;
     write_pieces(context, descriptor, &pieces, how)
@@ -268,7 +281,6 @@ pub fn preadv2(
     _high: u64,
     flags: u32,
 ) -> Result<u64> {
-    readable(context, descriptor)?;
     let how = how(at, flags, transfer_flag::HARMLESS | transfer_flag::NO_WAIT)?;
     read_vector(context, descriptor, address, count, how)
 }
@@ -282,7 +294,6 @@ pub fn pwritev2(
     _high: u64,
     flags: u32,
 ) -> Result<u64> {
-    writable(context, descriptor)?;
     let how = how(at, flags, transfer_flag::HARMLESS | transfer_flag::NO_WAIT | transfer_flag::APPEND)?;
     write_vector(context, descriptor, address, count, how)
 }

@@ -304,6 +304,11 @@ fn transfer(
 
 pub fn sendfile(context: &mut Context, to: i32, from: i32, offset: u64, length: u64) -> Result<u64> {
     let (from, to) = (context.description(from)?, context.description(to)?);
+    // As for `splice`.
+    let kind = from.attributes()?.kind;
+    if kind == Kind::Directory || kind == Kind::Regular && from.file.regular()?.is_none() {
+        return Err(Errno::EINVAL);
+    }
     let at = At::new(context, &from, offset)?;
     let most = length.min(0x7fff_f000);
     let waits = to.is_blocking();
@@ -329,6 +334,14 @@ pub fn splice(
         (None, None) => return Err(Errno::EINVAL),
         (Some(one), Some(other)) if one.is_of(other) => return Err(Errno::EINVAL),
         _ => {}
+    }
+    // Counters, timers and the like give and take no more than their own records.
+    for (file, end) in [(&from, &ends.0), (&to, &ends.1)] {
+        let kind = file.attributes()?.kind;
+        let is_none = kind == Kind::Directory || kind == Kind::Regular && file.file.regular()?.is_none();
+        if end.is_none() && is_none {
+            return Err(Errno::EINVAL);
+        }
     }
     let (from_at, to_at) = (At::new(context, &from, from_at)?, At::new(context, &to, to_at)?);
     // One pipe's worth, so that a call does not go on for ever between two that are fed and drained.

@@ -58,6 +58,10 @@ pub fn socket(context: &mut Context, domain: u32, kind: u32, protocol: i32) -> R
     }
     const PACKET: u32 = 17;
     const RAW: u32 = 3;
+    // Of no protocol there are no raw packets, whoever asks.
+    if matches!(u16::try_from(domain), Ok(AF_INET | AF_INET6)) && kind & 0xf == RAW && protocol == 0 {
+        return Err(Errno::EPROTONOSUPPORT);
+    }
     // Packets past the network are nothing that a container can be given.
     let is_raw = domain == PACKET || matches!(u16::try_from(domain), Ok(AF_INET | AF_INET6)) && kind & 0xf == RAW;
     if is_raw && !context.credentials().has(capability::NET_RAW) {
@@ -82,7 +86,15 @@ pub fn socketpair(context: &mut Context, domain: u32, kind: u32, protocol: i32, 
     match u16::try_from(domain) {
         Ok(AF_UNIX) if protocol == 0 || protocol == 1 => {}
         Ok(AF_UNIX) => return Err(Errno::EPROTONOSUPPORT),
-        Ok(AF_INET | AF_INET6) => return Err(Errno::EOPNOTSUPP),
+        // There are no pairs of these; what is wrong in itself is told first.
+        Ok(AF_INET | AF_INET6) => {
+            return Err(match (kind & 0xff, protocol) {
+                (11.., _) => Errno::EINVAL,
+                (1, 0 | 6) | (2, 0 | 17) => Errno::EOPNOTSUPP,
+                (1..=3, _) => Errno::EPROTONOSUPPORT,
+                _ => Errno::ESOCKTNOSUPPORT,
+            });
+        }
         _ => return Err(Errno::EAFNOSUPPORT),
     }
     let (one, other) = UnixSocket::pair(kind & !(NON_BLOCKING | CLOSE_ON_EXEC), credentials(context))?;
@@ -321,6 +333,9 @@ struct Head {
 fn read_head(context: &Context, address: u64) -> Result<Head> {
     let [name, name_length, pieces, count, control, control_length, _flags]: [u64; MESSAGE_HEAD / 8] =
         context.read_words(address)?;
+    if name != 0 && (name_length as i32) < 0 {
+        return Err(Errno::EINVAL);
+    }
     Ok(Head {
         name,
         name_length: name_length as u32,

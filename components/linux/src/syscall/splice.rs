@@ -77,6 +77,8 @@ pub fn vmsplice(context: &mut Context, descriptor: i32, pieces: u64, count: u64,
     }
     let mut done = 0;
     while done < total {
+        // It waits for room for the first byte, not for all.
+        let flags = if done > 0 { flags | NON_BLOCKING } else { flags };
         let step = attempt(context, &description, flags, |context| {
             end.write(0, &mut Pieces::behind(&context.memory, &pieces, done)).map(|written| written as u64)
         });

@@ -138,8 +138,9 @@ pub fn statx(context: &mut Context, directory: i32, path: u64, flags: u32, mask:
             place.copy_from_slice(value);
         }
     };
-    // STATX_BASIC_STATS
-    put(0, &0x7ff_u32.to_le_bytes());
+    // STATX_BASIC_STATS, STATX_MNT_ID: the mount that `/proc/PID/mountinfo` has first.
+    put(0, &0x17ff_u32.to_le_bytes());
+    put(144, &20_u64.to_le_bytes());
     put(4, &attributes.block_size.to_le_bytes());
     put(16, &attributes.links.to_le_bytes());
     put(20, &attributes.uid.to_le_bytes());
@@ -206,7 +207,7 @@ pub fn readlinkat(context: &mut Context, directory: i32, path: u64, to: u64, siz
         return Err(Errno::EINVAL);
     }
     let text = context.read_path(path)?;
-    let place = if text.is_empty() {
+    let place = if text.is_empty() && directory != -100 {
         let description = context.description(directory)?;
         description.place.clone().filter(|_| description.is_path_only()).ok_or(Errno::ENOENT)?
     } else {

@@ -343,6 +343,7 @@ pub fn getcpu(context: &mut Context, processor: u64, node: u64) -> Result<u64> {
 const OTHER: i32 = 0;
 const FIFO: i32 = 1;
 const ROUND_ROBIN: i32 = 2;
+const DEADLINE: i32 = 6;
 const BATCH: i32 = 3;
 const IDLE: i32 = 5;
 /// `SCHED_RESET_ON_FORK`.
@@ -356,14 +357,21 @@ pub fn sched_setscheduler(context: &mut Context, number: i32, policy: i32, param
     if parameter == 0 || policy < 0 {
         return Err(Errno::EINVAL);
     }
-    find_task(context, number)?;
     let priority = context.read_u32(parameter)? as i32;
     set_policy(context, number, policy, priority)
+}
+
+/// Whether the caller may say how a thread is scheduled: it is the same user's.
+fn may_schedule(context: &Context, task: &Task) -> Result<()> {
+    let (own, other) = (context.credentials(), task.process.credentials());
+    let same = [other.user, other.effective_user].contains(&own.effective_user);
+    if same || own.has(capability::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// How a thread is scheduled, as far as it may choose; the kernel of Tessera takes no notice of it.
 pub fn set_policy(context: &Context, number: i32, policy: i32, priority: i32) -> Result<u64> {
     let task = find_task(context, number)?;
+    may_schedule(context, &task)?;
     match policy & !RESET {
         OTHER | BATCH | IDLE if priority == 0 => {}
         FIFO | ROUND_ROBIN if (1..=99).contains(&priority) => {
@@ -379,6 +387,9 @@ pub fn set_policy(context: &Context, number: i32, policy: i32, priority: i32) ->
 }
 
 pub fn sched_getparam(context: &mut Context, number: i32, to: u64) -> Result<u64> {
+    if to == 0 {
+        return Err(Errno::EINVAL);
+    }
     let priority = find_task(context, number)?.priority.load(Ordering::Relaxed);
     context.write_u32(to, priority as u32).map(|()| 0)
 }
@@ -390,7 +401,7 @@ pub fn sched_setparam(context: &mut Context, number: i32, from: u64) -> Result<u
 
 pub fn sched_get_priority_max(_context: &mut Context, policy: i32) -> Result<u64> {
     match policy {
-        OTHER | BATCH | IDLE => Ok(0),
+        OTHER | BATCH | IDLE | DEADLINE => Ok(0),
         FIFO | ROUND_ROBIN => Ok(99),
         _ => Err(Errno::EINVAL),
     }
@@ -398,7 +409,7 @@ pub fn sched_get_priority_max(_context: &mut Context, policy: i32) -> Result<u64
 
 pub fn sched_get_priority_min(_context: &mut Context, policy: i32) -> Result<u64> {
     match policy {
-        OTHER | BATCH | IDLE => Ok(0),
+        OTHER | BATCH | IDLE | DEADLINE => Ok(0),
         FIFO | ROUND_ROBIN => Ok(1),
         _ => Err(Errno::EINVAL),
     }

@@ -132,6 +132,7 @@ pub fn alarm(context: &mut Context, seconds: u32) -> Result<u64> {
 pub fn timer_create(context: &mut Context, which: i32, event: u64, to: u64) -> Result<u64> {
     const SIGNAL: u32 = 0;
     const NONE: u32 = 1;
+    const THREAD: u32 = 2;
     const THREAD_ID: u32 = 4;
     time::read(context, which)?;
     let mut timer = Timer { clock: which, signal: SIGALRM, ..Timer::default() };
@@ -143,7 +144,8 @@ pub fn timer_create(context: &mut Context, which: i32, event: u64, to: u64) -> R
         by_default = false;
         match notify {
             NONE => timer.signal = 0,
-            SIGNAL | THREAD_ID => {
+            // The C library makes threads of their own for such timers; to the kernel they send a signal.
+            SIGNAL | THREAD | THREAD_ID => {
                 if !(1..=LAST).contains(&signal) {
                     return Err(Errno::EINVAL);
                 }

@@ -235,10 +235,10 @@ fn wait_for_release(context: &mut Context, child: &Arc<Process>) {
     let waiter = context.task.waiter.clone();
     child.released.enter(&waiter);
     waiter.prepare();
-    context.task.doing.store(u32::from(b'D'), Ordering::Relaxed);
+    context.task.waiter.doing.store(u32::from(b'D'), Ordering::Relaxed);
     while child.has_released.load(Ordering::Acquire) == 0 && context.task.attention() & attention::END == 0 {
         let _ = tessera_runtime::object::park(None);
     }
-    context.task.doing.store(u32::from(b'R'), Ordering::Relaxed);
+    context.task.waiter.doing.store(0, Ordering::Relaxed);
     child.released.leave(&waiter);
 }

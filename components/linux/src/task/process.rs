@@ -59,8 +59,6 @@ pub struct Task {
     pub name: Mutex<[u8; 16]>,
     /// Processor time used, in ticks of the time stamp counter: in the guest, in the personality.
     pub used: [AtomicU64; 2],
-    /// What it does, as /proc shows: R, S, ...
-    pub doing: AtomicU32,
     /// `sched_setscheduler`, nice value.
     pub nice: AtomicI32,
     pub policy: AtomicI32,
@@ -88,7 +86,6 @@ impl Task {
             pending: Mutex::new(Pending::default()),
             name: Mutex::new(name),
             used: [const { AtomicU64::new(0) }; 2],
-            doing: AtomicU32::new(u32::from(b'R')),
             nice: AtomicI32::new(0),
             policy: AtomicI32::new(0),
             priority: AtomicI32::new(0),

@@ -5,7 +5,7 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use tessera_runtime::object::{park, ticks};
 use tessera_runtime::sync::{Mutex, Unparker};
@@ -19,6 +19,8 @@ pub struct Waiter {
     /// The personality's thread that waits; it changes when a program is replaced.
     thread: Unparker,
     woken: AtomicBool,
+    /// How it waits, as /proc shows: S, D; 0 while it runs. Whoever wakes it sees it run at once, though it may take a while until it does.
+    pub doing: AtomicU32,
 }
 
 impl Waiter {
@@ -41,6 +43,7 @@ impl Waiter {
 
     /// Lets a guest leave, or a wait look at what else there is.
     pub fn kick(&self) {
+        self.doing.store(0, Ordering::Relaxed);
         self.thread.unpark();
     }
 
@@ -161,20 +164,22 @@ pub fn wait<T>(
 /// # Errors
 /// As [`wait`].
 pub fn sleep(context: &Context, waiter: &Waiter, deadline: Option<u64>) -> Result<()> {
-    loop {
+    let slept = loop {
+        // Said before the last look: whoever wakes it says otherwise.
+        waiter.doing.store(u32::from(b'S'), Ordering::Relaxed);
         if waiter.is_woken() {
-            return Ok(());
+            break Ok(());
         }
         if context.is_interrupted() {
-            return Err(Errno::ERESTARTSYS);
+            break Err(Errno::ERESTARTSYS);
         }
         let since = ticks();
-        context.task.doing.store(u32::from(b'S'), Ordering::Relaxed);
         let parked = park(deadline);
-        context.task.doing.store(u32::from(b'R'), Ordering::Relaxed);
         context.waited.set(context.waited.get().wrapping_add(ticks().wrapping_sub(since)));
         if parked == Err(tessera_runtime::Error::TimedOut) {
-            return if waiter.is_woken() { Ok(()) } else { Err(Errno::ETIMEDOUT) };
+            break if waiter.is_woken() { Ok(()) } else { Err(Errno::ETIMEDOUT) };
         }
-    }
+    };
+    waiter.doing.store(0, Ordering::Relaxed);
+    slept
 }

@@ -155,8 +155,8 @@ fn state(process: &Process, thread: Option<i32>) -> (char, &'static str) {
         Life::Gone => ('X', "dead"),
         Life::Stopped { .. } => ('T', "stopped"),
         Life::Running | Life::Continued { .. } => {
-            match task(process, thread).map(|task| task.doing.load(Ordering::Relaxed)) {
-                Some(doing) if doing == u32::from(b'R') => ('R', "running"),
+            match task(process, thread).map(|task| task.waiter.doing.load(Ordering::Relaxed)) {
+                Some(0) => ('R', "running"),
                 Some(doing) if doing == u32::from(b'D') => ('D', "disk sleep"),
                 _ => ('S', "sleeping"),
             }
