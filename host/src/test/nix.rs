@@ -26,8 +26,6 @@ const FETCHED: &str = "tests/linux/nix/Cargo.toml";
 /// What each test came to on Linux, and those that may fail here.
 const REFERENCE: &str = "tests/linux/nix_reference.tsv";
 const KNOWN: &str = "tests/linux/nix_known_failures.tsv";
-/// Set, it lets the case run.
-const ASKED: &str = "TESSERA_NIX_TESTS";
 /// The target, named so that the flags are the program's and not those of build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What the tests' own programs need, and a shell to be the container's first process: signals to a group or to all are tested too.
@@ -128,9 +126,6 @@ fn failures(console: &str) -> BTreeSet<String> {
 }
 
 fn run(step: &mut Step) -> Result<Outcome> {
-    if env::var_os(ASKED).is_none() {
-        return Ok(Outcome::skipped(format!("it builds a crate first: {ASKED}=1 lets it run")));
-    }
     if Command::new("apt-get").arg("--version").output().is_err() {
         return Ok(Outcome::skipped("there is no apt-get to fetch Debian's packages with"));
     }
