@@ -74,7 +74,7 @@ fn a_port_in_use_and_a_wrong_mapping_are_told_before_anything_is_made() {
 
 #[test]
 fn wrong_usage_is_told_with_exit_code_2() {
-    for arguments in [&["run"] as &[&str], &["run", "a.toml", "--memory", "8M"], &["destroy"]] {
+    for arguments in [&["run"] as &[&str], &["run", "a.toml", "--memory", "3M"], &["destroy"]] {
         assert_eq!(tessera(arguments).status.code(), Some(2), "{arguments:?}");
     }
 }

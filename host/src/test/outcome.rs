@@ -50,7 +50,8 @@ pub struct Counts {
 }
 
 /// Sums up the closing lines of `cargo test` ("test result: ok. 3 passed; 0 failed; …"), of nextest ("Summary [ 1 s]
-/// 3 tests run: 3 passed, 0 skipped") and of the guest's tests ("3 passed, 0 failed").
+/// 3 tests run: 3 passed, 0 skipped", which counts what the tests that it shows said of themselves) and of the guest's tests
+/// ("3 passed, 0 failed").
 pub fn count(output: &str) -> Counts {
     let mut counts = Counts::default();
     for line in output.lines() {
@@ -61,6 +62,9 @@ pub fn count(output: &str) -> Counts {
             || line.split(' ').next().is_some_and(|word| word.parse::<u64>().is_ok());
         if !is_closing {
             continue;
+        }
+        if line.starts_with("Summary [") {
+            counts = Counts::default();
         }
         counts.passed += number_before(line, "passed").unwrap_or(0);
         counts.failed += number_before(line, "failed").unwrap_or(0);
@@ -87,6 +91,8 @@ mod tests {
         let nextest =
             "    PASS [ 0.1s] (1/2) a b\n     Summary [   0.216s] 4 tests run: 3 passed, 1 failed, 0 skipped\n";
         assert_eq!(count(nextest), Counts { passed: 3, failed: 1 });
+        let shown = format!("    test result: FAILED. 0 passed; 1 failed; 0 ignored\n{nextest}");
+        assert_eq!(count(&shown), Counts { passed: 3, failed: 1 });
         let guest = "test calls ... ok\n12 passed, 3 failed\r\n";
         assert_eq!(count(guest), Counts { passed: 12, failed: 3 });
         assert_eq!(count("the test that passed, failed\n"), Counts::default());
