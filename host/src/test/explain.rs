@@ -53,8 +53,8 @@ fn explained(step: &mut Step) -> Result<Outcome> {
         (
             "examples/http-server",
             [
-                "domain http-server: ring 3,",
-                "uses files: Node of files.root, by IPC",
+                "domain system: ring 0,",
+                "uses files: Node of files.root, a method call",
                 "runs the program of",
                 "trusted base: ",
             ],
