@@ -53,7 +53,7 @@ pub struct Forwarding {
 /// The device that is an IOMMU, as an option of QEMU's.
 pub const IOMMU: [&str; 2] = ["-device", "intel-iommu"];
 
-/// Firmware that starts a PC in half the time, where QEMU's own package has it. It leaves PCI devices without addresses: the component `pci`
+/// Firmware that starts a PC with fewer instructions, where QEMU's own package has it. It leaves PCI devices without addresses: the component `pci`
 /// gives them some.
 const QUICK_FIRMWARE: &str = "/usr/share/qemu/qboot.rom";
 
