@@ -22,6 +22,7 @@ mod written;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
@@ -138,8 +139,10 @@ pub fn write(path: &Path, file: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).into_diagnostic().wrap_err_with(cannot)?;
     }
-    // Another command may boot the old file at this moment: it keeps that one.
-    let partial = path.with_extension(format!("partial-{}", std::process::id()));
+    // Another command may boot the old file at this moment: it keeps that one. Another thread may write it too.
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let partial = path.with_extension(format!("partial-{}-{number}", std::process::id()));
     fs::write(&partial, file).into_diagnostic().wrap_err_with(cannot)?;
     fs::rename(&partial, path).into_diagnostic().wrap_err_with(cannot)
 }

@@ -89,17 +89,8 @@ impl Guest<'_> {
 }
 
 fn within_folder(test: impl FnOnce(&Path) -> Result<Outcome>) -> Result<Outcome> {
-    // In the system's folder for such things, as the path of a socket is short.
-    let folder = tempfolder()?;
-    let outcome = test(&folder);
-    let _ = std::fs::remove_dir_all(&folder);
-    outcome
-}
-
-fn tempfolder() -> Result<std::path::PathBuf> {
-    let folder = std::env::temp_dir().join(format!("tessera-test-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).into_diagnostic()?;
-    Ok(folder)
+    // In the system's folder for such things, as the path of a socket is short. Each case has its own: both ask for the one guest there is.
+    test(tempfile::tempdir().into_diagnostic()?.path())
 }
 
 /// Boots the image, in a placement.
