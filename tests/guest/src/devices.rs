@@ -89,7 +89,9 @@ fn closed_message(context: &mut Context) {
     let closed = MessageInterrupt { interrupt: other.interrupt, address, data };
     sender.send(&closed);
     assert!(!is_raised(&event, 10));
-    sender.send(&MessageInterrupt { data: other.data, ..closed });
+    // Held until it has fired: another processor may take it.
+    let open = MessageInterrupt { data: other.data, ..closed };
+    sender.send(&open);
     assert!(is_raised(&event, 1000));
 }
 
