@@ -182,12 +182,6 @@ pub fn io_pgetevents(
     time: u64,
     mask: u64,
 ) -> Result<u64> {
-    let mask = match mask {
-        0 => None,
-        address => {
-            let [mask, size] = context.read_words(address)?;
-            poll::read_mask(context, mask, size)?
-        }
-    };
+    let mask = poll::read_sized_mask(context, mask)?;
     poll::masked(context, mask, |context| io_getevents(context, name, least, most, to, time))
 }

@@ -48,6 +48,15 @@ pub fn read_mask(context: &Context, address: u64, size: u64) -> Result<Option<Se
     Ok(Some(Set::from_bits(context.read_u64(address)?)))
 }
 
+/// The same where both stand in memory, the mask's address and its size: calls have six registers and no more.
+pub fn read_sized_mask(context: &Context, address: u64) -> Result<Option<Set>> {
+    if address == 0 {
+        return Ok(None);
+    }
+    let [mask, size] = context.read_words(address)?;
+    read_mask(context, mask, size)
+}
+
 /// Waits until `look` finds something; 0 when time is up. Never made again after a handler ran.
 fn wait_for(
     context: &mut Context,
@@ -215,13 +224,7 @@ pub fn pselect6(
     time: u64,
     mask: u64,
 ) -> Result<u64> {
-    let mask = match mask {
-        0 => None,
-        address => {
-            let [mask, size] = context.read_words(address)?;
-            read_mask(context, mask, size)?
-        }
-    };
+    let mask = read_sized_mask(context, mask)?;
     let until = if time == 0 { None } else { Some(deadline(context, read_timespec(context, time)?)) };
     let result = masked(context, mask, |context| select_until(context, count, [read, write, exceptional], until));
     if let Some(until) = until {
