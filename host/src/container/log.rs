@@ -1,10 +1,11 @@
 //! The log of a container's machine: what the kernel and the components say, apart from what the container's programs write.
 //!
-//! It is kept in a file, one for each container's name, and shown only if that is wanted or something went wrong.
+//! It is kept in a file, one for each container's name and for each of those that run at the same time, and shown only if that is
+//! wanted or something went wrong.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use miette::{IntoDiagnostic, Result, WrapErr};
@@ -26,9 +27,17 @@ pub struct Log {
 impl Log {
     pub fn new(name: &str, is_shown: bool) -> Result<Self> {
         let folder = workspace::target().join("tessera/logs");
-        let path = folder.join(format!("{name}.log"));
-        let file = fs::create_dir_all(&folder).and_then(|()| File::create(&path));
-        let file = file.into_diagnostic().wrap_err_with(|| format!("cannot write {}", path.display()))?;
+        let cannot = |path: &Path| format!("cannot write {}", path.display());
+        fs::create_dir_all(&folder).into_diagnostic().wrap_err_with(|| cannot(&folder))?;
+        let mut path = folder.join(format!("{name}.log"));
+        let mut number = 1;
+        let file = loop {
+            if let Some(file) = take(&path).into_diagnostic().wrap_err_with(|| cannot(&path))? {
+                break file;
+            }
+            number += 1;
+            path = folder.join(format!("{name}-{number}.log"));
+        };
         Ok(Self { path, file, is_shown, last: Vec::new(), first: None })
     }
 
@@ -36,6 +45,16 @@ impl Log {
     pub fn finish(self) -> (Option<Instant>, String, PathBuf) {
         let last = if self.is_shown { String::new() } else { String::from_utf8_lossy(&self.last).into_owned() };
         (self.first, last, self.path)
+    }
+}
+
+/// The file at `path`, emptied, unless another command writes its log there.
+fn take(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    match file.try_lock() {
+        Ok(()) => file.set_len(0).map(|()| Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -60,5 +79,22 @@ impl Write for Log {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_that_write_at_once_do_not_write_into_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        fs::write(&path, "an earlier one").unwrap();
+        let first = take(&path).unwrap();
+        assert!(first.is_some() && fs::read(&path).unwrap().is_empty());
+        assert!(take(&path).unwrap().is_none());
+        drop(first);
+        assert!(take(&path).unwrap().is_some());
     }
 }

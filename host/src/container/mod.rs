@@ -103,11 +103,9 @@ impl Container {
     }
 }
 
-/// What is kept beside a file to boot, so that it is known again.
+/// What is kept beside a file to boot.
 #[derive(Deserialize, Serialize)]
 struct Made {
-    /// Equal keys, equal files.
-    key: String,
     note: String,
     root: u64,
 }
@@ -133,15 +131,16 @@ pub fn prepare(
     let description = overrides.authority.narrow(system, &live)?;
     let system = system::base(&description)?;
     let name = source.name();
-    let path = workspace::target().join("tessera/containers").join(format!("{name}.elf"));
     let key = {
         let overrides = Overrides { renew: false, ..overrides.clone() };
         let text = format!("{}\n{}\n{overrides:?}", kept.path.display(), blake3::hash(&system.file));
-        blake3::hash(text.as_bytes()).to_hex().to_string()
+        blake3::hash(text.as_bytes()).to_hex().get(..32).unwrap_or_default().to_owned()
     };
-    let made = match known(&path, &key) {
+    // Commands that run one image with different words at the same time each boot their own file.
+    let path = workspace::target().join("tessera/containers").join(format!("{name}-{key}.elf"));
+    let made = match known(&path) {
         Some(made) => made,
-        None => make(&kept, overrides, &live, &system.file, &path, key)?,
+        None => make(&kept, overrides, &live, &system.file, &path)?,
     };
     let memory = choose_memory(memory, made.root, description.fixed_memory())?;
     let System { symbols, .. } = system;
@@ -163,14 +162,15 @@ pub fn root_image(source: &Source) -> Result<PathBuf> {
     Ok(store::root(source, &[], false)?.path)
 }
 
-/// The file to boot, if it was made by the same means before.
-fn known(path: &Path, key: &str) -> Option<Made> {
-    let made: Made = serde_json::from_slice(&fs::read(path.with_extension("json")).ok()?).ok()?;
-    (made.key == key && path.exists()).then_some(made)
+/// The file to boot, if it was made before.
+fn known(path: &Path) -> Option<Made> {
+    let made = serde_json::from_slice(&fs::read(path.with_extension("json")).ok()?).ok()?;
+    store::touch(path);
+    path.exists().then_some(made)
 }
 
 /// Makes the file to boot.
-fn make(kept: &Kept, overrides: &Overrides, live: &[&Volume], system: &[u8], path: &Path, key: String) -> Result<Made> {
+fn make(kept: &Kept, overrides: &Overrides, live: &[&Volume], system: &[u8], path: &Path) -> Result<Made> {
     let bytes =
         fs::read(&kept.path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", kept.path.display()))?;
     let root = Image::new(&bytes).into_diagnostic().wrap_err("the root image is not what was written")?;
@@ -179,13 +179,11 @@ fn make(kept: &Kept, overrides: &Overrides, live: &[&Volume], system: &[u8], pat
         miette!(help = "leave the NUL character out", "{text:?} cannot be passed to a program of Linux")
     })?;
     let file = image::extend(system, &[(ROOT_MEMBER, &bytes), (NOTE_MEMBER, note.as_bytes())])?;
-    let (made, record) = (Made { key, note, root: bytes.len() as u64 }, path.with_extension("json"));
-    // Without its record the file does not count, so that the two never disagree for long.
-    if record.exists() {
-        fs::remove_file(&record).into_diagnostic().wrap_err_with(|| format!("cannot write {}", record.display()))?;
-    }
     image::write(path, &file)?;
-    image::write(&record, &serde_json::to_vec(&made).into_diagnostic()?)?;
+    let made = Made { note, root: bytes.len() as u64 };
+    // The record comes last: without it the file does not count.
+    image::write(&path.with_extension("json"), &serde_json::to_vec(&made).into_diagnostic()?)?;
+    path.parent().inspect(|folder| store::forget(folder, "elf"));
     Ok(made)
 }
 

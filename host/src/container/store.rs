@@ -17,7 +17,7 @@ use super::volume::{self, Volume};
 use crate::progress::Step;
 use crate::{lock, workspace};
 
-/// Most images that are kept.
+/// Most images of a kind that are kept.
 const MOST: usize = 16;
 
 /// A root image on the disk.
@@ -49,22 +49,26 @@ pub fn root(source: &Source, volumes: &[&Volume], renew: bool) -> Result<Kept> {
     let settings = serde_json::to_vec_pretty(&unpacked.settings).into_diagnostic()?;
     // The settings come last: without them the image does not count.
     crate::image::write(&folder.join(format!("{key}.json")), &settings)?;
-    forget(&folder);
+    forget(&folder, "erofs");
     Ok(Kept { path, settings: unpacked.settings })
 }
 
 /// The root image of `source` that is there already.
 fn kept(folder: &Path, source: &Source, volumes: &[&Volume]) -> Result<Option<Kept>> {
     let Some(kept) = key(source, volumes)?.and_then(|key| find(folder, &key)) else { return Ok(None) };
-    // The time says when it was last of use; a file system that cannot keep it loses the image a little earlier.
-    let _ = File::open(&kept.path).and_then(|file| file.set_modified(SystemTime::now()));
+    touch(&kept.path);
     Ok(Some(kept))
 }
 
-/// Removes the images that were of no use for longest, when there are many.
-fn forget(folder: &Path) {
+/// Says that the image is of use now; a file system that cannot keep the time loses the image a little earlier.
+pub fn touch(image: &Path) {
+    let _ = File::open(image).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+/// Removes the images that were of no use for longest, and their records, when there are many.
+pub fn forget(folder: &Path, extension: &str) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let images = entries.filter(|path| path.extension().is_some_and(|extension| extension == "erofs"));
+    let images = entries.filter(|path| path.extension().is_some_and(|found| found == extension));
     let time = |path: &PathBuf| fs::metadata(path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut images: Vec<(SystemTime, PathBuf)> = images.map(|path| (time(&path), path)).collect();
     images.sort();

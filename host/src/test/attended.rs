@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("a-container-takes-input-to-its-end-and-keeps-every-byte", input),
         Case::new("a-containers-output-and-errors-stay-apart", apart),
+        Case::new("containers-of-one-image-run-side-by-side", side_by_side),
         Case::new("a-container-whose-output-nobody-reads-has-a-broken-pipe", broken_pipe),
         Case::new("a-container-is-asked-to-end-and-then-made-to", stopped),
         Case::new("a-shell-in-a-container-has-a-terminal", terminal),
@@ -106,6 +107,24 @@ fn apart(step: &mut Step) -> Result<Outcome> {
         return Ok(Outcome::failed(format!("the codes are {codes:?}"), told));
     }
     Ok(Outcome::passed(1))
+}
+
+/// Each is told something else, and says that.
+fn side_by_side(step: &mut Step) -> Result<Outcome> {
+    if !can_run(step)? {
+        return skipped();
+    }
+    let said = ["one", "two", "three", "four"];
+    let start = |word| command(&[SHELL, "--", "busybox", "echo", word]).spawn();
+    let children: Vec<Child> = said.map(start).into_iter().collect::<Result<_, _>>().into_diagnostic()?;
+    for (child, word) in children.into_iter().zip(said) {
+        let output = child.wait_with_output().into_diagnostic()?;
+        if String::from_utf8_lossy(&output.stdout) != format!("{word}\n") {
+            let [output, told] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+            return Ok(Outcome::failed(format!("told to say {word}, it said {output:?}"), told));
+        }
+    }
+    Ok(Outcome::passed(4))
 }
 
 fn broken_pipe(step: &mut Step) -> Result<Outcome> {
