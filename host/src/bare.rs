@@ -4,7 +4,7 @@
 //! or in ring 0. The result depends on the sources and the tool chain alone: every path of this machine that could
 //! reach the output is renamed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -16,7 +16,7 @@ use console::strip_ansi_codes;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde::Deserialize;
 
-use crate::mirror::{Files, Mirror};
+use crate::mirror::{Made, Mirror};
 use crate::process::Running;
 use crate::progress::Step;
 use crate::toolchain::BareToolChain;
@@ -134,8 +134,8 @@ fn packages_in(folder: &Path) -> Result<Vec<Package>> {
 }
 
 /// Builds `names`, packages of the workspace or of `made`, and answers with all their programs. `made` are packages that have no
-/// place in the checkout, by the names of their folders.
-pub fn build(names: &BTreeSet<String>, made: &BTreeMap<String, Files>) -> Result<Vec<Executable>> {
+/// place in the checkout.
+pub fn build(names: &BTreeSet<String>, made: &[Made]) -> Result<Vec<Executable>> {
     let tool_chain = BareToolChain::find()?;
     let mirror = Mirror::lay_out(made)?;
     let mut command = cargo(&tool_chain);

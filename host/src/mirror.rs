@@ -22,8 +22,15 @@ const DOMAINS: &str = "domains";
 /// The line of the root Cargo.toml behind which the domains' packages are listed.
 const MEMBERS: &str = "members = [\n";
 
-/// A file of a package that was made: its path inside the package, and its contents.
+/// The files of a package that was made: their paths inside the package, and their contents.
 pub type Files = BTreeMap<&'static str, String>;
+
+/// A package that has no place in the checkout.
+pub struct Made {
+    /// Equal names, equal packages: images whose domains are alike share what was built for one of them.
+    pub name: String,
+    pub files: Files,
+}
 
 /// The workspace, held until what was asked for is built: two commands do not lay it out at once.
 pub struct Mirror {
@@ -37,8 +44,8 @@ impl Mirror {
         workspace::target().join("tessera/workspace")
     }
 
-    /// Lays the workspace out with `packages`, by the names of their folders.
-    pub fn lay_out(packages: &BTreeMap<String, Files>) -> Result<Self> {
+    /// Lays the workspace out with `packages`.
+    pub fn lay_out(packages: &[Made]) -> Result<Self> {
         let folder = Self::folder();
         let cannot = || format!("cannot lay out the build folder {}", folder.display());
         fs::create_dir_all(&folder).into_diagnostic().wrap_err_with(cannot)?;
@@ -46,7 +53,7 @@ impl Mirror {
         lay_out(&folder, packages).into_diagnostic().wrap_err_with(cannot)?;
         let manifest = workspace::root().join("Cargo.toml");
         let manifest = fs::read_to_string(&manifest).into_diagnostic().wrap_err_with(cannot)?;
-        write(&folder.join("Cargo.toml"), &with_members(&manifest, packages.keys())?).into_diagnostic()?;
+        write(&folder.join("Cargo.toml"), &with_members(&manifest, packages)?).into_diagnostic()?;
         Ok(Self { folder, _lock: lock })
     }
 
@@ -56,23 +63,16 @@ impl Mirror {
     }
 }
 
-fn lay_out(folder: &Path, packages: &BTreeMap<String, Files>) -> io::Result<()> {
+fn lay_out(folder: &Path, packages: &[Made]) -> io::Result<()> {
     let root = workspace::root();
     link(&root, folder)?;
     // Cargo adds the made packages to its copy and takes every version from it.
     fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock"))?;
 
-    let domains = folder.join(DOMAINS);
-    fs::create_dir_all(&domains)?;
-    for entry in fs::read_dir(&domains)? {
-        let entry = entry?;
-        if !entry.file_name().to_str().is_some_and(|name| packages.contains_key(name)) {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    for (name, files) in packages {
+    // The packages of other images stay: whoever asks for one of them again need not have it built again.
+    for Made { name, files } in packages {
         for (path, contents) in files {
-            write(&domains.join(name).join(path), contents)?;
+            write(&folder.join(DOMAINS).join(name).join(path), contents)?;
         }
     }
     Ok(())
@@ -117,11 +117,11 @@ fn write(path: &Path, contents: &str) -> io::Result<()> {
 }
 
 /// The root manifest with more members.
-fn with_members<'a>(manifest: &str, names: impl Iterator<Item = &'a String>) -> Result<String> {
+fn with_members(manifest: &str, packages: &[Made]) -> Result<String> {
     let (before, after) = manifest
         .split_once(MEMBERS)
         .ok_or_else(|| miette!("the root Cargo.toml has no line `{}`", MEMBERS.trim_end()))?;
-    let members: String = names.map(|name| format!("    \"{DOMAINS}/{name}\",\n")).collect();
+    let members: String = packages.iter().map(|package| format!("    \"{DOMAINS}/{}\",\n", package.name)).collect();
     Ok(format!("{before}{MEMBERS}{members}{after}"))
 }
 
@@ -132,9 +132,10 @@ mod tests {
     #[test]
     fn members_are_added_to_the_roots() {
         let manifest = "[workspace]\nmembers = [\n    \"abi\",\n]\n";
-        let with = with_members(manifest, ["a".to_owned(), "b".to_owned()].iter()).unwrap();
+        let packages = ["a", "b"].map(|name| Made { name: name.to_owned(), files: Files::new() });
+        let with = with_members(manifest, &packages).unwrap();
         assert_eq!(with, "[workspace]\nmembers = [\n    \"domains/a\",\n    \"domains/b\",\n    \"abi\",\n]\n");
-        assert!(with_members("[workspace]\n", [].iter()).is_err());
+        assert!(with_members("[workspace]\n", &[]).is_err());
     }
 
     #[test]

@@ -60,17 +60,19 @@ fn kept(folder: &Path, source: &Source, volumes: &[&Volume]) -> Result<Option<Ke
     Ok(Some(kept))
 }
 
-/// Says that the image is of use now; a file system that cannot keep the time loses the image a little earlier.
+/// Says that the image is of use now, by its record's time; a file system that cannot keep it loses the image a little earlier.
 pub fn touch(image: &Path) {
-    let _ = File::open(image).and_then(|file| file.set_modified(SystemTime::now()));
+    let _ = File::open(image.with_extension("json")).and_then(|file| file.set_modified(SystemTime::now()));
 }
 
 /// Removes the images that were of no use for longest, and their records, when there are many.
 pub fn forget(folder: &Path, extension: &str) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let images = entries.filter(|path| path.extension().is_some_and(|found| found == extension));
-    let time = |path: &PathBuf| fs::metadata(path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    let mut images: Vec<(SystemTime, PathBuf)> = images.map(|path| (time(&path), path)).collect();
+    let time = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    // One that is being made has no record yet.
+    let used = |path: &Path| time(path).max(time(&path.with_extension("json")));
+    let mut images: Vec<(SystemTime, PathBuf)> = images.map(|path| (used(&path), path)).collect();
     images.sort();
     for (_, path) in images.iter().rev().skip(MOST) {
         // One that cannot be removed costs space and no more.

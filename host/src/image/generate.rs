@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::manifest::{Manifest, Source};
-use super::system::{Bound, Domain, Instance, Object, System, Target};
-use crate::mirror::Files;
+use super::system::{Bound, Domain, Instance, Object, Target};
+use crate::mirror::Made;
 
 /// Words that cannot be names of variables in the made code.
 const TAKEN: [&str; 44] = [
@@ -18,24 +18,19 @@ const TAKEN: [&str; 44] = [
     "abstract", "box", "try", "yield",
 ];
 
-/// The name of the package, and of the program, of `domain` in `image`.
-pub fn package(image: &str, domain: &str) -> String {
-    format!("{image}--{domain}")
-}
-
-/// The packages of all domains of `system`, by their names.
-pub fn packages(image: &str, described_in: &str, system: &System, root: &std::path::Path) -> BTreeMap<String, Files> {
-    let of = |domain: &Domain| {
-        let mut files = BTreeMap::from([
-            ("Cargo.toml", manifest(image, domain, root)),
-            (if domain.program().is_some() { "src/lib.rs" } else { "src/main.rs" }, main(image, described_in, domain)),
-        ]);
-        if domain.program().is_none() {
-            files.insert("build.rs", BUILD.to_owned());
-        }
-        (package(image, &domain.name), files)
-    };
-    system.domains.iter().map(of).collect()
+/// The package of `domain`, whose components lie below `root`.
+pub fn package(domain: &Domain, root: &std::path::Path) -> Made {
+    let is_library = domain.program().is_some();
+    let mut files = BTreeMap::from([(if is_library { "src/lib.rs" } else { "src/main.rs" }, main(domain))]);
+    if !is_library {
+        files.insert("build.rs", BUILD.to_owned());
+    }
+    let manifest = |name: &str| manifest(name, domain, root);
+    files.insert("Cargo.toml", manifest(""));
+    let hash = blake3::hash(format!("{files:?}").as_bytes()).to_hex();
+    let name = format!("domain-{}-{}", domain.name, hash.get(..8).unwrap_or_default());
+    files.insert("Cargo.toml", manifest(&name));
+    Made { name, files }
 }
 
 const BUILD: &str = r#"//! Links the program where native programs lie.
@@ -50,8 +45,7 @@ fn main() {
 }
 "#;
 
-fn manifest(image: &str, domain: &Domain, root: &std::path::Path) -> String {
-    let name = package(image, &domain.name);
+fn manifest(name: &str, domain: &Domain, root: &std::path::Path) -> String {
     let mut text = format!(
         "[package]\nname = \"{name}\"\nversion.workspace = true\nedition.workspace = true\npublish.workspace = true\nautobins = false\n\n\
          [dependencies]\ntessera-interfaces = {{ path = \"../../interfaces\" }}\n\
@@ -63,17 +57,17 @@ fn manifest(image: &str, domain: &Domain, root: &std::path::Path) -> String {
         let _ = writeln!(text, "{package} = {{ path = \"../../{}\" }}", folder.display());
     }
     let (what, name, file) = match domain.program() {
-        None => ("[[bin]]", name, "main"),
-        Some(_) => ("[lib]\ncrate-type = [\"staticlib\"]", name.replace("--", "_").replace('-', "_"), "lib"),
+        None => ("[[bin]]", name.to_owned(), "main"),
+        Some(_) => ("[lib]\ncrate-type = [\"staticlib\"]", name.replace('-', "_"), "lib"),
     };
     let _ = write!(text, "\n{what}\nname = \"{name}\"\npath = \"src/{file}.rs\"\ntest = false\nbench = false\n");
     text
 }
 
-fn main(image: &str, described_in: &str, domain: &Domain) -> String {
+fn main(domain: &Domain) -> String {
     let no_main = if domain.program().is_some() { "" } else { "#![no_main]\n" };
     let mut text = format!(
-        "//! The domain `{}` of the image `{image}`, made from {described_in}.\n#![no_std]\n{no_main}\
+        "//! The domain `{}`, made from an image's description.\n#![no_std]\n{no_main}\
          #![forbid(unsafe_code)]\n\nuse tessera_runtime::component::{{self, Domain, StartError}};\n\
          use tessera_runtime::{{Start, program}};\n\nprogram!(main);\n\n",
         domain.name

@@ -38,7 +38,7 @@ pub use written::Placement;
 
 use crate::bare::{self, Executable};
 use crate::image::archive::Members;
-use crate::mirror::Files;
+use crate::mirror::Made;
 use crate::native;
 use crate::symbols::{self, Symbols};
 use crate::workspace;
@@ -54,15 +54,43 @@ pub struct Image {
     pub symbols: Symbols,
 }
 
+/// What cargo builds for an image.
+struct Programs {
+    system: Option<System>,
+    /// The packages of the system's domains, in their order.
+    made: Vec<Made>,
+    /// All packages.
+    names: BTreeSet<String>,
+}
+
+impl Programs {
+    fn of(description: &Description) -> Result<Self> {
+        description.check_packages(&bare::packages()?)?;
+        let system = System::new(description, &Manifests::find())?;
+        let domains = system.iter().flat_map(|system| &system.domains);
+        let made: Vec<Made> = domains.map(|domain| generate::package(domain, &workspace::root())).collect();
+        let written = description.programs().map(|program| program.package.to_owned());
+        let names =
+            written.chain(made.iter().map(|package| package.name.clone())).chain([KERNEL.0.to_owned()]).collect();
+        Ok(Self { system, made, names })
+    }
+}
+
+/// Builds the programs of several images at once, which takes less time than one image after the other: what is left of building
+/// one of them is to put it together.
+pub fn build_programs(descriptions: &[Description]) -> Result<()> {
+    let (mut names, mut made) = (BTreeSet::new(), BTreeMap::new());
+    for description in descriptions {
+        let programs = Programs::of(description)?;
+        names.extend(programs.names);
+        made.extend(programs.made.into_iter().map(|package| (package.name.clone(), package)));
+    }
+    bare::build(&names, &made.into_values().collect::<Vec<_>>()).map(drop)
+}
+
 /// Builds the image that `description` describes.
 pub fn build(description: &Description) -> Result<Image> {
-    let packages = bare::packages()?;
-    description.check_packages(&packages)?;
-    let system = System::new(description, &Manifests::find())?;
-    let made = system.as_ref().map(|system| domains(description, system)).unwrap_or_default();
-    let mut names: BTreeSet<String> = description.programs().map(|program| program.package.to_owned()).collect();
-    names.insert(KERNEL.0.to_owned());
-    names.extend(made.keys().cloned());
+    let Programs { system, made, names } = Programs::of(description)?;
     let executables = bare::build(&names, &made)?;
 
     let kernel = find(&executables, KERNEL.0, Some(KERNEL.1))?;
@@ -78,8 +106,8 @@ pub fn build(description: &Description) -> Result<Image> {
         members.insert(program.member(), elf::loadable_part(&linked)?.into());
         symbols.insert(program.name.to_owned(), executable.path.clone());
     }
-    for domain in system.iter().flat_map(|system| &system.domains) {
-        let executable = find(&executables, &generate::package(description.name(), &domain.name), None)?;
+    for (domain, package) in system.iter().flat_map(|system| &system.domains).zip(&made) {
+        let executable = find(&executables, &package.name, None)?;
         let path = match domain.program() {
             None => executable.path.clone(),
             Some(project) => with_program(&executable.path, project)?,
@@ -109,17 +137,12 @@ pub fn extend(base: &[u8], more: &[(&str, &[u8])]) -> Result<Vec<u8>> {
 
 /// The domain in the static library `domain`, linked with the program of a project.
 fn with_program(domain: &Path, project: &Path) -> Result<PathBuf> {
-    let (object, path) = (native::build(project)?, domain.with_extension("linked"));
+    let object = native::build(project)?;
+    // Other programs may be linked with the same domain.
+    let hash = blake3::hash(project.as_os_str().as_encoded_bytes()).to_hex();
+    let path = domain.with_extension(format!("{}.linked", hash.get(..8).unwrap_or_default()));
     native::link::link(domain, &object, &path)?;
     Ok(path)
-}
-
-/// The packages of the domains' programs.
-fn domains(description: &Description, system: &System) -> BTreeMap<String, Files> {
-    let root = workspace::root();
-    let path = description.path();
-    let shown = path.strip_prefix(&root).unwrap_or(path).display().to_string();
-    generate::packages(description.name(), &shown, system, &root)
 }
 
 /// Builds `description` and writes the image where `run`, `test` and `bench` look for it.

@@ -11,6 +11,7 @@ use super::super::generate;
 use super::super::plan::plan;
 use super::super::written::Placement;
 use super::*;
+use crate::mirror::Made;
 
 const SERVER: &str = r#"
 name = "server"
@@ -327,9 +328,10 @@ fn the_made_programs_are_short_enough_to_read() {
     let isolated = image(DEVICES).unwrap();
     let grouped = image(&format!("placement = \"monolith\"\n{DEVICES}")).unwrap();
     for (preset, system) in [("isolated", isolated), ("monolith", grouped)] {
-        for (package, files) in generate::packages("test", "image.toml", &system, Path::new("")) {
-            golden(&format!("{preset}-{package}-manifest"), &files["Cargo.toml"]);
-            golden(&format!("{preset}-{package}"), &files["src/main.rs"]);
+        for domain in &system.domains {
+            let Made { files, .. } = generate::package(domain, Path::new(""));
+            golden(&format!("{preset}-{}-manifest", domain.name), &files["Cargo.toml"]);
+            golden(&format!("{preset}-{}", domain.name), &files["src/main.rs"]);
             assert!(files["src/main.rs"].lines().count() < 60);
         }
     }

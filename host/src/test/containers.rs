@@ -18,7 +18,7 @@ use crate::qemu::{Boot, Ending, Engine};
 use crate::workspace;
 
 /// Stands for the system: a program that prints what it finds.
-const PROBE: &str = "tests/root/image.toml";
+pub const PROBE: &str = "tests/root/image.toml";
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -15,7 +15,7 @@ use super::outcome::Outcome;
 use crate::progress::Step;
 use crate::workspace;
 
-const IMAGE: &str = "images/control.toml";
+pub const IMAGE: &str = "images/control.toml";
 /// How long building, booting and each change may take.
 const PATIENCE: Duration = Duration::from_secs(240);
 

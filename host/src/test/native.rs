@@ -19,7 +19,7 @@ use crate::progress::Step;
 use crate::workspace;
 
 /// The program that checks what it runs on.
-const TESTER: &str = "tests/native";
+pub const TESTER: &str = "tests/native";
 /// What it prints when all is well.
 const CHECKED: &str = "all 18 checks passed";
 /// Bytes that the smallest image of a Rust program may have: kernel, manager, and the program's domain.

@@ -24,7 +24,7 @@ use crate::image::{self, Description};
 use crate::progress::Step;
 use crate::workspace;
 
-const IMAGE: &str = "images/web-under-fire.toml";
+pub const IMAGE: &str = "images/web-under-fire.toml";
 /// What every answer ends with.
 const END: &[u8] = b"</p>\n";
 /// How long one answer may take. A lost frame is sent again after a second or more.
