@@ -317,7 +317,7 @@ pub struct Test {
     /// List suites and cases, and run none
     #[arg(long)]
     pub list: bool,
-    /// How many cases run at once [default: as many as there are processors]
+    /// How many cases run at once [default: one more than there are processors]
     #[arg(short, long, value_name = "NUMBER")]
     pub jobs: Option<NonZero<usize>>,
 }

@@ -1,7 +1,7 @@
 //! `tessera test`: every check that a change must pass, as one local command.
 //!
 //! A suite is a named list of cases; a case runs and says how it went. Nothing outside this folder knows what is
-//! tested. Several cases run at once, one to a processor; those that a busy machine would disturb run after them, one by one. The last line is `N passed, N failed`, where a case that itself runs many
+//! tested. Several cases run at once; those that a busy machine would disturb run after them, one by one. The last line is `N passed, N failed`, where a case that itself runs many
 //! tests counts as many.
 
 mod attended;
@@ -82,8 +82,9 @@ pub fn test(arguments: &Test) -> Result<u8> {
         list(&suites);
         return Ok(0);
     }
-    let jobs = arguments.jobs.or_else(|| thread::available_parallelism().ok());
-    let totals = run_all(&suites, jobs.map_or(1, NonZero::get));
+    // One more than there are processors: now and then a case waits for what another one builds.
+    let several = || thread::available_parallelism().map_or(1, NonZero::get) + 1;
+    let totals = run_all(&suites, arguments.jobs.map_or_else(several, NonZero::get));
     if process::interrupted() {
         return Err(miette!("interrupted"));
     }
