@@ -3,6 +3,9 @@
 //! What the image holds is seen as it is; a node is made for it when it is first looked up, and its content is copied when it is
 //! first written. Names that were removed stand in the node of their directory as removed.
 
+mod content;
+mod names;
+
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -15,7 +18,7 @@ use super::{Attributes, Change, Creation, Entry, Inode, Kind, Owner, Rename, Sta
 use crate::errno::{Errno, Result};
 use crate::file::transfer::{Sink, Source, copy_out, put_all, through_buffer};
 use crate::file::{OpenFile, inotify};
-use crate::memory::{Memory, PAGE, reserve};
+use crate::memory::{Memory, PAGE};
 use crate::task::Context;
 
 /// `st_dev` of memory files, which can be sealed.
@@ -214,163 +217,6 @@ impl State {
     }
 }
 
-impl Node {
-    /// The name's node, `None` if there is none.
-    fn find(&self, state: &mut State, name: &[u8]) -> Result<Option<Arc<Node>>> {
-        let Content::Directory(directory) = &mut state.content else { return Err(Errno::ENOTDIR) };
-        if let Some(known) = directory.names.get(name) {
-            return Ok(known.clone());
-        }
-        let (Some(below), Some(image)) = (directory.below, &self.system.image) else { return Ok(None) };
-        let below = image.inode(below).map_err(|_| Errno::EIO)?;
-        let Some(entry) = image.lookup(&below, name).map_err(|_| Errno::EIO)? else { return Ok(None) };
-        let node = self.system.node_of_image(entry.number)?;
-        directory.names.insert(name.to_vec(), Some(node.clone()));
-        Ok(Some(node))
-    }
-
-    /// All names: those of the image that were not looked up, and the known ones.
-    fn names(&self, directory: &Directory) -> Result<BTreeMap<Vec<u8>, (u64, Kind)>> {
-        let mut names = BTreeMap::new();
-        if let (Some(below), Some(image)) = (directory.below, &self.system.image) {
-            let below = image.inode(below).map_err(|_| Errno::EIO)?;
-            for entry in image.entries(&below, 0).map_err(|_| Errno::EIO)? {
-                let entry = entry.map_err(|_| Errno::EIO)?;
-                if entry.name != b"." && entry.name != b".." && !directory.names.contains_key(entry.name) {
-                    let kind = Kind::of_mode(entry.kind.mode().into())?;
-                    names.insert(entry.name.to_vec(), (entry.number.0 + 1, kind));
-                }
-            }
-        }
-        for (name, node) in &directory.names {
-            if let Some(node) = node {
-                names.insert(name.clone(), (node.number, node.kind));
-            }
-        }
-        Ok(names)
-    }
-
-    fn is_empty(&self) -> Result<bool> {
-        match &self.state.lock().content {
-            Content::Directory(directory) => Ok(self.names(directory)?.is_empty()),
-            _ => Err(Errno::ENOTDIR),
-        }
-    }
-
-    fn add(&self, name: &[u8], node: Arc<Node>, time: Time) -> Result<()> {
-        let mut state = self.state.lock();
-        if state.links == 0 {
-            return Err(Errno::ENOENT);
-        }
-        if self.find(&mut state, name)?.is_some() {
-            return Err(Errno::EEXIST);
-        }
-        if node.kind == Kind::Directory {
-            state.links += 1;
-        }
-        let Content::Directory(directory) = &mut state.content else { return Err(Errno::ENOTDIR) };
-        directory.names.insert(name.to_vec(), Some(node));
-        directory.order += 1;
-        state.touch(time);
-        Ok(())
-    }
-
-    /// The content in a form that can be written, at least `size` bytes long.
-    fn writable<'a>(&self, state: &'a mut State, size: u64) -> Result<&'a mut Content> {
-        if size > LARGEST {
-            return Err(Errno::EFBIG);
-        }
-        // The heap is small: when half of it is used, larger contents go where guests' memory is.
-        let small = if reserve::is_half_used() { SMALLER } else { SMALL };
-        if let Content::Image(number, length) = state.content {
-            state.content = self.content_of(number, length, length.max(size) > small)?;
-        }
-        if let Content::Bytes(bytes) = &mut state.content {
-            if size > small {
-                let memory = Memory::new(size.next_multiple_of(PAGE))?;
-                memory.vmo().write(0, bytes)?;
-                state.content = Content::Pages(memory, bytes.len() as u64);
-            } else if bytes.len() < size as usize {
-                reserve::check(size as usize - bytes.len())?;
-                bytes.resize(size as usize, 0);
-            }
-        }
-        if let Content::Pages(memory, length) = &mut state.content
-            && *length < size
-        {
-            let pages = memory.vmo().size()?;
-            if pages < size {
-                // Growing by a fraction, so that many small writes do not resize at each.
-                memory.vmo().resize((size + (size / 8).min(16 << 20)).next_multiple_of(PAGE))?;
-            }
-            *length = size;
-        }
-        match &mut state.content {
-            content @ (Content::Bytes(_) | Content::Pages(..)) => Ok(content),
-            _ => Err(Errno::EINVAL),
-        }
-    }
-
-    fn content_of(&self, number: NodeNumber, length: u64, as_pages: bool) -> Result<Content> {
-        let image = self.system.image.as_ref().ok_or(Errno::EIO)?;
-        let inode = image.inode(number).map_err(|_| Errno::EIO)?;
-        if !as_pages {
-            let mut bytes = alloc::vec![0; length as usize];
-            let read = image.read(&inode, 0, &mut bytes).map_err(|_| Errno::EIO)?;
-            return if read == bytes.len() { Ok(Content::Bytes(bytes)) } else { Err(Errno::EIO) };
-        }
-        let memory = Memory::new(length.max(1).next_multiple_of(PAGE))?;
-        let mut buffer = [0; 4096];
-        let mut at = 0;
-        while at < length {
-            let read = image.read(&inode, at, &mut buffer).map_err(|_| Errno::EIO)?;
-            if read == 0 {
-                return Err(Errno::EIO);
-            }
-            memory.vmo().write(at, buffer.get(..read).unwrap_or_default())?;
-            at += read as u64;
-        }
-        Ok(Content::Pages(memory, length))
-    }
-
-    fn resize(&self, state: &mut State, size: u64) -> Result<()> {
-        if self.kind == Kind::Directory {
-            return Err(Errno::EISDIR);
-        }
-        if self.kind != Kind::Regular {
-            return Err(Errno::EINVAL);
-        }
-        let before = state.size();
-        if size < before && state.is_sealed(seal::SHRINK) || size > before && state.is_sealed(seal::GROW) {
-            return Err(Errno::EPERM);
-        }
-        if size >= before {
-            self.writable(state, size)?;
-            return Ok(());
-        }
-        if size == 0 && matches!(state.content, Content::Image(..)) {
-            state.content = Content::Bytes(Vec::new());
-            return Ok(());
-        }
-        match self.writable(state, 0)? {
-            Content::Bytes(bytes) => bytes.truncate(size as usize),
-            Content::Pages(memory, length) => {
-                let end = size.next_multiple_of(PAGE);
-                memory.vmo().resize(end.max(PAGE))?;
-                if size == 0 {
-                    memory.vmo().discard(0, PAGE)?;
-                } else if end > size {
-                    let zeroes = [0; PAGE as usize];
-                    memory.vmo().write(size, zeroes.get(..(end - size) as usize).unwrap_or_default())?;
-                }
-                *length = size;
-            }
-            _ => return Err(Errno::EINVAL),
-        }
-        Ok(())
-    }
-}
-
 impl Drop for Node {
     fn drop(&mut self) {
         if self.state.get_mut().links == 0 {
@@ -495,7 +341,7 @@ impl Inode for Node {
             (None, Rename::Exchange) => return Err(Errno::ENOENT),
             (Some(_), Rename::NoReplace) => return Err(Errno::EEXIST),
             (Some(target), Rename::Exchange) => {
-                if target.kind == Kind::Directory && target.holds_named(self) {
+                if target.kind == Kind::Directory && target.holds(self) {
                     return Err(Errno::EINVAL);
                 }
                 self.set_name(name, Some(target.clone()), time)?;
@@ -705,95 +551,5 @@ impl Inode for Node {
             files_free: 1 << 19,
             name_length: 255,
         })
-    }
-}
-
-impl Node {
-    /// Takes bytes in through a buffer, and puts them from `at` on.
-    fn write_through(&self, buffer: &mut [u8], at: u64, from: &mut dyn Source) -> Result<usize> {
-        let mut done = 0;
-        while from.left() > 0 {
-            let length = buffer.len().min(from.left());
-            let part = buffer.get_mut(..length).unwrap_or_default();
-            let taken = match from.take(part) {
-                Ok(taken) => taken,
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            };
-            let bytes = part.get(..taken).unwrap_or_default();
-            let start = at.checked_add(done).ok_or(Errno::EFBIG)?;
-            let end = start.checked_add(taken as u64).ok_or(Errno::EFBIG)?;
-            let mut state = self.state.lock();
-            let grows = end > state.size();
-            if state.is_sealed(seal::WRITE | seal::FUTURE_WRITE) || grows && state.is_sealed(seal::GROW) {
-                return if done > 0 { Ok(done as usize) } else { Err(Errno::EPERM) };
-            }
-            let room = if grows && end > SMALL { reserve::check_files() } else { Ok(()) };
-            let stored = match room.and_then(|()| self.writable(&mut state, end)) {
-                Ok(Content::Bytes(content)) => {
-                    content.get_mut(start as usize..end as usize).ok_or(Errno::EIO)?.copy_from_slice(bytes);
-                    Ok(taken)
-                }
-                Ok(Content::Pages(memory, _)) => memory.vmo().write(start, bytes).map_err(|_| Errno::ENOSPC),
-                Ok(_) => Err(Errno::EINVAL),
-                Err(Errno::ENOMEM) => Err(Errno::ENOSPC),
-                Err(error) => Err(error),
-            };
-            match stored {
-                Ok(stored) => done += stored as u64,
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            }
-            if taken == 0 {
-                break;
-            }
-        }
-        Ok(done as usize)
-    }
-
-    fn set_name(&self, name: &[u8], node: Option<Arc<Node>>, time: Time) -> Result<()> {
-        let mut state = self.state.lock();
-        let Content::Directory(directory) = &mut state.content else { return Err(Errno::ENOTDIR) };
-        if node.is_none() && directory.below.is_none() {
-            directory.names.remove(name);
-        } else {
-            directory.names.insert(name.to_vec(), node);
-        }
-        directory.order += 1;
-        state.touch(time);
-        Ok(())
-    }
-
-    fn remove_name(&self, name: &[u8], node: &Arc<Node>, time: Time) -> Result<()> {
-        self.set_name(name, None, time)?;
-        let mut theirs = node.state.lock();
-        theirs.changed = time;
-        if node.kind == Kind::Directory {
-            theirs.links = 0;
-            drop(theirs);
-            let mut state = self.state.lock();
-            state.links = state.links.saturating_sub(1);
-        } else {
-            theirs.links = theirs.links.saturating_sub(1);
-        }
-        Ok(())
-    }
-
-    /// Whether `node` is this directory or below it. Only what was looked up can be.
-    fn holds(self: &Arc<Self>, node: &Arc<Node>) -> bool {
-        self.holds_named(node)
-    }
-
-    fn holds_named(&self, node: &Node) -> bool {
-        if core::ptr::eq(self, node) {
-            return true;
-        }
-        let children: Vec<Arc<Node>> = match &self.state.lock().content {
-            Content::Directory(directory) => {
-                directory.names.values().flatten().filter(|child| child.kind == Kind::Directory).cloned().collect()
-            }
-            _ => return false,
-        };
-        children.iter().any(|child| child.holds_named(node))
     }
 }

@@ -3,6 +3,9 @@
 //! A page that a program may both write and execute is entered for one of both at a time, and changed over when it faults:
 //! the kernel makes no mapping with both.
 
+mod outside;
+mod remap;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -392,94 +395,6 @@ impl Mm {
         Ok(())
     }
 
-    /// `mremap`: answers where the memory is then.
-    pub fn remap(&self, start: u64, old: u64, new: u64, how: Move, fixed: Option<u64>) -> Result<u64> {
-        let (old, new) = (round_up(old).ok_or(Errno::EINVAL)?, round_up(new).ok_or(Errno::EINVAL)?);
-        if !start.is_multiple_of(PAGE) || new == 0 || new >= TOP {
-            return Err(Errno::EINVAL);
-        }
-        let mut layout = self.layout.lock();
-        let end = start.checked_add(old.max(PAGE)).ok_or(Errno::EINVAL)?;
-        let (first, area) = layout.find(start).ok_or(Errno::EFAULT)?;
-        if area.end < end {
-            return Err(Errno::EFAULT);
-        }
-        if old == 0 && !area.shared {
-            return Err(Errno::EINVAL);
-        }
-        let mut moved = area.clone();
-        let at_its_end = area.end == end;
-        moved.offset += start - first;
-        if let Some(file) = &mut moved.file {
-            file.offset += start - first;
-        }
-        if let Some(to) = fixed {
-            let to_end = to.checked_add(new).filter(|end| *end <= TOP && to.is_multiple_of(PAGE) && to >= LOWEST);
-            let to_end = to_end.ok_or(Errno::EINVAL)?;
-            if to < end && start < to_end {
-                return Err(Errno::EINVAL);
-            }
-            self.remove(&mut layout, to, to_end)?;
-        } else if how == Move::Leave {
-            // What stays behind reads as zeroes.
-        } else if new <= old {
-            if new < old {
-                self.remove(&mut layout, start + new, start + old)?;
-            }
-            return Ok(start);
-        } else if at_its_end && layout.is_free(end, start + new) && start + new <= TOP {
-            let grown = self.grow(&moved, old, new)?;
-            if Arc::ptr_eq(&grown, &moved.memory) {
-                let more = Vma { end: start + new, offset: moved.offset + old, ..moved.clone() };
-                self.enter(end, &more)?;
-                layout.set_end(first, start + new);
-                return Ok(start);
-            }
-        }
-        if fixed.is_none() && how == Move::Never {
-            return Err(Errno::ENOMEM);
-        }
-        let to = match fixed {
-            Some(to) => to,
-            None => layout.gap(new, MAP_BASE).ok_or(Errno::ENOMEM)?,
-        };
-        if new > old {
-            let memory = self.grow(&moved, old, new)?;
-            if !Arc::ptr_eq(&memory, &moved.memory) {
-                (moved.memory, moved.offset) = (memory, 0);
-            }
-        }
-        moved.end = to + new;
-        if old > 0 {
-            let left = Vma { end, memory: Memory::new(old)?, offset: 0, ..moved.clone() };
-            self.remove(&mut layout, start, end)?;
-            if how == Move::Leave {
-                self.enter(start, &left)?;
-                layout.insert(start, left);
-            }
-        }
-        self.enter(to, &moved)?;
-        layout.insert(to, moved);
-        Ok(to)
-    }
-
-    /// Memory that holds `new` bytes from `area.offset` on: the same where it ends with the mapping, else a copy.
-    fn grow(&self, area: &Vma, old: u64, new: u64) -> Result<Arc<Memory>> {
-        let size = area.memory.vmo().size()?;
-        if area.offset + new <= size {
-            // Room behind it, which may be another mapping's unless nothing else uses this memory.
-            if area.of_file || Arc::strong_count(&area.memory) <= 2 {
-                return Ok(area.memory.clone());
-            }
-        } else if area.offset + old == size && !area.of_file {
-            area.memory.vmo().resize(area.offset + new)?;
-            return Ok(area.memory.clone());
-        }
-        let copy = Memory::new(new)?;
-        transfer(&area.memory, area.offset, &copy, old)?;
-        Ok(copy)
-    }
-
     /// Where the heap starts, once the program is loaded.
     pub fn set_heap(&self, start: u64) {
         *self.heap.lock() = Heap { start, end: start, mapped: start, memory: None };
@@ -607,81 +522,6 @@ impl Mm {
         *layout = Layout::default();
         *self.heap.lock() = Heap::default();
         access::unmap(&self.space, PAGE, TOP + PAGE - PAGE)
-    }
-
-    /// Reads memory of a process that is not the caller's guest; answers the bytes before the first that is not mapped.
-    pub fn read_from_outside(&self, address: u64, to: &mut [u8]) -> usize {
-        let layout = self.layout.lock();
-        let mut done = 0;
-        while let (Some(at), Some(rest)) = (address.checked_add(done as u64), to.get_mut(done..)) {
-            let Some((start, area)) = layout.find(at).filter(|_| !rest.is_empty()) else { break };
-            let length = rest.len().min((area.end - at) as usize);
-            let part = rest.get_mut(..length).unwrap_or_default();
-            match area.memory.vmo().read(area.offset + (at - start), part) {
-                Ok(copied) if copied > 0 => done += copied,
-                _ => break,
-            }
-        }
-        done
-    }
-
-    /// Writes memory of another process as far as it may itself.
-    pub fn write_if_writable(&self, address: u64, from: &[u8]) -> usize {
-        let most = {
-            let layout = self.layout.lock();
-            let mut at = address;
-            let end = address.saturating_add(from.len() as u64);
-            while at < end {
-                match layout.find(at).filter(|(_, area)| area.protection.contains(Protection::WRITE)) {
-                    Some((_, area)) => at = area.end.min(end),
-                    None => break,
-                }
-            }
-            (at - address) as usize
-        };
-        self.write_from_outside(address, from.get(..most).unwrap_or_default())
-    }
-
-    /// Writes memory of a process that is traced, whatever its protection: private views of files get pages of their own first.
-    pub fn poke(&self, address: u64, from: &[u8]) -> usize {
-        {
-            let mut layout = self.layout.lock();
-            let end = address.saturating_add(from.len() as u64);
-            for at in layout.overlapping(address, end) {
-                let Some((at, area)) = layout.find_mut(at).filter(|(_, area)| area.of_file && !area.shared) else {
-                    continue;
-                };
-                let Ok((memory, offset)) = own_copy(&area.memory, area.offset, area.end - at) else { return 0 };
-                let wanted = core::mem::replace(&mut area.entered, Protection::NONE);
-                if wanted != Protection::NONE && access::unmap(&self.space, at, area.end - at).is_err() {
-                    return 0;
-                }
-                (area.memory, area.offset, area.of_file) = (memory, offset, false);
-                if self.change(at, area, wanted).is_err() {
-                    return 0;
-                }
-            }
-        }
-        self.write_from_outside(address, from)
-    }
-
-    /// Writes memory of a process that is not the caller's guest.
-    pub fn write_from_outside(&self, address: u64, from: &[u8]) -> usize {
-        let layout = self.layout.lock();
-        let mut done = 0;
-        while let (Some(at), Some(rest)) = (address.checked_add(done as u64), from.get(done..)) {
-            let Some((start, area)) =
-                layout.find(at).filter(|(_, area)| !rest.is_empty() && (area.shared || !area.of_file))
-            else {
-                break;
-            };
-            let length = rest.len().min((area.end - at) as usize);
-            match area.memory.vmo().write(area.offset + (at - start), rest.get(..length).unwrap_or_default()) {
-                Ok(copied) if copied > 0 => done += copied,
-                _ => break,
-            }
-        }
-        done
     }
 }
 
