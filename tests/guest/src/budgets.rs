@@ -23,29 +23,29 @@ pub const TESTS: &[Test] = &[
 ];
 
 fn order(_: &mut Context) {
-    let gate = Arc::new(event());
+    let least = budget(1, 1);
     let record = Arc::new(Mutex::new(Vec::new()));
-    let threads: Vec<_> = [5_u64, 20, 10, 15]
-        .into_iter()
-        .map(|priority| {
-            let (gate, record) = (gate.clone(), record.clone());
+    let told = record.clone();
+    // It goes on when none of the others can on the same processor: when they wait, and when they are done.
+    let starter = thread::Builder::new().budget(&least).spawn(move || {
+        let gate = Arc::new(event());
+        let start = |priority: u64| {
+            let (gate, record) = (gate.clone(), told.clone());
             let budget = budget(priority, 1);
-            thread::Builder::new()
-                .budget(&budget)
-                .spawn(move || {
-                    gate.wait_until(1, 0, None).unwrap();
-                    record.lock().push(priority);
-                })
-                .map(|thread| (thread, budget))
-                .unwrap()
-        })
-        .collect();
-    sleep(50);
-    gate.raise(1).unwrap();
-    for (thread, budget) in threads {
-        thread.join();
-        drop(budget);
-    }
+            let thread = thread::Builder::new().budget(&budget).spawn(move || {
+                gate.wait_until(1, 0, None).unwrap();
+                record.lock().push(priority);
+            });
+            (thread.unwrap(), budget)
+        };
+        let threads = [5, 20, 10, 15].map(start);
+        gate.raise(1).unwrap();
+        for (thread, budget) in threads {
+            thread.join();
+            drop(budget);
+        }
+    });
+    starter.unwrap().join();
     assert_eq!(*record.lock(), [20, 15, 10, 5]);
 }
 
