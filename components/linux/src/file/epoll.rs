@@ -28,15 +28,34 @@ pub const EDGE: u32 = 1 << 31;
 const ALWAYS: u32 = ready::ERROR | ready::HANGUP;
 /// Sets that watch sets that watch sets: how deep (`EP_MAX_NESTS`).
 const DEEPEST: usize = 4;
+/// So many items are never looked through for files that were closed.
+const FEW: usize = 16;
 
 /// What a set reports: the bits, and the number that the program gave.
 pub type Report = (u32, u64);
 
 /// A set.
 pub struct Epoll {
-    /// By descriptor and open file, as Linux does: a descriptor that was closed and used again is another item.
-    items: Mutex<BTreeMap<(i32, usize), Arc<Item>>>,
+    items: Mutex<Items>,
     candidates: Arc<Candidates>,
+}
+
+/// What is watched.
+struct Items {
+    /// By descriptor and open file, as Linux does: a descriptor that was closed and used again is another item.
+    map: BTreeMap<(i32, usize), Arc<Item>>,
+    /// With so many, those of files that were closed are swept out: the work for each that is added stays the same however many there are.
+    sweep: usize,
+}
+
+impl Items {
+    fn insert(&mut self, key: (i32, usize), item: Arc<Item>) {
+        if self.map.len() >= self.sweep {
+            self.map.retain(|_, item| item.file.strong_count() > 0);
+            self.sweep = self.map.len().saturating_mul(2).max(FEW);
+        }
+        self.map.insert(key, item);
+    }
 }
 
 /// Items that may be ready, first come first served.
@@ -91,7 +110,8 @@ impl Epoll {
     /// An empty set.
     pub fn new() -> Arc<Epoll> {
         let candidates = Candidates { list: Mutex::new(VecDeque::new()), queue: WaitQueue::new() };
-        Arc::new(Epoll { items: Mutex::new(BTreeMap::new()), candidates: Arc::new(candidates) })
+        let items = Items { map: BTreeMap::new(), sweep: FEW };
+        Arc::new(Epoll { items: Mutex::new(items), candidates: Arc::new(candidates) })
     }
 
     /// Watches a file: `EEXIST` if it is watched, `EPERM` for files that never wait, `ELOOP` for sets in a circle,
@@ -116,10 +136,9 @@ impl Epoll {
         {
             let mut items = self.items.lock();
             let key = (descriptor, Arc::as_ptr(file).addr());
-            if items.get(&key).is_some_and(|item| item.file.strong_count() > 0) {
+            if items.map.get(&key).is_some_and(|item| item.file.strong_count() > 0) {
                 return Err(Errno::EEXIST);
             }
-            items.retain(|_, item| item.file.strong_count() > 0);
             items.insert(key, item.clone());
         }
         let listener: Arc<dyn Listener> = item.clone();
@@ -135,7 +154,7 @@ impl Epoll {
         if limit == 0 {
             return Ok(1);
         }
-        let files: alloc::vec::Vec<_> = self.items.lock().values().filter_map(|item| item.file.upgrade()).collect();
+        let files: alloc::vec::Vec<_> = self.items.lock().map.values().filter_map(|item| item.file.upgrade()).collect();
         let mut deepest = 0;
         for below in files.iter().filter_map(|file| file.concrete::<Epoll>()) {
             if Arc::ptr_eq(&below, top) {
@@ -147,7 +166,7 @@ impl Epoll {
     }
 
     fn item(&self, descriptor: i32, file: &Arc<Description>) -> Result<Arc<Item>> {
-        self.items.lock().get(&(descriptor, Arc::as_ptr(file).addr())).cloned().ok_or(Errno::ENOENT)
+        self.items.lock().map.get(&(descriptor, Arc::as_ptr(file).addr())).cloned().ok_or(Errno::ENOENT)
     }
 
     /// Changes what is watched for.
@@ -166,7 +185,7 @@ impl Epoll {
     /// Watches a file no more.
     pub fn remove(&self, descriptor: i32, file: &Arc<Description>) -> Result<()> {
         let item = self.item(descriptor, file)?;
-        self.items.lock().remove(&(descriptor, Arc::as_ptr(file).addr()));
+        self.items.lock().map.remove(&(descriptor, Arc::as_ptr(file).addr()));
         item.state.lock().enabled = false;
         if let Some(queue) = file.file.queue() {
             let listener: Arc<dyn Listener> = item;
