@@ -2,8 +2,10 @@
 
 #define _GNU_SOURCE
 #include <elf.h>
+#include <linux/futex.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -45,8 +47,21 @@ static void clocks_are_the_same_with_and_without_a_call(void) {
     CHECK(clock_gettime(99, &none) == -1 && errno == EINVAL);
 }
 
+static void a_short_sleep_takes_the_slack_of_timers_along(void) {
+    int before = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+    CHECK(before == 50000 && prctl(PR_SET_TIMERSLACK, 3000000, 0, 0, 0) == 0);
+    struct timespec little = {0, 1000};
+    unsigned word = 0;
+    long long begun = now(CLOCK_MONOTONIC, 1);
+    for (int count = 0; count < 5; count++)
+        CHECK(syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &little, NULL, 0) == -1 && errno == ETIMEDOUT);
+    CHECK(nanosleep(&little, NULL) == 0 && now(CLOCK_MONOTONIC, 1) - begun >= 6 * 3000000);
+    CHECK(prctl(PR_SET_TIMERSLACK, 0, 0, 0, 0) == 0 && prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0) == before);
+}
+
 const struct test time_tests[] = {
     TEST(the_code_that_tells_the_time_is_there),
     TEST(clocks_are_the_same_with_and_without_a_call),
+    TEST(a_short_sleep_takes_the_slack_of_timers_along),
     END,
 };

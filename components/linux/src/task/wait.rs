@@ -159,11 +159,14 @@ pub fn wait<T>(
     result
 }
 
-/// Parks until the waiter is woken.
+/// Parks until the waiter is woken. Time is up later than `deadline` by the thread's slack (`PR_SET_TIMERSLACK`), as in Linux: those who wait for a
+/// microsecond again and again, as CPython's threads do for its lock, must let others run in between.
 ///
 /// # Errors
 /// As [`wait`].
 pub fn sleep(context: &Context, waiter: &Waiter, deadline: Option<u64>) -> Result<()> {
+    let slack = context.task.timer_slack.load(Ordering::Relaxed);
+    let deadline = deadline.map(|deadline| deadline.saturating_add(slack));
     let slept = loop {
         // Said before the last look: whoever wakes it says otherwise.
         waiter.doing.store(u32::from(b'S'), Ordering::Relaxed);
