@@ -447,9 +447,15 @@ impl Stack {
             return;
         }
         let there = connection.look().recv_queue();
-        event |= there > connection.told;
+        let came = there > connection.told;
         connection.told = there;
-        self.publish(id, event);
+        if came && entry.orphan {
+            // RFC 1122 section 4.2.2.13: who sends to a socket that was closed is told that nobody reads it.
+            connection.socket().abort();
+            self.schedule(id);
+            return;
+        }
+        self.publish(id, event || came);
     }
 
     /// A connection of a listener is established.

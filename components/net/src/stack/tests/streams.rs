@@ -194,6 +194,23 @@ fn closing_with_unread_data_resets() {
 }
 
 #[test]
+fn sending_to_what_was_closed_is_answered_by_a_reset() {
+    let mut world = World::new(Faults::default(), 9);
+    let listener = world.listener(1, 80, 8);
+    let (client, server) = world.connected(listener, 80);
+    assert_eq!(world.stacks[0].send(client, b"the last word"), Ok(13));
+    world.stacks[0].close(client);
+    world.until(5, |world| world.stacks[1].bits(server) & READ_CLOSED != 0);
+    let mut into = [0; 20];
+    assert_eq!(world.stacks[1].receive(server, &mut into, false), Ok(13));
+    assert_eq!(world.stacks[1].receive(server, &mut into, false), Ok(0), "the end");
+    assert_eq!(world.stacks[1].send(server, b"unheard"), Ok(7));
+    world.until(5, |world| world.stacks[1].bits(server) & HANGUP != 0 && world.stacks[0].count() == 0);
+    assert_eq!(world.stacks[1].send(server, b"x"), Err(NetworkError::ConnectionReset));
+    assert_eq!(world.stacks[1].send(server, b"x"), Err(NetworkError::BrokenPipe));
+}
+
+#[test]
 fn what_came_before_a_reset_can_be_read() {
     let mut world = World::new(Faults::default(), 8);
     let listener = world.listener(1, 80, 8);
