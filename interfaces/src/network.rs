@@ -117,6 +117,10 @@ pub trait Socket {
 
     /// The value of an option.
     fn option(&self, option: SocketOption) -> Result<u64, NetworkError>;
+
+    /// Gives its local address up and listens no more, if it is not connected: others can be bound to it when this answers, which is not
+    /// sure when the last capability has only been let go.
+    fn release(&self) -> Result<(), NetworkError>;
 }
 
 /// An IP version.

@@ -6,6 +6,7 @@
 #include <linux/aio_abi.h>
 #include <linux/futex.h>
 #include <linux/openat2.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -371,6 +372,22 @@ static void calls_say_what_is_wrong_with_them(void) {
     CHECK(refused == (void *)EACCES && syscall(SYS_setfsuid, -1) == 0 && syscall(SYS_setfsuid, -1) == 0);
 }
 
+static void an_address_is_free_once_its_socket_is_closed(void) {
+    int kinds[] = {SOCK_STREAM, SOCK_DGRAM};
+    for (int round = 0; round < 40; round++) {
+        struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t length = sizeof any;
+        int first = socket(AF_INET, kinds[round % 2], 0), second = socket(AF_INET, kinds[round % 2], 0);
+        CHECK(bind(first, (struct sockaddr *)&any, sizeof any) == 0);
+        CHECK(getsockname(first, (struct sockaddr *)&any, &length) == 0);
+        if (round % 4 == 0) CHECK(listen(first, 1) == 0);
+        REFUSED(bind(second, (struct sockaddr *)&any, sizeof any), EADDRINUSE);
+        close(first);
+        CHECK(bind(second, (struct sockaddr *)&any, sizeof any) == 0);
+        close(second);
+    }
+}
+
 static void the_folder_is_made(void) {
     CHECK(mkdtemp(folder) != NULL);
 }
@@ -389,5 +406,6 @@ const struct test edge_tests[] = {
     TEST(proc_tells_of_namespaces_and_scores),
     TEST(a_handler_without_a_stack_is_a_fault),
     TEST(calls_say_what_is_wrong_with_them),
+    TEST(an_address_is_free_once_its_socket_is_closed),
     END,
 };

@@ -258,4 +258,8 @@ impl Socket for Open {
     fn option(&self, option: SocketOption) -> Result<u64, NetworkError> {
         self.core.look(|stack| stack.option(self.id, option))
     }
+
+    fn release(&self) -> Result<(), NetworkError> {
+        self.core.act(|stack| stack.release(self.id))
+    }
 }

@@ -68,6 +68,8 @@ pub struct InetSocket {
     state: Mutex<State>,
     /// A connection was begun and nobody has asked how it went.
     connecting: AtomicBool,
+    /// It was given a local address.
+    bound: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -170,6 +172,7 @@ impl Inet {
             queue: WaitQueue::new(),
             state: Mutex::new(State::default()),
             connecting: AtomicBool::new(false),
+            bound: AtomicBool::new(false),
         });
         self.sockets.lock().insert(number, Arc::downgrade(&socket));
         Ok(socket)
@@ -416,7 +419,9 @@ impl Socket for InetSocket {
     }
 
     fn bind(&self, _context: &mut Context, address: &[u8]) -> Result<()> {
-        self.socket.bind(self.address(address)?).map_err(refused)
+        self.socket.bind(self.address(address)?).map_err(refused)?;
+        self.bound.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn listen(&self, _context: &mut Context, backlog: u32) -> Result<()> {
@@ -688,6 +693,10 @@ impl OpenFile for InetSocket {
 
 impl Drop for InetSocket {
     fn drop(&mut self) {
+        // Whoever has closed it may bind another one to its address: that the network hears of the end some time is not enough.
+        if self.bound.load(Ordering::Relaxed) {
+            let _ = self.socket.release();
+        }
         let mut sockets = self.inet.sockets.lock();
         // The number may be another socket's by now.
         if sockets.get(&self.number).is_some_and(|socket| socket.strong_count() == 0) {

@@ -69,6 +69,25 @@ impl Stack {
         Ok(())
     }
 
+    /// Gives a socket's address up, if it has no peer: it hears nothing more.
+    pub fn release(&mut self, id: Id) -> Result<(), NetworkError> {
+        let protocol = match &self.entry(id)?.kind {
+            Kind::Connection(_) | Kind::Ended { .. } => return Ok(()),
+            Kind::Datagrams(datagrams) => datagrams.protocol,
+            Kind::Listener(_) | Kind::Idle => Protocol::Tcp,
+        };
+        if matches!(self.entry(id)?.kind, Kind::Listener(_)) {
+            self.end_listener(id);
+        }
+        let entry = self.entry_mut(id)?;
+        if core::mem::take(&mut entry.bound) {
+            let (_, port) = core::mem::take(&mut entry.local);
+            self.unbind(protocol, port, id);
+        }
+        self.publish(id, true);
+        Ok(())
+    }
+
     fn conflicts(&self, id: Id, protocol: Protocol, port: u16) -> bool {
         let Some(own) = self.sockets.get(id) else { return true };
         let others = self.bound.get(&(protocol, port)).into_iter().flatten();

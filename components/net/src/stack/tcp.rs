@@ -357,8 +357,8 @@ impl Stack {
         }
     }
 
-    /// Resets all connections of a listener that nobody has accepted.
-    fn end_listener(&mut self, id: Id) {
+    /// Makes a listener a socket that does nothing, and resets all of its connections that nobody has accepted.
+    pub(super) fn end_listener(&mut self, id: Id) {
         let Some(entry) = self.sockets.get_mut(id) else { return };
         let Kind::Listener(listener) = core::mem::replace(&mut entry.kind, Kind::Idle) else { return };
         let mut ends: alloc::vec::Vec<Id> = listener.ready.into();

@@ -311,6 +311,28 @@ fn ports_are_held_until_they_may_be_used_again() {
 }
 
 #[test]
+fn what_gives_its_address_up_leaves_it_to_others_at_once() {
+    let mut alone = Alone::new(LIMITS);
+    let listener = alone.listener(four(LOCALHOST, 80), 8);
+    let (client, server) = alone.connected(listener, four(LOCALHOST, 80));
+    let second = alone.open(Protocol::Tcp, Family::V4);
+    alone.stack.set_option(second, SocketOption::ReuseAddress, 1).unwrap();
+    assert_eq!(alone.stack.bind(second, everywhere(80)), Err(NetworkError::AddressInUse));
+    assert_eq!(alone.stack.release(listener), Ok(()));
+    assert_eq!(alone.stack.bind(second, everywhere(80)), Ok(()));
+    assert_eq!(alone.stack.accept(listener), Err(NetworkError::InvalidArgument));
+    assert_eq!(alone.stack.release(server), Ok(()), "what is connected stays so");
+    assert_eq!(alone.stack.send(client, b"still"), Ok(5));
+    let datagrams = alone.open(Protocol::Udp, Family::V4);
+    alone.stack.bind(datagrams, everywhere(53)).unwrap();
+    assert_eq!(alone.stack.release(datagrams), Ok(()));
+    let other = alone.open(Protocol::Udp, Family::V4);
+    assert_eq!(alone.stack.bind(other, everywhere(53)), Ok(()));
+    alone.stack.close(datagrams);
+    alone.stack.close(listener);
+}
+
+#[test]
 fn port_zero_is_any_free_port() {
     let mut alone = Alone::new(LIMITS);
     let listener = alone.open(Protocol::Tcp, Family::V4);
