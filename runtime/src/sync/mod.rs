@@ -1,7 +1,7 @@
 //! Locks on `park` and `unpark`: what waits is parked, nothing spins.
 //!
-//! A lock is handed to the thread that has waited longest, so that nobody starves. None of them allocates: the heap's own lock is
-//! one of them.
+//! A lock is handed to the thread that has waited longest, so that nobody starves; before it waits, a thread gives way once. None of them
+//! allocates: the heap's own lock is one of them.
 
 mod condvar;
 mod mutex;

@@ -8,6 +8,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::waiter::Waiter;
+use crate::object::yield_now;
 
 /// The lock itself, without data.
 #[derive(Debug)]
@@ -24,6 +25,12 @@ const HELD: usize = 1;
 impl RawMutex {
     #[cold]
     fn lock_slowly(&self) {
+        // Who holds it was most likely taken off the processor: it goes on, and lets go of what nobody queues for. Queueing at once would begin a convoy:
+        // two threads that take the lock again and again would be handed it in turn for ever, each parked while the other has it.
+        yield_now();
+        if lock_api::RawMutex::try_lock(self) {
+            return;
+        }
         let waiter = Waiter::new();
         let mut state = self.0.load(Ordering::Relaxed);
         loop {
