@@ -337,7 +337,7 @@ impl<H: Hardware> Machine<H> {
 
     /// `vmo_discard`: a range of whole pages. They go a few at each entry.
     pub(crate) fn vmo_discard(&mut self, caller: &Caller, vmo: u64, offset: u64, length: u64) -> Result<Flow, Error> {
-        let (_, id) = self.vmo(caller.process, vmo, Rights::WRITE)?;
+        let (_, id) = self.vmo(caller.process, vmo, Rights::WRITE.union(Rights::MANAGE))?;
         let pages = self.vmos.get(id).map(|vmo| vmo.pages).ok_or(Error::Gone)?;
         let end = offset.checked_add(length).filter(|end| end / PAGE <= pages).ok_or(Error::BadArgument)?;
         if !offset.is_multiple_of(PAGE) || !end.is_multiple_of(PAGE) {

@@ -201,6 +201,12 @@ fn a_snapshot_and_its_source_change_independently() {
     for (offset, length) in [(PAGE, 3 * PAGE), (1, PAGE), (0, 1), (u64::MAX - PAGE + 1, PAGE)] {
         assert_eq!(system.call(Syscall::VmoDiscard, &[copy, offset, length]).error(), Some(Error::BadArgument));
     }
+    // Whoever was lent memory to write to can take no page from its owner.
+    let lent = (Rights::READ | Rights::WRITE | Rights::MAP).bits().into();
+    let lent = system.call(Syscall::Duplicate, &[copy, lent]).value();
+    assert_eq!(system.call(Syscall::VmoDiscard, &[lent, 0, PAGE]).error(), Some(Error::NoRight));
+    assert_eq!(system.call(Syscall::VmoResize, &[lent, PAGE]).error(), Some(Error::NoRight));
+    assert_eq!(system.call(Syscall::Close, &[lent]).error(), None);
     assert_eq!(system.call(Syscall::SpaceUnmap, &[space, address, 3 * PAGE]).error(), None);
     assert_eq!(system.call(Syscall::SpaceUnmap, &[space, view, 3 * PAGE]).error(), None);
     for handle in [vmo, copy, again] {
