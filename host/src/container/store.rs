@@ -147,3 +147,32 @@ fn add(hash: &mut Hasher, path: &Path, found: &fs::Metadata) {
         hash.update(&number.to_le_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_was_of_use_last_is_kept_and_so_is_what_is_being_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: String, age: u64| {
+            let file = File::create(folder.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        };
+        for number in 0..MOST as u64 + 2 {
+            write(format!("{number}.elf"), 1000 + number);
+            write(format!("{number}.json"), 1000 + number);
+        }
+        // The oldest is used again; another has no record yet.
+        let oldest = folder.path().join(format!("{}.elf", MOST + 1));
+        touch(&oldest);
+        write("new.elf".to_owned(), 0);
+        forget(folder.path(), "elf");
+        assert!(oldest.exists() && folder.path().join("new.elf").exists() && folder.path().join("0.json").exists());
+        let gone = [MOST - 2, MOST - 1, MOST].map(|number| folder.path().join(format!("{number}.elf")));
+        assert!(gone.iter().all(|path| !path.exists() && !path.with_extension("json").exists()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2 * MOST - 1);
+    }
+}

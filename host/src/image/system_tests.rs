@@ -336,3 +336,23 @@ fn the_made_programs_are_short_enough_to_read() {
         }
     }
 }
+
+#[test]
+fn domains_that_are_made_alike_share_a_package_and_others_do_not() {
+    let packages = |text: &str| -> Vec<String> {
+        let domains = build(text).unwrap().domains;
+        domains.iter().map(|domain| generate::package(domain, Path::new("")).name).collect()
+    };
+    let one = packages(&format!("name = \"one\"\n{DEVICES}"));
+    let told_otherwise = DEVICES.replace("speed=fast", "speed=slow").replace("\"2M\"", "\"3M\"");
+    assert_eq!(
+        packages(&format!("name = \"other\"\n{told_otherwise}")),
+        one,
+        "what the manager tells a domain is not in it"
+    );
+    let renamed = packages(&format!(
+        "name = \"one\"\n{}",
+        DEVICES.replace("\"loop\"", "\"ring\"").replace("loop.echo", "ring.echo")
+    ));
+    assert_eq!(one.iter().filter(|name| renamed.contains(name)).count(), 2, "{one:?} {renamed:?}");
+}
