@@ -33,7 +33,8 @@ pub struct Space {
     /// The mappings, a treap by address, but for the one made last: many do not live to see the next.
     pub(crate) top: Id<Mapping>,
     pub(crate) newest: Id<Mapping>,
-    /// A range in which nothing is mapped: the next free place is at its start.
+    /// A range in which nothing is mapped: the next free place is at its start. It grows back over what ends before it, so that who maps and unmaps again
+    /// and again needs the same page tables each time: they stay until the space ends.
     pub(crate) room: Range,
 }
 
@@ -427,7 +428,8 @@ impl<H: Hardware> Machine<H> {
     #[inline(always)]
     pub(crate) fn mapping_reap(&mut self, id: Id<Mapping>) -> Progress {
         let Some(mapping) = self.mappings.get(id) else { return Progress::Finished };
-        let (space, end, backing, node) = (mapping.space, mapping.end, mapping.backing, mapping.node);
+        let (space, start, end, backing, node) =
+            (mapping.space, mapping.start, mapping.end, mapping.backing, mapping.node);
         let (next, previous, buried) = (mapping.next, mapping.previous, mapping.grave.buried);
         let from = mapping.removed.max(mapping.start);
         if let Some(root) = self.spaces.get(space).map(|space| space.root) {
@@ -440,7 +442,7 @@ impl<H: Hardware> Machine<H> {
                 return Progress::More;
             }
         }
-        self.space_leave(space, id);
+        self.space_leave(space, id, Range { start, end });
         self.mappings.discard(id);
         if let Some(next) = self.mappings.get_mut(next) {
             next.previous = previous;

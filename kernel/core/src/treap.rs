@@ -1,6 +1,8 @@
 //! Where the mappings of a space are kept: a treap by address, a binary tree that random priorities keep balanced. Its depth is
 //! logarithmic in expectation, whatever addresses a program chooses, and it needs no memory but two links in each mapping.
 
+use tessera_abi::NATIVE_BASE;
+
 use crate::{
     Hardware, Machine,
     arena::Id,
@@ -96,12 +98,17 @@ impl<H: Hardware> Machine<H> {
         }
     }
 
-    /// Takes a mapping from those of a space.
+    /// Takes a mapping from those of a space; its range is free.
     #[inline(always)]
-    pub(crate) fn space_leave(&mut self, space: Id<Space>, id: Id<Mapping>) {
-        match self.spaces.get_mut(space) {
-            Some(entry) if entry.newest == id => entry.newest = Id::NONE,
-            _ => self.treap_leave(space, id),
+    pub(crate) fn space_leave(&mut self, space: Id<Space>, id: Id<Mapping>, range: Range) {
+        let Some(entry) = self.spaces.get_mut(space) else { return };
+        if entry.room.start == range.end && range.start >= NATIVE_BASE {
+            entry.room.start = range.start;
+        }
+        if entry.newest == id {
+            entry.newest = Id::NONE;
+        } else {
+            self.treap_leave(space, id);
         }
     }
 

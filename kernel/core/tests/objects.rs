@@ -49,6 +49,29 @@ fn memory_beyond_the_highest_mapping_is_found_below_it() {
 }
 
 #[test]
+fn who_maps_and_unmaps_again_and_again_needs_the_same_tables() {
+    let Bench { mut system, pool, space, .. } = bench();
+    let size = 4 << 20;
+    let mut round = || {
+        let [first, second] = [size, size].map(|size| {
+            let vmo = system.call(Syscall::VmoCreate, &[pool, size]).value();
+            let at = system.call(Syscall::SpaceMap, &[space, vmo, 0, 0, size, READ_WRITE]).value();
+            assert!(system.write(at, b"touched"));
+            assert_eq!(system.call(Syscall::Close, &[vmo]).error(), None);
+            at
+        });
+        for at in [second, first] {
+            assert_eq!(system.call(Syscall::SpaceUnmap, &[space, at, size]).error(), None);
+        }
+        (first, system.machine.hardware.table_frames())
+    };
+    let first = round();
+    for _ in 0..100 {
+        assert_eq!(round(), first);
+    }
+}
+
+#[test]
 fn revoking_a_handle_leaves_its_siblings_families_alone() {
     let Bench { mut system, pool, .. } = bench();
     let all = u64::from(Rights::ALL.bits());
