@@ -23,6 +23,8 @@ mod keeper;
 mod net_device;
 mod network;
 mod ready;
+mod stream;
+pub mod streams;
 mod supervisor;
 mod wall_clock;
 
@@ -42,6 +44,7 @@ pub use network::{
     Address, Configuration, Datagram, Family, Network, NetworkError, Shutdown, Socket, SocketOption, readiness,
 };
 pub use ready::{Readiness, ready};
+pub use stream::{Stream, Streams};
 pub use supervisor::{DomainPhase, DomainReport, Supervisor, SupervisorError};
 pub use tessera_runtime::{Cap, TransportError};
 pub use wall_clock::{WallClock, WallClockError};

@@ -28,6 +28,13 @@ pub trait Network {
 
     /// What the machine is called on the network.
     fn configuration(&self) -> Result<Configuration, NetworkError>;
+
+    /// Shares memory through which streams go, laid out as [`streams`](crate::streams) says: from then on new sockets of TCP have rings in it as long as there are
+    /// some free. Asking again answers the same memory.
+    fn streams(&self) -> Result<Vmo, NetworkError>;
+
+    /// The event to be raised when the memory of streams asks for it, with [`streams::BELL`](crate::streams::BELL).
+    fn bell(&self) -> Result<Event, NetworkError>;
 }
 
 /// The readiness table: what is ready, for all sockets of a client, in memory that it shares with the network stack.

@@ -10,7 +10,9 @@ extern crate alloc;
 use alloc::sync::Arc;
 use alloc::vec;
 
-use tessera_interfaces::{Address, Cap, Family, Network, NetworkError, Readiness, Socket, SocketOption, ready};
+use tessera_interfaces::{
+    Address, Cap, Family, Network, NetworkError, Readiness, Socket, SocketOption, Streams, ready,
+};
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::object::ticks;
 use tessera_runtime::{exit, log, thread};
@@ -37,7 +39,7 @@ impl Bench {
     pub fn new(context: Context, uses: Uses) -> Result<Arc<Bench>, StartError> {
         let wire = context.argument("wire").is_some();
         thread::spawn(move || {
-            let network = &*uses.network.cap;
+            let network = &uses.network.cap;
             match if wire { serve(network) } else { loopback(network) } {
                 Ok(()) => exit(0),
                 Err(error) => log!("net-bench: {error:?}"),
@@ -65,9 +67,9 @@ fn listen(network: &dyn Network, port: u16) -> Result<Cap<dyn Socket>, NetworkEr
     Ok(listener)
 }
 
-fn loopback(network: &dyn Network) -> Result<(), NetworkError> {
-    let table = Readiness::of(network)?;
-    let listener = listen(network, 7)?;
+fn loopback(network: &Cap<dyn Network>) -> Result<(), NetworkError> {
+    let (table, streams) = (Readiness::of(&**network)?, Streams::of(network));
+    let listener = listen(&**network, 7)?;
     let client = network.tcp(Family::V4)?;
     match client.connect(Address { ip: [0; 16], port: 7, family: Family::V4 }) {
         Ok(()) | Err(NetworkError::InProgress) => {}
@@ -76,6 +78,7 @@ fn loopback(network: &dyn Network) -> Result<(), NetworkError> {
     let server = wait(&table, || listener.accept())?;
     client.set_option(SocketOption::NoDelay, 1)?;
     server.set_option(SocketOption::NoDelay, 1)?;
+    let (client, server) = (streams.stream(client)?, streams.stream(server)?);
 
     let mut bytes = [0; 64];
     let begun = ticks();
@@ -105,26 +108,27 @@ fn loopback(network: &dyn Network) -> Result<(), NetworkError> {
     Ok(())
 }
 
-fn serve(network: &dyn Network) -> Result<(), NetworkError> {
-    let table = Readiness::of(network)?;
-    let listener = listen(network, 7)?;
+fn serve(network: &Cap<dyn Network>) -> Result<(), NetworkError> {
+    let (table, streams) = (Readiness::of(&**network)?, Streams::of(network));
+    let listener = listen(&**network, 7)?;
     log!("net-bench: serving");
     let mut bytes = vec![0; 32 << 10];
     let echo = wait(&table, || listener.accept())?;
     echo.set_option(SocketOption::NoDelay, 1)?;
+    let echo = streams.stream(echo)?;
     loop {
         let length = wait(&table, || echo.receive(&mut bytes))? as usize;
         let Some(back) = bytes.get(..length).filter(|back| !back.is_empty()) else { break };
         wait(&table, || echo.send(back))?;
     }
     drop(echo);
-    let bulk = wait(&table, || listener.accept())?;
+    let bulk = streams.stream(wait(&table, || listener.accept())?)?;
     let mut rest = BULK;
     while rest > 0 {
         let piece = bytes.get(..bytes.len().min(rest)).unwrap_or(&[]);
         rest -= wait(&table, || bulk.send(piece))? as usize;
     }
-    bulk.shutdown(tessera_interfaces::Shutdown::Send)?;
+    bulk.socket().shutdown(tessera_interfaces::Shutdown::Send)?;
     // Until the client has it all, and ends too.
     while wait(&table, || bulk.receive(&mut bytes))? > 0 {}
     Ok(())

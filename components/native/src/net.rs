@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
-use tessera_interfaces::{Cap, Family, Network, Readiness};
+use tessera_interfaces::{Cap, Family, Network, Readiness, Streams};
 use tessera_runtime::sync::Mutex;
 use tessera_runtime::thread;
 
@@ -18,6 +18,7 @@ const NAME_LIMIT: u64 = 20_000_000_000;
 /// The network. One thread waits for the stack's bell and wakes the sockets that changed.
 pub struct Net {
     network: Cap<dyn Network>,
+    streams: Streams,
     readiness: Readiness,
     sockets: Mutex<BTreeMap<u32, Weak<Socket>>>,
     /// Those who wait for names.
@@ -31,7 +32,8 @@ impl Net {
     /// The network refuses, or there is no memory.
     pub fn new(network: Cap<dyn Network>) -> Result<Arc<Net>> {
         let readiness = Readiness::of(&*network)?;
-        let net = Arc::new(Net { network, readiness, sockets: Mutex::default(), names: Queue::default() });
+        let streams = Streams::of(&network);
+        let net = Arc::new(Net { network, streams, readiness, sockets: Mutex::default(), names: Queue::default() });
         let watching = net.clone();
         thread::spawn(move || {
             loop {
@@ -80,8 +82,9 @@ impl Net {
         is_stream: bool,
         nonblocking: bool,
     ) -> Result<Arc<Socket>> {
-        let number = socket.number()?;
-        let socket = Arc::new(Socket::new(self.clone(), socket, number, family, is_stream, nonblocking));
+        let stream = self.streams.stream(socket)?;
+        let number = stream.number();
+        let socket = Arc::new(Socket::new(self.clone(), stream, family, is_stream, nonblocking));
         // A number is given again when its socket is gone: then this takes the old one's place.
         self.sockets.lock().insert(number, Arc::downgrade(&socket));
         Ok(socket)

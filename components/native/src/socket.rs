@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tessera_interfaces::{Address, Cap, Family, NetworkError, Shutdown, SocketOption, readiness};
+use tessera_interfaces::{Address, Family, NetworkError, Shutdown, SocketOption, Stream, readiness};
 
 use crate::PIECE;
 use crate::errno::{Errno, Result};
@@ -28,8 +28,7 @@ pub enum Direction {
 /// A socket.
 pub struct Socket {
     net: Arc<Net>,
-    socket: Cap<dyn tessera_interfaces::Socket>,
-    number: u32,
+    stream: Stream,
     /// Its IP version.
     pub family: Family,
     is_stream: bool,
@@ -43,20 +42,14 @@ pub struct Socket {
 
 impl Socket {
     /// A socket of the network's; [`Net::open`] makes it.
-    pub fn new(
-        net: Arc<Net>,
-        socket: Cap<dyn tessera_interfaces::Socket>,
-        number: u32,
-        family: Family,
-        is_stream: bool,
-        nonblocking: bool,
-    ) -> Socket {
+    pub fn new(net: Arc<Net>, stream: Stream, family: Family, is_stream: bool, nonblocking: bool) -> Socket {
         let (queue, limits) = (Queue::default(), [AtomicU64::new(0), AtomicU64::new(0)]);
-        Socket { net, socket, number, family, is_stream, queue, nonblocking: nonblocking.into(), limits }
+        Socket { net, stream, family, is_stream, queue, nonblocking: nonblocking.into(), limits }
     }
 
+    /// What is ready: bits of `readiness`.
     fn word(&self) -> u64 {
-        self.net.word(self.number)
+        self.stream.ready(self.net.word(self.stream.number()))
     }
 
     /// What is ready: bits of [`ready`].
@@ -111,7 +104,7 @@ impl Socket {
         let piece = into.len().min(PIECE);
         let into = into.get_mut(..piece).unwrap_or_default();
         self.wait(Direction::Receive, || {
-            let count = if peek { self.socket.peek(into) } else { self.socket.receive(into) };
+            let count = if peek { self.stream.peek(into) } else { self.stream.receive(into) };
             Ok(count? as usize)
         })
     }
@@ -123,10 +116,11 @@ impl Socket {
     pub fn receive_from(&self, into: &mut [u8], peek: bool) -> Result<(usize, Address)> {
         if self.is_stream {
             let count = self.receive(into, peek)?;
-            return Ok((count, self.socket.peer()?));
+            return Ok((count, self.stream.socket().peer()?));
         }
         self.wait(Direction::Receive, || {
-            let datagram = if peek { self.socket.peek_from(into) } else { self.socket.receive_from(into) }?;
+            let datagram =
+                if peek { self.stream.socket().peek_from(into) } else { self.stream.socket().receive_from(into) }?;
             Ok((datagram.length as usize, datagram.from))
         })
     }
@@ -138,7 +132,7 @@ impl Socket {
     pub fn send(&self, from: &[u8]) -> Result<usize> {
         // A datagram goes whole or not at all.
         let from = from.get(..PIECE).filter(|_| self.is_stream).unwrap_or(from);
-        self.wait(Direction::Send, || Ok(self.socket.send(from)? as usize))
+        self.wait(Direction::Send, || Ok(self.stream.send(from)? as usize))
     }
 
     /// Sends a datagram.
@@ -149,7 +143,7 @@ impl Socket {
         if self.is_stream {
             return self.send(from);
         }
-        self.wait(Direction::Send, || Ok(self.socket.send_to(to, from)? as usize))
+        self.wait(Direction::Send, || Ok(self.stream.socket().send_to(to, from)? as usize))
     }
 
     /// Waits for the next connection; answers it and who it is from.
@@ -157,7 +151,7 @@ impl Socket {
     /// # Errors
     /// What the network refuses; `EAGAIN` if none comes in time.
     pub fn accept(&self) -> Result<(Arc<Socket>, Option<Address>)> {
-        let socket = self.wait(Direction::Receive, || Ok(self.socket.accept()?))?;
+        let socket = self.wait(Direction::Receive, || Ok(self.stream.socket().accept()?))?;
         // The peer may have gone before it was accepted.
         let peer = socket.peer().ok();
         Ok((self.net.adopt(socket, self.family, true, false)?, peer))
@@ -168,14 +162,14 @@ impl Socket {
     /// # Errors
     /// What the network refuses; `EINPROGRESS` where nobody is to wait.
     pub fn connect(&self, to: Address) -> Result<()> {
-        match self.socket.connect(to) {
+        match self.stream.socket().connect(to) {
             Ok(()) => return Ok(()),
             Err(NetworkError::InProgress) if !self.nonblocking.load(Ordering::Relaxed) => {}
             Err(error) => return Err(error.into()),
         }
         const DONE: u64 = readiness::WRITABLE | readiness::HANGUP | readiness::ERROR;
         self.wait(Direction::Send, || if self.word() & DONE == 0 { Err(Errno::EAGAIN) } else { Ok(()) })?;
-        Ok(self.socket.error()?)
+        Ok(self.stream.socket().error()?)
     }
 
     /// Gives it a local address.
@@ -183,7 +177,7 @@ impl Socket {
     /// # Errors
     /// What the network refuses.
     pub fn bind(&self, at: Address) -> Result<()> {
-        Ok(self.socket.bind(at)?)
+        Ok(self.stream.socket().bind(at)?)
     }
 
     /// Lets it take connections.
@@ -191,7 +185,7 @@ impl Socket {
     /// # Errors
     /// What the network refuses.
     pub fn listen(&self, backlog: u32) -> Result<()> {
-        Ok(self.socket.listen(backlog.max(1))?)
+        Ok(self.stream.socket().listen(backlog.max(1))?)
     }
 
     /// Ends one or both directions: 0 receiving, 1 sending, 2 both.
@@ -205,7 +199,7 @@ impl Socket {
             2 => Shutdown::Both,
             _ => return Err(Errno::EINVAL),
         };
-        Ok(self.socket.shutdown(how)?)
+        Ok(self.stream.socket().shutdown(how)?)
     }
 
     /// Its own address.
@@ -213,7 +207,7 @@ impl Socket {
     /// # Errors
     /// What the network refuses.
     pub fn local(&self) -> Result<Address> {
-        Ok(self.socket.local()?)
+        Ok(self.stream.socket().local()?)
     }
 
     /// Its peer's address.
@@ -221,12 +215,12 @@ impl Socket {
     /// # Errors
     /// What the network refuses.
     pub fn peer(&self) -> Result<Address> {
-        Ok(self.socket.peer()?)
+        Ok(self.stream.socket().peer()?)
     }
 
     /// Takes the pending error.
     pub fn take_error(&self) -> Option<Errno> {
-        self.socket.error().err().map(Errno::from)
+        self.stream.socket().error().err().map(Errno::from)
     }
 
     /// The value of an option of the network stack's.
@@ -234,7 +228,7 @@ impl Socket {
     /// # Errors
     /// What the network refuses.
     pub fn option(&self, option: SocketOption) -> Result<u64> {
-        Ok(self.socket.option(option)?)
+        Ok(self.stream.socket().option(option)?)
     }
 
     /// Changes it.
@@ -242,7 +236,7 @@ impl Socket {
     /// # Errors
     /// What the network refuses.
     pub fn set_option(&self, option: SocketOption, value: u64) -> Result<()> {
-        Ok(self.socket.set_option(option, value)?)
+        Ok(self.stream.socket().set_option(option, value)?)
     }
 }
 

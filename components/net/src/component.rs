@@ -4,12 +4,13 @@ use alloc::format;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use tessera_interfaces::streams::BELL;
 use tessera_interfaces::{Entropy, NetDevice};
 use tessera_rings::doorbell::ENDED;
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::object::Event;
-use tessera_runtime::sync::Mutex;
-use tessera_runtime::{Cap, log, own, thread};
+use tessera_runtime::sync::{Mutex, Once};
+use tessera_runtime::{Cap, Error, Object, Rights, log, own, thread};
 
 use crate::arguments::Arguments;
 use crate::objects::Client;
@@ -39,6 +40,9 @@ pub struct Core {
     event: Arc<Event>,
     /// Until when that thread sleeps: nanoseconds since boot, 0 while it is awake.
     sleeps_until: AtomicU64,
+    /// Raised by clients with streams in shared memory.
+    bell: Event,
+    listens: Once,
 }
 
 /// There is something to do before what the driving thread waits for.
@@ -47,6 +51,10 @@ const KICK: u64 = 1 << 8;
 const RESTARTED: u64 = 1 << 9;
 /// How long a device that refuses is left alone.
 const RETRY: u64 = 100_000_000;
+/// How many looks for nothing, beyond those for something, the bell is answered with before it is left alone, and for how long, in nanoseconds: a look takes a
+/// few microseconds. Meanwhile calls and what comes in go on, and take what is in the rings along.
+const IN_VAIN: u32 = 16;
+const PAUSE: u64 = 1_000_000;
 
 impl Core {
     /// Does something with the stack, and what follows from it.
@@ -62,6 +70,37 @@ impl Core {
             let _ = self.event.raise(KICK);
         }
         result
+    }
+
+    /// The bell for clients with streams in shared memory. From the first on that asks for it, a thread listens.
+    pub fn bell(self: &Arc<Core>) -> Result<Event, Error> {
+        self.listens.call_once(|| {
+            let core = self.clone();
+            // Nobody else has it: waiting for it is waiting for a time.
+            let never = Event::create(&own::pool());
+            // Without the thread the bytes wait for the next call of the client, or the peer's next segment.
+            if never.and_then(|never| thread::spawn(move || core.listen(&never))).is_err() {
+                log!("net: no thread to listen to the bell");
+            }
+        });
+        self.bell.duplicate(Rights::SIGNAL | Rights::TRANSFER)
+    }
+
+    /// Does what clients ask for in the memory of their streams, for ever. Other than with a call, this is on the stack's time: who rings for nothing
+    /// again and again makes it pause, so that all that can be had of it in this way is a small part of the processor's time.
+    fn listen(&self, never: &Event) {
+        let mut in_vain = 0_u32;
+        loop {
+            in_vain = if self.act(Stack::attend) { in_vain.saturating_sub(1) } else { in_vain + 1 };
+            if in_vain >= IN_VAIN {
+                in_vain = 0;
+                let _ = never.wait_until(u64::MAX, 0, Some(now().saturating_add(PAUSE)));
+                continue;
+            }
+            if self.stack.lock().attend_no_more() && self.bell.wait(BELL).is_err() {
+                return;
+            }
+        }
     }
 
     /// Looks at the stack.
@@ -100,7 +139,13 @@ impl Net {
         let arguments = Arguments::read(&context)?;
         let event = Arc::new(Event::create(&own::pool())?);
         let stack = Mutex::new(Stack::new(key(uses.entropy.map(|route| route.cap)), now()));
-        let core = Arc::new(Core { stack, event: event.clone(), sleeps_until: AtomicU64::new(0) });
+        let core = Arc::new(Core {
+            stack,
+            event: event.clone(),
+            sleeps_until: AtomicU64::new(0),
+            bell: Event::create(&own::pool())?,
+            listens: Once::new(),
+        });
         let (shared, port) = Shared::new(arguments.buffers, event.clone())?;
         let Route { cap, restarted } = uses.device;
         if restarted.event_and_bit().is_some() {

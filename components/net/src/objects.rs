@@ -8,14 +8,16 @@ use core::sync::atomic::Ordering;
 
 use tessera_interfaces::{
     Address, Cap, Configuration, Datagram, Family, Network, NetworkError, Shutdown, Socket, SocketOption, readiness,
+    streams,
 };
+use tessera_runtime::abi::PAGE;
 use tessera_runtime::object::{Access, Event, Vmo};
 use tessera_runtime::sync::Mutex;
-use tessera_runtime::{Mapping, log, own};
+use tessera_runtime::{Error, Mapping, Memory, Object, Rights, log, own};
 
 use crate::component::Core;
 use crate::rules::Rules;
-use crate::stack::{ClientId, Id, Limits, Protocol, Signals};
+use crate::stack::{Backing, ClientId, Id, Limits, Protocol, Signals, Streams};
 
 /// The network as one client sees it.
 pub struct Client {
@@ -23,6 +25,8 @@ pub struct Client {
     id: ClientId,
     /// None where everybody may be spoken to.
     guard: Option<Arc<Guard>>,
+    /// The memory that its streams go through, once it asked for that.
+    streams: Mutex<Option<Vmo>>,
 }
 
 /// What holds a client to its rules.
@@ -64,7 +68,7 @@ impl Client {
     pub fn new(core: Arc<Core>, limits: Limits, rules: Rules) -> Arc<Client> {
         let id = core.act(|stack| stack.add_client(limits));
         let guard = (!rules.are_none()).then(|| Arc::new(Guard { rules, told: Mutex::new(Vec::new()) }));
-        Arc::new(Client { core, id, guard })
+        Arc::new(Client { core, id, guard, streams: Mutex::new(None) })
     }
 
     fn open(&self, protocol: Protocol, family: Family) -> Result<Cap<dyn Socket>, NetworkError> {
@@ -80,7 +84,25 @@ impl Network for Client {
             .and_then(|vmo| Ok((Mapping::new(&vmo, 0, readiness::BYTES, Access::Write)?, vmo)));
         let (mapping, vmo) = made.map_err(|_| NetworkError::LimitReached)?;
         self.core.act(|stack| stack.listen_for(self.id, Box::new(Table { mapping, notify, bits })));
-        Ok(vmo)
+        vmo.duplicate(LENT).map_err(|_| NetworkError::LimitReached)
+    }
+
+    fn streams(&self) -> Result<Vmo, NetworkError> {
+        let mut shared = self.streams.lock();
+        let vmo = match &mut *shared {
+            Some(vmo) => vmo,
+            none => {
+                let (memory, backed) = back_streams().map_err(|_| NetworkError::LimitReached)?;
+                let vmo = backed.0.try_clone().map_err(|_| NetworkError::LimitReached)?;
+                self.core.act(|stack| stack.share_streams(self.id, Streams::new(memory, Box::new(backed))));
+                none.insert(vmo)
+            }
+        };
+        vmo.duplicate(LENT).map_err(|_| NetworkError::LimitReached)
+    }
+
+    fn bell(&self) -> Result<Event, NetworkError> {
+        self.core.bell().map_err(|_| NetworkError::LimitReached)
     }
 
     fn tcp(&self, family: Family) -> Result<Cap<dyn Socket>, NetworkError> {
@@ -106,6 +128,27 @@ impl Network for Client {
 
     fn configuration(&self) -> Result<Configuration, NetworkError> {
         Ok(self.core.look(|stack| stack.configuration()))
+    }
+}
+
+/// What a client may do with memory that it shares with the stack: it can neither make it smaller nor take pages of it away.
+const LENT: Rights = Rights::READ.union(Rights::WRITE).union(Rights::MAP).union(Rights::TRANSFER);
+
+/// Memory for the streams of a client, of which all but the rings is there.
+fn back_streams() -> Result<(Memory, Backed), Error> {
+    let vmo = Vmo::create(&own::pool(), streams::BYTES as u64)?;
+    let memory = Mapping::new(&vmo, 0, streams::BYTES as u64, Access::Write)?.into_memory();
+    let mut backed = Backed(vmo);
+    if backed.back(0, streams::HEAD) { Ok((memory, backed)) } else { Err(Error::NoQuota) }
+}
+
+/// Memory whose pages are asked of the kernel by name: touching one for which there is no frame would end the stack.
+struct Backed(Vmo);
+
+impl Backing for Backed {
+    fn back(&mut self, offset: usize, length: usize) -> bool {
+        let mut pages = (offset..offset + length).step_by(PAGE as usize);
+        pages.all(|page| self.0.write(page as u64, &[0]).is_ok_and(|count| count == 1))
     }
 }
 

@@ -4,7 +4,9 @@
 extern crate alloc;
 
 use alloc::{collections::BTreeMap, format, sync::Arc, vec::Vec};
-use tessera_interfaces::{Address, Cap, Family, Network, NetworkError, Node, Readiness, Socket, contents, ready};
+use tessera_interfaces::{
+    Address, Cap, Family, Network, NetworkError, Node, Readiness, Stream, Streams, contents, ready,
+};
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::{log, own, thread};
 
@@ -20,7 +22,7 @@ impl Web {
         let port = context.parsed("port", 80)?;
         // Serving ends when the network was started again, and all its sockets with it: then all begins anew.
         thread::spawn(move || {
-            while let Err(error) = serve(&*uses.network.cap, &uses.site.cap, port) {
+            while let Err(error) = serve(&uses.network.cap, &uses.site.cap, port) {
                 log!("web: {error:?}");
                 let _ = uses.network.restarted.wait(own::clock().now().ok().map(|now| now + 100_000_000));
             }
@@ -29,18 +31,20 @@ impl Web {
     }
 }
 
-fn serve(network: &dyn Network, site: &Cap<dyn Node>, port: u16) -> Result<(), NetworkError> {
-    let (table, listener, mut visitors) = (Readiness::of(network)?, network.tcp(Family::V4)?, BTreeMap::new());
+fn serve(network: &Cap<dyn Network>, site: &Cap<dyn Node>, port: u16) -> Result<(), NetworkError> {
+    let (table, streams) = (Readiness::of(&**network)?, Streams::of(network));
+    let (listener, mut visitors) = (network.tcp(Family::V4)?, BTreeMap::new());
     listener.bind(Address { ip: [0; 16], port, family: Family::V4 })?;
     listener.listen(1024)?;
     loop {
         let mut changed: Vec<u32> = table.changed().collect();
         while let Some(socket) = ready(listener.accept())? {
             // What came before it was accepted may have been told already, when nobody knew whose it was.
-            changed.push(socket.number()?);
-            visitors.insert(socket.number()?, (socket, Vec::new()));
+            let stream = streams.stream(socket)?;
+            changed.push(stream.number());
+            visitors.insert(stream.number(), (stream, Vec::new()));
         }
-        let goes = |(socket, asked): &mut (Cap<dyn Socket>, Vec<u8>)| answer(&**socket, asked, site).is_err();
+        let goes = |(stream, asked): &mut (Stream, Vec<u8>)| answer(stream, asked, site).is_err();
         changed.retain(|number| visitors.get_mut(number).is_some_and(goes));
         changed.iter().for_each(|number| drop(visitors.remove(number)));
         table.wait(own::clock().now().ok().map(|now| now + 1_000_000_000));
@@ -48,9 +52,9 @@ fn serve(network: &dyn Network, site: &Cap<dyn Node>, port: u16) -> Result<(), N
 }
 
 /// Reads what has come and answers each whole request; an error when the visitor is to go.
-fn answer(socket: &dyn Socket, asked: &mut Vec<u8>, site: &Cap<dyn Node>) -> Result<(), NetworkError> {
+fn answer(stream: &Stream, asked: &mut Vec<u8>, site: &Cap<dyn Node>) -> Result<(), NetworkError> {
     let mut bytes = [0; 2048];
-    while let Some(count) = ready(socket.receive(&mut bytes))? {
+    while let Some(count) = ready(stream.receive(&mut bytes))? {
         asked.extend(bytes.iter().take(count as usize));
         while let Some(end) = asked.windows(4).position(|four| four == b"\r\n\r\n") {
             let path = asked.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
@@ -60,7 +64,7 @@ fn answer(socket: &dyn Socket, asked: &mut Vec<u8>, site: &Cap<dyn Node>) -> Res
             let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {}", page.len());
             let whole = [head.as_bytes(), b"\r\n\r\n", &page].concat();
             // Who asks on and on and does not read the answers goes.
-            (socket.send(&whole)? == whole.len() as u64).then_some(()).ok_or(NetworkError::LimitReached)?;
+            (stream.send(&whole)? == whole.len() as u64).then_some(()).ok_or(NetworkError::LimitReached)?;
             asked.drain(..end + 4);
         }
         (count > 0 && asked.len() <= 8192).then_some(()).ok_or(NetworkError::BrokenPipe)?;

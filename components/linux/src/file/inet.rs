@@ -1,7 +1,8 @@
 //! IPv4 and IPv6 sockets: ip(7), tcp(7), udp(7), over the capability to the network that the container was given.
 //!
 //! The network stack tells in a table that it shares what is ready; one thread waits for its bell and wakes the sockets that changed.
-//! So looking whether a socket is ready costs a load, and waiting for thousands of sockets costs nothing.
+//! So looking whether a socket is ready costs a load, and waiting for thousands of sockets costs nothing. The bytes of streams go through memory that is
+//! shared with the stack as well, if it lives in another domain.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -10,7 +11,9 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use tessera_interfaces::{Address, Cap, Family, Network, NetworkError, Shutdown, SocketOption, readiness};
+use tessera_interfaces::{
+    Address, Cap, Family, Network, NetworkError, Shutdown, SocketOption, Stream, Streams, readiness,
+};
 use tessera_runtime::object::{Access, Event};
 use tessera_runtime::sync::Mutex;
 use tessera_runtime::{Mapping, Object, own, thread};
@@ -42,6 +45,7 @@ const DATAGRAM: usize = 65_535;
 /// The container's network.
 pub struct Inet {
     network: Cap<dyn Network>,
+    streams: Streams,
     table: Mapping,
     sockets: Mutex<BTreeMap<u32, Weak<InetSocket>>>,
 }
@@ -59,8 +63,7 @@ const ALGORITHM: &[u8] = b"reno\0\0\0\0\0\0\0\0\0\0\0\0";
 /// A socket.
 pub struct InetSocket {
     inet: Arc<Inet>,
-    socket: Cap<dyn tessera_interfaces::Socket>,
-    number: u32,
+    stream: Stream,
     family: u16,
     kind: u32,
     protocol: i32,
@@ -115,7 +118,8 @@ impl Inet {
         let bell = Event::create(&own::pool())?;
         let table = network.readiness(bell.try_clone()?, 1).map_err(refused)?;
         let table = Mapping::new(&table, 0, readiness::BYTES, Access::Write)?;
-        let inet = Arc::new(Inet { network, table, sockets: Mutex::new(BTreeMap::new()) });
+        let inet =
+            Arc::new(Inet { streams: Streams::of(&network), network, table, sockets: Mutex::new(BTreeMap::new()) });
         let listener = inet.clone();
         thread::spawn(move || listener.watch(&bell))?;
         Ok(inet)
@@ -161,11 +165,11 @@ impl Inet {
         kind: u32,
         protocol: i32,
     ) -> Result<Arc<InetSocket>> {
-        let number = socket.number().map_err(refused)?;
+        let stream = self.streams.stream(socket).map_err(refused)?;
+        let number = stream.number();
         let socket = Arc::new(InetSocket {
             inet: self.clone(),
-            socket,
-            number,
+            stream,
             family,
             kind,
             protocol,
@@ -202,7 +206,7 @@ impl InetSocket {
     }
 
     fn word(&self) -> u64 {
-        self.inet.table.words().get(self.number as usize).map_or(0, |word| word.load(Ordering::Acquire))
+        self.inet.table.words().get(self.stream.number() as usize).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     fn is_stream(&self) -> bool {
@@ -270,7 +274,7 @@ impl InetSocket {
 
     /// `IP_MTU`: the longest packet on the way to the other side.
     fn longest_packet(&self) -> Result<Vec<u8>> {
-        let peer = self.socket.peer().map_err(|_| Errno::ENOTCONN)?;
+        let peer = self.stream.socket().peer().map_err(|_| Errno::ENOTCONN)?;
         let is_own = self.bytes_of(&peer).get(4) == Some(&127);
         Ok(value(if is_own { i32::from(u16::MAX) } else { 1500 }))
     }
@@ -323,7 +327,7 @@ impl InetSocket {
                     Err(_) if done > 0 => break,
                     Err(error) => return Err(error),
                 };
-                match self.socket.send(part.get(..taken).unwrap_or_default()) {
+                match self.stream.send(part.get(..taken).unwrap_or_default()) {
                     // What was taken and not sent is taken again: callers go on behind what was sent.
                     Ok(sent) => {
                         done += sent as usize;
@@ -365,8 +369,8 @@ impl InetSocket {
 
     fn send_datagram(&self, bytes: &[u8], to: Option<Address>) -> Result<usize> {
         match to {
-            Some(to) => self.socket.send_to(to, bytes),
-            None => self.socket.send(bytes),
+            Some(to) => self.stream.socket().send_to(to, bytes),
+            None => self.stream.socket().send(bytes),
         }
         .map(|sent| sent as usize)
         .map_err(|error| if error == NetworkError::NotConnected { Errno::EDESTADDRREQ } else { refused(error) })
@@ -381,7 +385,7 @@ impl InetSocket {
             while to.room() > 0 {
                 let wanted = buffer.len().min(to.room());
                 let part = buffer.get_mut(..wanted).unwrap_or_default();
-                let count = match if peek { self.socket.peek(part) } else { self.socket.receive(part) } {
+                let count = match if peek { self.stream.peek(part) } else { self.stream.receive(part) } {
                     Ok(count) => count as usize,
                     Err(_) if received.stored > 0 => break,
                     Err(error) => return Err(refused(error)),
@@ -397,7 +401,11 @@ impl InetSocket {
         // One byte more than there is room for shows that the datagram was longer; how long is asked for by `MSG_TRUNC` alone.
         let room = if flags & message::TRUNCATED != 0 { DATAGRAM } else { to.room().saturating_add(1) };
         buffer.resize(room.min(DATAGRAM), 0);
-        let datagram = if peek { self.socket.peek_from(&mut buffer) } else { self.socket.receive_from(&mut buffer) };
+        let datagram = if peek {
+            self.stream.socket().peek_from(&mut buffer)
+        } else {
+            self.stream.socket().receive_from(&mut buffer)
+        };
         let datagram = datagram.map_err(refused)?;
         let whole = buffer.get(..datagram.length as usize).unwrap_or_default();
         received.stored = to.put(whole.get(..whole.len().min(to.room())).unwrap_or_default())?;
@@ -419,7 +427,7 @@ impl Socket for InetSocket {
     }
 
     fn bind(&self, _context: &mut Context, address: &[u8]) -> Result<()> {
-        self.socket.bind(self.address(address)?).map_err(refused)?;
+        self.stream.socket().bind(self.address(address)?).map_err(refused)?;
         self.bound.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -428,7 +436,7 @@ impl Socket for InetSocket {
         if !self.is_stream() {
             return Err(Errno::EOPNOTSUPP);
         }
-        self.socket.listen(backlog.max(1)).map_err(refused)?;
+        self.stream.socket().listen(backlog.max(1)).map_err(refused)?;
         self.state.lock().is_listening = true;
         Ok(())
     }
@@ -441,7 +449,7 @@ impl Socket for InetSocket {
             };
         }
         let address = self.address(address)?;
-        let outcome = self.socket.connect(address);
+        let outcome = self.stream.socket().connect(address);
         if outcome == Err(NetworkError::InProgress) {
             self.connecting.store(true, Ordering::Release);
         }
@@ -454,7 +462,7 @@ impl Socket for InetSocket {
             return None;
         }
         self.connecting.store(false, Ordering::Release);
-        Some(self.socket.error().map_err(refused))
+        Some(self.stream.socket().error().map_err(refused))
     }
 
     fn accept(&self, _context: &mut Context) -> Result<(Arc<dyn OpenFile>, Vec<u8>)> {
@@ -464,17 +472,17 @@ impl Socket for InetSocket {
         if !self.state.lock().is_listening {
             return Err(Errno::EINVAL);
         }
-        let accepted = self.socket.accept().map_err(refused)?;
+        let accepted = self.stream.socket().accept().map_err(refused)?;
         let accepted = self.inet.adopt(accepted, self.family, self.kind, self.protocol)?;
         // The other side may be gone already: it is accepted all the same, and reading tells. Its address is lost then,
         // but programs rely on one of the family: nginx falls over one of no length.
-        let peer = accepted.socket.peer().unwrap_or(self.any());
+        let peer = accepted.stream.socket().peer().unwrap_or(self.any());
         let name = self.bytes_of(&peer);
         Ok((accepted, name))
     }
 
     fn name(&self) -> Result<Vec<u8>> {
-        let address = self.socket.local().unwrap_or(self.any());
+        let address = self.stream.socket().local().unwrap_or(self.any());
         Ok(self.bytes_of(&address))
     }
 
@@ -482,7 +490,7 @@ impl Socket for InetSocket {
         if self.connecting.load(Ordering::Acquire) && self.outcome().is_none() {
             return Err(Errno::ENOTCONN);
         }
-        self.socket.peer().map(|peer| self.bytes_of(&peer)).map_err(refused)
+        self.stream.socket().peer().map(|peer| self.bytes_of(&peer)).map_err(refused)
     }
 
     fn send(
@@ -527,7 +535,7 @@ impl Socket for InetSocket {
             (true, false) => Shutdown::Receive,
             _ => Shutdown::Send,
         };
-        self.socket.shutdown(how).map_err(refused)?;
+        self.stream.socket().shutdown(how).map_err(refused)?;
         self.queue.wake_all();
         Ok(())
     }
@@ -547,7 +555,7 @@ impl Socket for InetSocket {
                     if self.connecting.load(Ordering::Acquire) {
                         return Ok(value(self.outcome().and_then(Result::err).map_or(0, Errno::number)));
                     }
-                    return Ok(value(self.socket.error().err().map_or(0, |error| refused(error).number())));
+                    return Ok(value(self.stream.socket().error().err().map_or(0, |error| refused(error).number())));
                 }
                 option::LINGER => return Ok(state.kept.get(&(level, name)).cloned().unwrap_or(alloc::vec![0; 8])),
                 option::BIND_TO_DEVICE => return Ok(state.kept.get(&(level, name)).cloned().unwrap_or_default()),
@@ -555,7 +563,7 @@ impl Socket for InetSocket {
             }
         }
         if let Some((known, unit)) = InetSocket::known(level, name) {
-            let found = self.socket.option(known).map_err(refused)?;
+            let found = self.stream.socket().option(known).map_err(refused)?;
             return Ok(value(i32::try_from(found / unit).unwrap_or(i32::MAX)));
         }
         if (level, name) == (TCP, 11) {
@@ -589,7 +597,7 @@ impl Socket for InetSocket {
                 option::LINGER => {
                     let (on, seconds) = (number(bytes)?, number(bytes.get(4..).unwrap_or_default())?);
                     let linger = if on == 0 { u64::MAX } else { seconds.max(0) as u64 * 1_000_000_000 };
-                    self.socket.set_option(SocketOption::Linger, linger).map_err(refused)?;
+                    self.stream.socket().set_option(SocketOption::Linger, linger).map_err(refused)?;
                     self.state.lock().kept.insert((level, name), bytes.get(..8).unwrap_or_default().to_vec());
                     return Ok(());
                 }
@@ -598,7 +606,7 @@ impl Socket for InetSocket {
         }
         if let Some((known, unit)) = InetSocket::known(level, name) {
             let wanted = u64::try_from(number(bytes)?).map_err(|_| Errno::EINVAL)?;
-            return self.socket.set_option(known, wanted.saturating_mul(unit)).map_err(refused);
+            return self.stream.socket().set_option(known, wanted.saturating_mul(unit)).map_err(refused);
         }
         if (level, name) == (TCP, PROTOCOL_ABOVE) {
             return Err(Errno::ENOENT);
@@ -632,7 +640,7 @@ impl InetSocket {
         if let Some(state) = bytes.first_mut() {
             *state = if self.state.lock().is_listening {
                 LISTENING
-            } else if self.socket.peer().is_ok() {
+            } else if self.stream.socket().peer().is_ok() {
                 ESTABLISHED
             } else {
                 CLOSED
@@ -656,7 +664,7 @@ impl OpenFile for InetSocket {
     }
 
     fn ready(&self) -> u32 {
-        let word = self.word();
+        let word = self.stream.ready(self.word());
         let pairs = [
             (readiness::READABLE, ready::IN),
             (readiness::WRITABLE, ready::OUT),
@@ -677,17 +685,17 @@ impl OpenFile for InetSocket {
             SIOCOUTQ => SocketOption::SendQueued,
             _ => return Err(Errno::ENOTTY),
         };
-        let count = self.socket.option(known).map_err(refused)?;
+        let count = self.stream.socket().option(known).map_err(refused)?;
         context.write_u32(argument, u32::try_from(count).unwrap_or(u32::MAX))?;
         Ok(0)
     }
 
     fn attributes(&self) -> Result<Attributes> {
-        Ok(Attributes::anonymous(Kind::Socket, 0o777, u64::from(self.number)))
+        Ok(Attributes::anonymous(Kind::Socket, 0o777, u64::from(self.stream.number())))
     }
 
     fn label(&self) -> String {
-        format!("socket:[{}]", self.number)
+        format!("socket:[{}]", self.stream.number())
     }
 }
 
@@ -695,12 +703,13 @@ impl Drop for InetSocket {
     fn drop(&mut self) {
         // Whoever has closed it may bind another one to its address: that the network hears of the end some time is not enough.
         if self.bound.load(Ordering::Relaxed) {
-            let _ = self.socket.release();
+            let _ = self.stream.socket().release();
         }
         let mut sockets = self.inet.sockets.lock();
         // The number may be another socket's by now.
-        if sockets.get(&self.number).is_some_and(|socket| socket.strong_count() == 0) {
-            sockets.remove(&self.number);
+        let number = self.stream.number();
+        if sockets.get(&number).is_some_and(|socket| socket.strong_count() == 0) {
+            sockets.remove(&number);
         }
     }
 }

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::stream::Streams;
 use tessera_interfaces::NetworkError;
 
 /// What a client may hold at once.
@@ -39,12 +40,23 @@ pub struct Client {
     next_number: u32,
     signals: Box<dyn Signals>,
     raise: bool,
+    /// What its streams share.
+    pub streams: Option<Streams>,
 }
 
 impl Client {
     pub fn new(limits: Limits) -> Client {
         let signals = Box::new(Deaf);
-        Client { limits, sockets: 0, bytes: 0, free_numbers: Vec::new(), next_number: 1, signals, raise: false }
+        Client {
+            limits,
+            sockets: 0,
+            bytes: 0,
+            free_numbers: Vec::new(),
+            next_number: 1,
+            signals,
+            raise: false,
+            streams: None,
+        }
     }
 
     /// From now on tells this one.
@@ -82,6 +94,9 @@ impl Client {
     /// Ends the use of a number.
     pub fn return_number(&mut self, number: u32) {
         self.signals.set(number, 0);
+        if let Some(streams) = &mut self.streams {
+            streams.revoke(number);
+        }
         self.free_numbers.push(number);
     }
 
@@ -113,6 +128,16 @@ impl Client {
             2 << 10
         };
         wanted.min(most)
+    }
+
+    /// Charges bytes for what is not needed but good to have: if half of the allowance is left.
+    pub fn spare(&mut self, bytes: u64) -> bool {
+        let then = self.bytes.saturating_add(bytes);
+        let fits = then <= self.limits.bytes / 2;
+        if fits {
+            self.bytes = then;
+        }
+        fits
     }
 
     /// How much is used: sockets and bytes.

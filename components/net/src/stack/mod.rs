@@ -27,6 +27,7 @@ mod resting;
 mod secret;
 mod setup;
 mod slab;
+mod stream;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,8 @@ use secret::Secret;
 use setup::Setup;
 pub use setup::{Device, Source, Static};
 use slab::Slab;
+use stream::Ring;
+pub use stream::{Backing, Streams};
 use tessera_interfaces::{Address, Family, NetworkError, readiness};
 use turn::Turn;
 use turns::Turns;
@@ -127,6 +130,8 @@ struct Entry {
     kind: Kind,
     /// Bits that its client was last told.
     bits: u64,
+    /// Its rings, if it has some.
+    ring: Option<Ring>,
     /// Bytes charged for it.
     charged: u64,
     scheduled: bool,
@@ -348,14 +353,19 @@ impl Stack {
     pub fn close(&mut self, id: Id) {
         let Ok(entry) = self.entry_mut(id) else { return };
         entry.orphan = true;
-        let (client, number) = (entry.client, entry.number.take());
-        if let (Some(number), Some(client)) = (number, self.clients.get_mut(client)) {
-            client.return_number(number);
-        }
         if self.is_tcp(id) {
             self.close_tcp(id);
         } else {
             self.close_datagrams(id);
+        }
+        // The number is another socket's as soon as nothing is left in the rings.
+        if let Some(entry) = self.sockets.get_mut(id)
+            && !entry.ring.as_mut().is_some_and(Ring::is_sending)
+        {
+            entry.ring = None;
+            if let (Some(number), Some(client)) = (entry.number.take(), self.clients.get_mut(entry.client)) {
+                client.return_number(number);
+            }
         }
     }
 
@@ -467,7 +477,8 @@ impl Stack {
     fn publish(&mut self, id: Id, event: bool) {
         let bits = self.bits(id);
         let Some(entry) = self.sockets.get_mut(id) else { return };
-        if bits == entry.bits && !event {
+        entry.tell_ring();
+        if bits == entry.bits && !event || entry.orphan {
             return;
         }
         entry.bits = bits;
@@ -488,7 +499,9 @@ impl Stack {
             }
             Kind::Datagrams(datagrams) => datagrams.bits(),
         };
-        kind | if entry.error.is_some() { readiness::ERROR } else { 0 }
+        // What was taken out of a ring only its client knows: where there was something, there may be.
+        let unread = entry.ring.as_ref().is_some_and(|ring| ring.unread() > 0 || entry.bits & readiness::READABLE != 0);
+        kind | if unread { readiness::READABLE } else { 0 } | if entry.error.is_some() { readiness::ERROR } else { 0 }
     }
 
     /// Removes a socket for good.
@@ -549,6 +562,7 @@ impl Entry {
             error: None,
             kind,
             bits: 0,
+            ring: None,
             charged: 0,
             scheduled: false,
             awaits_room: ForLink::default(),

@@ -2,7 +2,7 @@
 
 use smoltcp::socket::tcp::State;
 
-use super::{Id, Kind, Stack};
+use super::{Id, Kind, Ring, Stack};
 use tessera_interfaces::{NetworkError, Shutdown, SocketOption};
 
 const SECOND: u64 = 1_000_000_000;
@@ -69,6 +69,7 @@ impl Stack {
             Kind::Connection(connection) => Some(connection),
             _ => None,
         };
+        let in_rings = |count: fn(&Ring) -> usize| entry.ring.as_ref().map_or(0, count) as u64;
         Ok(match option {
             SocketOption::NoDelay => options.no_delay.into(),
             SocketOption::KeepAlive => options.keep_alive.saturating_mul(SECOND),
@@ -87,13 +88,13 @@ impl Stack {
             SocketOption::OnlyV6 => options.only_version_6.into(),
             SocketOption::UserTimeout => options.user_timeout.saturating_mul(SECOND / 1000),
             SocketOption::ReceiveQueued => match &entry.kind {
-                Kind::Connection(connection) => connection.look().recv_queue() as u64,
+                Kind::Connection(connection) => connection.look().recv_queue() as u64 + in_rings(Ring::unread),
                 Kind::Datagrams(datagrams) => datagrams.next_length() as u64,
                 _ => 0,
             },
             SocketOption::SendQueued => match &entry.kind {
                 Kind::Connection(connection) if connection.state() != State::Closed => {
-                    connection.look().send_queue() as u64
+                    connection.look().send_queue() as u64 + in_rings(Ring::unsent)
                 }
                 Kind::Datagrams(datagrams) => datagrams.sending() as u64,
                 _ => 0,

@@ -9,7 +9,7 @@ use smoltcp::wire::{IpAddress, IpEndpoint, Ipv4Address, Ipv6Address};
 
 use super::address;
 use super::connection::{Connection, Sizes};
-use super::{Ends, Entry, Id, Kind, Listener, Protocol, Stack, Turn, Which, ends, opening};
+use super::{Ends, Entry, Id, Kind, Listener, Protocol, Ring, Stack, Turn, Which, ends, opening};
 use tessera_interfaces::{Address, Family, NetworkError, Shutdown, readiness};
 
 /// Bytes of a connection's buffers in each direction when nothing else was asked for.
@@ -84,6 +84,7 @@ impl Stack {
         if let Kind::Connection(connection) = &mut entry.kind {
             connection.listener = None;
         }
+        self.grant(accepted);
         self.publish(accepted, true);
         self.publish(id, false);
         Ok(accepted)
@@ -138,6 +139,7 @@ impl Stack {
         let entry = self.entry_mut(id)?;
         connection.apply(&entry.options);
         entry.kind = Kind::Connection(connection);
+        self.grant(id);
         self.schedule(id);
         self.publish(id, false);
         Err(NetworkError::InProgress)
@@ -252,8 +254,16 @@ impl Stack {
             self.publish(id, false);
             return Err(error);
         }
+        entry.exchange();
+        let is_behind = entry.ring.as_mut().is_some_and(Ring::is_sending);
         match &mut entry.kind {
             Kind::Connection(connection) if !connection.established => Err(NetworkError::WouldBlock),
+            // What is in the ring goes first.
+            Kind::Connection(_) if is_behind => {
+                self.schedule(id);
+                self.publish(id, false);
+                Err(NetworkError::WouldBlock)
+            }
             Kind::Connection(connection) => {
                 let sent = connection.socket().send_slice(from).map_err(|_| NetworkError::BrokenPipe)?;
                 if sent > 0 {
@@ -270,6 +280,10 @@ impl Stack {
     /// Receives bytes of a stream; `keep` leaves them there.
     pub(super) fn receive_stream(&mut self, id: Id, into: &mut [u8], keep: bool) -> Result<u64, NetworkError> {
         let entry = self.entry_mut(id)?;
+        // What is in the ring comes first.
+        if entry.ring.as_ref().is_some_and(|ring| ring.unread() > 0) {
+            return Err(NetworkError::WouldBlock);
+        }
         match &mut entry.kind {
             Kind::Connection(connection) if !connection.established && entry.error.is_none() => {
                 Err(NetworkError::WouldBlock)
@@ -281,10 +295,16 @@ impl Stack {
                 let socket = connection.socket();
                 // The peer is told of a wider window when it has at least doubled.
                 let narrow = socket.recv_queue() >= socket.recv_capacity() / 2;
-                let received = if keep { socket.peek_slice(into) } else { socket.recv_slice(into) };
+                // Looking does not tell the end from nothing.
+                let received =
+                    if keep && socket.may_recv() { socket.peek_slice(into) } else { socket.recv_slice(into) };
                 match received {
                     Ok(0) => Err(NetworkError::WouldBlock),
                     Ok(length) => {
+                        if !keep {
+                            entry.exchange();
+                        }
+                        let Kind::Connection(connection) = &mut entry.kind else { return Ok(length as u64) };
                         connection.told = connection.look().recv_queue();
                         let ended = !connection.mapped;
                         if narrow || ended {
@@ -316,7 +336,7 @@ impl Stack {
                     connection.read_closed = true;
                 }
                 if matches!(how, Shutdown::Send | Shutdown::Both) {
-                    connection.finish();
+                    entry.finish();
                     self.schedule(id);
                 }
                 self.publish(id, true);
@@ -336,16 +356,17 @@ impl Stack {
     pub(super) fn close_tcp(&mut self, id: Id) {
         let Some(entry) = self.sockets.get_mut(id) else { return };
         let linger = entry.options.linger;
+        let in_ring = entry.ring.as_ref().is_some_and(|ring| ring.unread() > 0);
         match &mut entry.kind {
             Kind::Connection(connection) => {
-                let unread = connection.look().recv_queue() > 0 && !connection.read_closed;
+                let unread = (connection.look().recv_queue() > 0 || in_ring) && !connection.read_closed;
                 let waits = connection.look().state() == State::SynSent;
                 // RFC 2525 section 2.17: data that nobody will read is not acknowledged by a clean end.
                 if unread || waits || linger == Some(0) {
                     connection.socket().abort();
                 } else {
-                    connection.finish();
                     connection.orphan();
+                    entry.finish();
                 }
                 self.schedule(id);
             }
@@ -390,6 +411,7 @@ impl Stack {
     /// Lets a connection send, and draws the consequences.
     pub(super) fn send_segments(&mut self, id: Id) {
         let Some(entry) = self.sockets.get_mut(id) else { return };
+        entry.exchange();
         let Kind::Connection(connection) = &mut entry.kind else { return };
         let which = connection.which;
         let mut set = core::mem::replace(&mut connection.set, SocketSet::new(alloc::vec::Vec::new()));
@@ -455,7 +477,8 @@ impl Stack {
             self.schedule(id);
             return;
         }
-        self.publish(id, event || came);
+        event |= came | entry.ring.as_mut().is_some_and(Ring::has_news);
+        self.publish(id, event);
     }
 
     /// A connection of a listener is established.

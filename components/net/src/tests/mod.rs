@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tessera_interfaces::{Address, Cap, Family, Network, NetworkError, Socket, readiness};
+use tessera_interfaces::{Address, Cap, Family, Network, NetworkError, Shutdown, Socket, Streams, readiness};
 use tessera_runtime::component::{Context, Notice, Route};
 use tessera_runtime::object::{Access, Event};
 use tessera_runtime::{Mapping, own};
@@ -106,6 +106,43 @@ fn bytes_go_through_rings_and_drivers() {
     let configuration = ends[0].network.configuration().unwrap();
     assert_eq!((configuration.v4, configuration.v4_prefix), ([10, 0, 0, 1], 24));
     assert_eq!(configuration.mac, [2, 0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn bytes_go_through_shared_memory_and_the_bell_wakes_the_stack() {
+    let ends = ends();
+    let streams = [0, 1].map(|end: usize| Streams::shared(&*ends[end].network).unwrap());
+    let (client, server) = connect(&ends, 80);
+    let (client, server) = (streams[0].stream(client).unwrap(), streams[1].stream(server).unwrap());
+    let data = numbers(200_000);
+    let bytes = data.clone();
+    let sending = std::thread::spawn(move || {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            // Small pieces go through the ring, large ones by calls.
+            let piece = 1 + rest.len() * 7 % if rest.len().is_multiple_of(3) { 9000 } else { 900 };
+            let sent = patiently(|| client.send(&rest[..piece.min(rest.len())])).unwrap();
+            rest = &rest[sent as usize..];
+        }
+        client.socket().shutdown(Shutdown::Send).unwrap();
+        client
+    });
+    let (mut got, mut into, mut looked) = (Vec::<u8>::new(), vec![0; 3000], vec![0; 100]);
+    loop {
+        let seen = patiently(|| server.peek(&mut looked)).unwrap() as usize;
+        let count = patiently(|| server.receive(&mut into)).unwrap() as usize;
+        assert!(seen <= count && looked[..seen] == into[..seen]);
+        if count == 0 {
+            break;
+        }
+        got.extend(&into[..count]);
+    }
+    assert!(got == data);
+    let client = sending.join().unwrap();
+    assert_eq!(client.ready(readiness::READABLE), 0, "nothing is left in its ring");
+    drop(server);
+    assert_eq!(patiently(|| client.receive(&mut into)), Ok(0));
+    assert_eq!(client.ready(readiness::READABLE), readiness::READABLE);
 }
 
 #[test]

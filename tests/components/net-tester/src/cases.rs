@@ -6,7 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use tessera_interfaces::{
-    Address, Cap, Family, Network, NetworkError, Readiness, Shutdown, Socket, SocketOption, readiness, ready,
+    Address, Cap, Family, Network, NetworkError, Readiness, Shutdown, Socket, SocketOption, Stream, Streams, readiness,
+    ready,
 };
 use tessera_runtime::{log, own};
 
@@ -17,9 +18,9 @@ pub struct Sizes {
 }
 
 type Outcome = Result<(), String>;
-type Case = fn(&dyn Network, &Sizes) -> Outcome;
+type Case = fn(&dyn Network, &Streams, &Sizes) -> Outcome;
 
-/// All tests, by name.
+/// All tests, by name. They are run with streams that go by calls, then with such that go through shared memory.
 pub const CASES: &[(&str, Case)] = &[
     ("a-connection-carries-both-ways", carries),
     ("what-is-ready-is-in-the-table", tells),
@@ -28,6 +29,8 @@ pub const CASES: &[(&str, Case)] = &[
     ("datagrams-say-who-sent-them", datagrams),
     ("many-connections-at-once", many),
     ("a-stream-arrives-whole", stream),
+    ("a-stream-of-small-pieces-arrives-whole", small_pieces),
+    ("what-was-sent-before-the-end-arrives", sends_and_goes),
     ("round-trips", round_trips),
 ];
 
@@ -77,21 +80,22 @@ fn connect(network: &dyn Network, to: Address) -> Result<Cap<dyn Socket>, String
 
 struct Pair {
     table: Readiness,
-    client: Cap<dyn Socket>,
-    server: Cap<dyn Socket>,
+    client: Stream,
+    server: Stream,
 }
 
-fn pair(network: &dyn Network) -> Result<Pair, String> {
+fn pair(network: &dyn Network, streams: &Streams) -> Result<Pair, String> {
     let table = Readiness::of(network).map_err(words)?;
     let (listener, at) = listener(network)?;
     let client = connect(network, at)?;
     let server = patiently(&table, || listener.accept())?;
     client.error().map_err(words)?;
+    let (client, server) = (streams.stream(client).map_err(words)?, streams.stream(server).map_err(words)?);
     Ok(Pair { table, client, server })
 }
 
-fn carries(network: &dyn Network, _: &Sizes) -> Outcome {
-    let Pair { table, client, server } = pair(network)?;
+fn carries(network: &dyn Network, streams: &Streams, _: &Sizes) -> Outcome {
+    let Pair { table, client, server } = pair(network, streams)?;
     let mut into = [0; 16];
     for round in 0..10_u8 {
         check(client.send(&[round; 9]).map_err(words)? == 9, "9 bytes fit")?;
@@ -100,12 +104,12 @@ fn carries(network: &dyn Network, _: &Sizes) -> Outcome {
         check(server.send(&[round; 5]).map_err(words)? == 5, "5 bytes fit")?;
         check(patiently(&table, || client.receive(&mut into))? == 5, "5 bytes come back")?;
     }
-    check(client.peer() == server.local(), "both ends name the same")
+    check(client.socket().peer() == server.socket().local(), "both ends name the same")
 }
 
-fn tells(network: &dyn Network, _: &Sizes) -> Outcome {
-    let Pair { table, client, server } = pair(network)?;
-    let number = server.number().map_err(words)?;
+fn tells(network: &dyn Network, streams: &Streams, _: &Sizes) -> Outcome {
+    let Pair { table, client, server } = pair(network, streams)?;
+    let number = server.number();
     let _ = table.changed().count();
     let before = table.word(number);
     check(before & readiness::READABLE == 0, "nothing to read yet")?;
@@ -119,14 +123,14 @@ fn tells(network: &dyn Network, _: &Sizes) -> Outcome {
     check(table.word(number) >> readiness::EVENT_SHIFT != before >> readiness::EVENT_SHIFT, "an event was counted")
 }
 
-fn closes(network: &dyn Network, _: &Sizes) -> Outcome {
-    let Pair { table, client, server } = pair(network)?;
+fn closes(network: &dyn Network, streams: &Streams, _: &Sizes) -> Outcome {
+    let Pair { table, client, server } = pair(network, streams)?;
     drop(client);
     let mut into = [0; 16];
     check(patiently(&table, || server.receive(&mut into))? == 0, "the end is seen")
 }
 
-fn refuses(network: &dyn Network, _: &Sizes) -> Outcome {
+fn refuses(network: &dyn Network, _: &Streams, _: &Sizes) -> Outcome {
     let table = Readiness::of(network).map_err(words)?;
     let socket = connect(network, local(1))?;
     let refused = patiently(&table, || match socket.error() {
@@ -136,7 +140,7 @@ fn refuses(network: &dyn Network, _: &Sizes) -> Outcome {
     check(refused == NetworkError::ConnectionRefused, "it is refused")
 }
 
-fn datagrams(network: &dyn Network, _: &Sizes) -> Outcome {
+fn datagrams(network: &dyn Network, _: &Streams, _: &Sizes) -> Outcome {
     let table = Readiness::of(network).map_err(words)?;
     let server = network.udp(Family::V4).map_err(words)?;
     server.bind(local(0)).map_err(words)?;
@@ -149,13 +153,14 @@ fn datagrams(network: &dyn Network, _: &Sizes) -> Outcome {
     check(patiently(&table, || client.receive(&mut into))? == 6, "the answer finds its way")
 }
 
-fn many(network: &dyn Network, sizes: &Sizes) -> Outcome {
+fn many(network: &dyn Network, streams: &Streams, sizes: &Sizes) -> Outcome {
     let table = Readiness::of(network).map_err(words)?;
     let (listener, at) = listener(network)?;
     let mut pairs = Vec::new();
     for _ in 0..sizes.connections {
         let client = connect(network, at)?;
-        pairs.push((client, patiently(&table, || listener.accept())?));
+        let server = patiently(&table, || listener.accept())?;
+        pairs.push((streams.stream(client).map_err(words)?, streams.stream(server).map_err(words)?));
     }
     let mut into = [0; 16];
     for (number, (client, server)) in pairs.iter().enumerate() {
@@ -167,8 +172,8 @@ fn many(network: &dyn Network, sizes: &Sizes) -> Outcome {
     Ok(())
 }
 
-fn stream(network: &dyn Network, sizes: &Sizes) -> Outcome {
-    let Pair { table, client, server } = pair(network)?;
+fn stream(network: &dyn Network, streams: &Streams, sizes: &Sizes) -> Outcome {
+    let Pair { table, client, server } = pair(network, streams)?;
     let all = sizes.megabytes << 20;
     let from: Vec<u8> = (0..32 << 10).map(|number: u32| (number.wrapping_mul(7) >> 3) as u8).collect();
     let mut into = vec![0; 32 << 10];
@@ -197,15 +202,54 @@ fn stream(network: &dyn Network, sizes: &Sizes) -> Outcome {
     }
     let took = own::clock().now().unwrap_or(0) - begun;
     log!("net: {} MiB over the loopback in {} ms", sizes.megabytes, took / 1_000_000);
-    client.shutdown(Shutdown::Send).map_err(words)?;
+    client.socket().shutdown(Shutdown::Send).map_err(words)?;
     check(patiently(&table, || server.receive(&mut into))? == 0, "then it ends")
 }
 
-fn round_trips(network: &dyn Network, _: &Sizes) -> Outcome {
+/// Pieces of all lengths up to 1500 bytes, read in others.
+fn small_pieces(network: &dyn Network, streams: &Streams, _: &Sizes) -> Outcome {
+    const ALL: usize = 200_000;
+    let Pair { table, client, server } = pair(network, streams)?;
+    let bytes: Vec<u8> = (0..ALL as u32).map(|number| (number ^ number >> 8) as u8).collect();
+    let (mut sent, mut got) = (0, Vec::new());
+    let mut into = [0; 1000];
+    while got.len() < ALL {
+        let piece = bytes.get(sent..ALL.min(sent + 1 + sent % 1500)).unwrap_or(&[]);
+        let out = if piece.is_empty() { None } else { ready(client.send(piece)).map_err(words)? };
+        sent += out.unwrap_or(0) as usize;
+        // Slower than it comes, so that rings and buffers are full at times.
+        let come = if out.is_none() || sent % 7 == 0 { ready(server.receive(&mut into)).map_err(words)? } else { None };
+        got.extend_from_slice(into.get(..come.unwrap_or(0) as usize).unwrap_or(&[]));
+        if out.is_none() && come.is_none() {
+            table.wait(Some(own::clock().now().unwrap_or(0) + 1_000_000_000));
+        }
+    }
+    check(got == bytes, "what came is what was sent")
+}
+
+/// The sender is gone before the receiver reads.
+fn sends_and_goes(network: &dyn Network, streams: &Streams, _: &Sizes) -> Outcome {
+    let Pair { table, client, server } = pair(network, streams)?;
+    let mut sent = 0;
+    while let Some(count) = ready(client.send(&[7; 1000])).map_err(words)? {
+        sent += count as usize;
+    }
+    drop(client);
+    let (mut got, mut into) = (0, [0; 999]);
+    loop {
+        match patiently(&table, || server.receive(&mut into))? as usize {
+            0 => break,
+            count => got += count,
+        }
+    }
+    check(got == sent, &format!("{got} bytes came of {sent}"))
+}
+
+fn round_trips(network: &dyn Network, streams: &Streams, _: &Sizes) -> Outcome {
     const ROUNDS: u64 = 500;
-    let Pair { table, client, server } = pair(network)?;
-    client.set_option(SocketOption::NoDelay, 1).map_err(words)?;
-    server.set_option(SocketOption::NoDelay, 1).map_err(words)?;
+    let Pair { table, client, server } = pair(network, streams)?;
+    client.socket().set_option(SocketOption::NoDelay, 1).map_err(words)?;
+    server.socket().set_option(SocketOption::NoDelay, 1).map_err(words)?;
     let mut into = [0; 64];
     let begun = own::clock().now().unwrap_or(0);
     for _ in 0..ROUNDS {

@@ -10,7 +10,7 @@ mod cases;
 
 use alloc::sync::Arc;
 
-use tessera_interfaces::Network;
+use tessera_interfaces::{Network, Streams};
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::{exit, log, thread};
 
@@ -33,16 +33,27 @@ impl Tester {
         };
         thread::spawn(move || {
             let (mut passed, mut failed) = (0, 0);
-            for (name, case) in cases::CASES {
-                match case(&*uses.network.cap, &sizes) {
-                    Ok(()) => {
-                        log!("test {name} ... ok");
-                        passed += 1;
+            let network = &*uses.network.cap;
+            let mut run = |way: &str, streams: &Streams| {
+                for (name, case) in cases::CASES {
+                    match case(network, streams, &sizes) {
+                        Ok(()) => {
+                            log!("test {name}-{way} ... ok");
+                            passed += 1;
+                        }
+                        Err(why) => {
+                            log!("test {name}-{way} ... FAILED: {why}");
+                            failed += 1;
+                        }
                     }
-                    Err(why) => {
-                        log!("test {name} ... FAILED: {why}");
-                        failed += 1;
-                    }
+                }
+            };
+            run("by-calls", &Streams::default());
+            match Streams::shared(network) {
+                Ok(streams) => run("through-memory", &streams),
+                Err(error) => {
+                    log!("test streams ... FAILED: {error:?}");
+                    failed += 1;
                 }
             }
             log!("{passed} passed, {failed} failed");

@@ -5,6 +5,7 @@ mod hostile;
 mod limits;
 mod setup;
 mod share;
+mod shared;
 mod streams;
 
 use super::*;

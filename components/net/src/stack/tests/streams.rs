@@ -24,6 +24,7 @@ fn a_connection_over_the_wire_carries_both_ways_and_ends() {
     world.stacks[1].close(server);
     world.until(5, |world| world.stacks[0].bits(client) & READ_CLOSED != 0);
     assert_eq!(world.stacks[0].receive(client, &mut into, false), Ok(6));
+    assert_eq!(world.stacks[0].receive(client, &mut into, true), Ok(0), "the end");
     assert_eq!(world.stacks[0].receive(client, &mut into, false), Ok(0), "the end");
     world.stacks[0].close(client);
     world.until(30, |world| world.stacks[0].count() == 0 && world.stacks[1].count() == 1);
