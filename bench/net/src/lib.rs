@@ -118,8 +118,11 @@ fn serve(network: &Cap<dyn Network>) -> Result<(), NetworkError> {
     let echo = streams.stream(echo)?;
     loop {
         let length = wait(&table, || echo.receive(&mut bytes))? as usize;
-        let Some(back) = bytes.get(..length).filter(|back| !back.is_empty()) else { break };
-        wait(&table, || echo.send(back))?;
+        let Some(mut back) = bytes.get(..length).filter(|back| !back.is_empty()) else { break };
+        // A client that does not read yet makes what is sent at once less.
+        while !back.is_empty() {
+            back = back.get(wait(&table, || echo.send(back))? as usize..).unwrap_or_default();
+        }
     }
     drop(echo);
     let bulk = streams.stream(wait(&table, || listener.accept())?)?;
