@@ -8,11 +8,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tessera_runtime::object::{ticks, yield_now};
 use tessera_runtime::sync::{Mutex, MutexGuard};
 
 use crate::errno::{Errno, Result};
 use crate::memory::Protection;
-use crate::task::{Context, Waiter, wait};
+use crate::task::{Context, System, Waiter, wait};
 
 /// What names a word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
@@ -39,6 +40,8 @@ struct Sleeper {
     bits: u32,
     woken: AtomicBool,
     order: u64,
+    /// The time stamp counter when it began to wait.
+    since: u64,
 }
 
 /// All futexes of a container.
@@ -53,6 +56,8 @@ impl Default for Futexes {
     }
 }
 
+/// Who has waited for more nanoseconds than these runs before who wakes it.
+const PATIENCE: u64 = 1_000_000;
 /// Which threads a wake concerns; all.
 pub const ANY: u32 = u32::MAX;
 
@@ -101,6 +106,7 @@ impl Futexes {
             bits,
             woken: AtomicBool::new(false),
             order,
+            since: ticks(),
         });
         waiter.prepare();
         queue.push(sleeper.clone());
@@ -144,6 +150,7 @@ impl Futexes {
                 bits: ANY,
                 woken: AtomicBool::new(false),
                 order: self.order.fetch_add(1, Ordering::Relaxed),
+                since: ticks(),
             });
             queue.push(sleeper.clone());
             sleepers.push(sleeper);
@@ -188,7 +195,18 @@ impl Futexes {
 
     /// Wakes at most `most` who wait for the word, those that came first; answers how many.
     pub fn wake(&self, key: Key, most: u32, bits: u32) -> u32 {
-        wake_in(&mut self.queue(key), key, most, bits)
+        wake_in(&mut self.queue(key), key, most, bits).0
+    }
+
+    /// The same, and then lets one run that has waited for longer than [`PATIENCE`], as Linux's scheduler does (`sched_wakeup_granularity`). Without,
+    /// a thread that releases a lock and takes it again for most of its time, and rests only while it holds it, is never
+    /// interrupted between the two, and who waits for the lock never gets it.
+    pub fn wake_and_give_way(&self, system: &System, key: Key, most: u32, bits: u32) -> u32 {
+        let (woken, since) = wake_in(&mut self.queue(key), key, most, bits);
+        if woken > 0 && system.nanoseconds(ticks().saturating_sub(since)) > PATIENCE {
+            yield_now();
+        }
+        woken
     }
 
     /// Wakes `most` who wait for `from`, and lets up to `move_most` others wait for `to`; answers woken and moved. `check` is asked
@@ -210,7 +228,7 @@ impl Futexes {
             Some(second) if a < b => (&mut *first, Some(&mut **second)),
             Some(second) => (&mut **second, Some(&mut *first)),
         };
-        let woken = wake_in(source, from, most, ANY);
+        let (woken, _) = wake_in(source, from, most, ANY);
         let mut moved = 0;
         if from == to {
             return Ok((woken, moved));
@@ -232,8 +250,9 @@ impl Futexes {
     }
 }
 
-fn wake_in(queue: &mut Vec<Arc<Sleeper>>, key: Key, most: u32, bits: u32) -> u32 {
-    let mut woken = 0;
+/// Wakes those who wait for a word; answers how many, and since when the first of them has waited.
+fn wake_in(queue: &mut Vec<Arc<Sleeper>>, key: Key, most: u32, bits: u32) -> (u32, u64) {
+    let (mut woken, mut since) = (0, u64::MAX);
     while woken < most {
         let matching = queue.iter().enumerate().filter(|(_, other)| *other.key.lock() == key && other.bits & bits != 0);
         let Some((index, _)) = matching.min_by_key(|(_, sleeper)| sleeper.order) else { break };
@@ -241,8 +260,9 @@ fn wake_in(queue: &mut Vec<Arc<Sleeper>>, key: Key, most: u32, bits: u32) -> u32
         sleeper.woken.store(true, Ordering::Release);
         sleeper.waiter.wake();
         woken += 1;
+        since = since.min(sleeper.since);
     }
-    woken
+    (woken, since)
 }
 
 /// The name of the word at an address.

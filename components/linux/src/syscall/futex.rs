@@ -65,7 +65,8 @@ pub fn futex(
             if bits == 0 {
                 return Err(Errno::EINVAL);
             }
-            Ok(context.system.futexes.wake(key(context, address, private)?, value, bits).into())
+            let key = key(context, address, private)?;
+            Ok(context.system.futexes.wake_and_give_way(&context.system, key, value, bits).into())
         }
         REQUEUE | COMPARE_REQUEUE => {
             let moved = fourth as u32;
