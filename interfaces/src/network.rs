@@ -35,6 +35,9 @@ pub trait Network {
 
     /// The event to be raised when the memory of streams asks for it, with [`streams::BELL`](crate::streams::BELL).
     fn bell(&self) -> Result<Event, NetworkError>;
+
+    /// A socket for UDP-Lite (RFC 3828), which is spoken within this machine: the wire has no way for it (`NetworkUnreachable`).
+    fn udp_lite(&self, family: Family) -> Result<Cap<dyn Socket>, NetworkError>;
 }
 
 /// The readiness table: what is ready, for all sockets of a client, in memory that it shares with the network stack.
@@ -128,6 +131,14 @@ pub trait Socket {
     /// Gives its local address up and listens no more, if it is not connected: others can be bound to it when this answers, which is not
     /// sure when the last capability has only been let go.
     fn release(&self) -> Result<(), NetworkError>;
+
+    /// Sends one datagram, to the socket's peer if no other address is given, with marks of its own: within this machine. A packet by the wire has
+    /// the socket's hop limit, and no traffic class.
+    fn send_message(&self, to: Option<Address>, marks: Marks, from: &[u8]) -> Result<u64, NetworkError>;
+
+    /// As `receive_from`, and tells more of the datagram; `keep` leaves it there.
+    #[fills]
+    fn receive_message(&self, into: &mut [u8], keep: bool) -> Result<Message, NetworkError>;
 }
 
 /// An IP version.
@@ -160,6 +171,36 @@ pub struct Datagram {
 }
 
 impl tessera_runtime::transport::Fills for Datagram {
+    fn filled(&self) -> u64 {
+        self.length.into()
+    }
+}
+
+/// What a packet's header says of how it is to be carried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub struct Marks {
+    /// How many routers it may pass: the hop limit of IPv6, the time to live of IPv4.
+    pub hops: u8,
+    /// The traffic class of IPv6, the type of service of IPv4.
+    pub class: u8,
+}
+
+/// What was received, and how it came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub struct Message {
+    /// Bytes in the buffer.
+    pub length: u32,
+    /// Who sent it.
+    pub from: Address,
+    /// The IP address that it was sent to, as `Address` has it.
+    pub to: [u8; 16],
+    /// What its header said.
+    pub marks: Marks,
+    /// Nanoseconds before the answer at which it came.
+    pub age: u64,
+}
+
+impl tessera_runtime::transport::Fills for Message {
     fn filled(&self) -> u64 {
         self.length.into()
     }
@@ -205,6 +246,8 @@ pub enum SocketOption {
     SendQueued = 12,
     /// Whether the socket listens: 0 or 1. Read only.
     Listening = 13,
+    /// The traffic class of what is sent within this machine, 0 to 255.
+    TrafficClass = 14,
 }
 
 /// What the machine is called on the network. Addresses are zero where there is none.

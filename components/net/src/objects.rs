@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use tessera_interfaces::{
-    Address, Cap, Configuration, Datagram, Family, Network, NetworkError, Shutdown, Socket, SocketOption, readiness,
-    streams,
+    Address, Cap, Configuration, Datagram, Family, Marks, Message, Network, NetworkError, Shutdown, Socket,
+    SocketOption, readiness, streams,
 };
 use tessera_runtime::abi::PAGE;
 use tessera_runtime::object::{Access, Event, Vmo};
@@ -115,6 +115,10 @@ impl Network for Client {
 
     fn icmp(&self, family: Family) -> Result<Cap<dyn Socket>, NetworkError> {
         self.open(Protocol::Icmp, family)
+    }
+
+    fn udp_lite(&self, family: Family) -> Result<Cap<dyn Socket>, NetworkError> {
+        self.open(Protocol::UdpLite, family)
     }
 
     fn resolve(&self, name: &str) -> Result<Vec<u8>, NetworkError> {
@@ -304,5 +308,18 @@ impl Socket for Open {
 
     fn release(&self) -> Result<(), NetworkError> {
         self.core.act(|stack| stack.release(self.id))
+    }
+
+    fn send_message(&self, to: Option<Address>, marks: Marks, from: &[u8]) -> Result<u64, NetworkError> {
+        to.map_or(Ok(()), |to| self.check(&to))?;
+        self.core.act(|stack| stack.send_message(self.id, to, marks, from))
+    }
+
+    fn receive_message(&self, into: &mut [u8], keep: bool) -> Result<Message, NetworkError> {
+        let message = self.core.act(|stack| stack.receive_message(self.id, into, keep))?;
+        if let Some(guarded) = &self.guarded {
+            guarded.hear(message.from);
+        }
+        Ok(message)
     }
 }

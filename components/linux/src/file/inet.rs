@@ -4,6 +4,8 @@
 //! So looking whether a socket is ready costs a load, and waiting for thousands of sockets costs nothing. The bytes of streams go through memory that is
 //! shared with the stack as well, if it lives in another domain.
 
+pub mod control;
+
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -12,7 +14,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use tessera_interfaces::{
-    Address, Cap, Family, Network, NetworkError, Shutdown, SocketOption, Stream, Streams, readiness,
+    Address, Cap, Family, Marks, Network, NetworkError, Shutdown, SocketOption, Stream, Streams, readiness,
 };
 use tessera_runtime::object::{Access, Event};
 use tessera_runtime::sync::Mutex;
@@ -35,6 +37,7 @@ const PROTOCOL_ICMP: i32 = 1;
 const PROTOCOL_TCP: i32 = 6;
 const PROTOCOL_UDP: i32 = 17;
 const PROTOCOL_ICMP6: i32 = 58;
+const PROTOCOL_UDP_LITE: i32 = 136;
 const FIONREAD: u32 = 0x541b;
 const SIOCOUTQ: u32 = 0x5411;
 /// Bytes that are copied at a time.
@@ -83,30 +86,6 @@ struct State {
     is_listening: bool,
 }
 
-impl State {
-    /// The time of a message, as the options ask for it. The network does not tell when it came: it is the time when it is taken.
-    fn times(&self, now: i64) -> Vec<(i32, Vec<u8>)> {
-        const SECOND: i64 = 1_000_000_000;
-        /// `SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE`
-        const SOFTWARE: i32 = 0x18;
-        let (seconds, rest) = (now.div_euclid(SECOND), now.rem_euclid(SECOND));
-        let pair = |rest: i64| [seconds, rest].map(i64::to_ne_bytes).as_flattened().to_vec();
-        let asked = |name: i32| self.kept.get(&(option::LEVEL, name)).and_then(|kept| number(kept).ok()).unwrap_or(0);
-        let mut times = Vec::new();
-        if asked(option::TIMESTAMP_NANOSECONDS) != 0 {
-            times.push((option::TIMESTAMP_NANOSECONDS, pair(rest)));
-        } else if asked(option::TIMESTAMP) != 0 {
-            times.push((option::TIMESTAMP, pair(rest / 1000)));
-        }
-        if asked(option::TIMESTAMPING) & SOFTWARE == SOFTWARE {
-            let mut three = pair(rest);
-            three.resize(48, 0);
-            times.push((option::TIMESTAMPING, three));
-        }
-        times
-    }
-}
-
 /// What a refusal of the network means to a Linux program.
 fn refused(error: NetworkError) -> Errno {
     Errno::from_number(error.errno())
@@ -149,6 +128,7 @@ impl Inet {
         let (socket, protocol) = match (kind, protocol) {
             (SOCK_STREAM, 0 | PROTOCOL_TCP) => (self.network.tcp(version), PROTOCOL_TCP),
             (SOCK_DGRAM, 0 | PROTOCOL_UDP) => (self.network.udp(version), PROTOCOL_UDP),
+            (SOCK_DGRAM, PROTOCOL_UDP_LITE) => (self.network.udp_lite(version), protocol),
             (SOCK_DGRAM, PROTOCOL_ICMP) if family == AF_INET => (self.network.icmp(version), protocol),
             (SOCK_DGRAM, PROTOCOL_ICMP6) if family == AF_INET6 => (self.network.icmp(version), protocol),
             (SOCK_STREAM | SOCK_DGRAM, _) => return Err(Errno::EPROTONOSUPPORT),
@@ -264,6 +244,7 @@ impl InetSocket {
             (option::LEVEL, option::RECEIVE_BUFFER) => (SocketOption::ReceiveBuffer, 1),
             (option::LEVEL, option::SEND_BUFFER) => (SocketOption::SendBuffer, 1),
             (IP, 2) | (IPV6, 16) => (SocketOption::HopLimit, 1),
+            (IP, 1) | (IPV6, 67) => (SocketOption::TrafficClass, 1),
             (IPV6, 26) => (SocketOption::OnlyV6, 1),
             (TCP, 1) => (SocketOption::NoDelay, 1),
             (TCP, 5) => (SocketOption::KeepAlive, SECOND),
@@ -298,10 +279,12 @@ impl InetSocket {
             option::LEVEL => {
                 matches!(name, 5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 37 | 46 | 47 | 60 | 61)
             }
-            // Type of service, packet information, errors, options, MTU discovery, multicast.
-            IP => matches!(name, 1 | 4 | 6 | 8 | 10 | 11 | 12 | 13 | 15 | 24 | 32 | 33 | 34 | 35 | 36),
-            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 20 | 21 | 23 | 25 | 49 | 51 | 62 | 66 | 67),
+            // Packet information, errors, options, MTU discovery, multicast.
+            IP => matches!(name, 4 | 6 | 8 | 10 | 11 | 12 | 13 | 15 | 24 | 32 | 33 | 34 | 35 | 36),
+            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 20 | 21 | 23 | 25 | 49 | 51 | 62 | 66),
             UDP => matches!(name, SEGMENT | 104),
+            // How much of a datagram a checksum covers, of those that are sent and taken.
+            PROTOCOL_UDP_LITE => matches!(name, 10 | 11),
             // Segment size, cork, keep-alive intervals, defer accept, window clamp, quick ack, congestion, fast open.
             TCP => matches!(name, 2 | 3 | 4 | 6 | 7 | 8 | 9 | 10 | 12 | 13 | 23 | 25 | 30 | 37),
             _ => false,
@@ -309,7 +292,13 @@ impl InetSocket {
     }
 
     /// Sends bytes of a stream, or a datagram; in pieces of `segment` bytes, a datagram each, if that is not 0.
-    fn send_bytes(&self, from: &mut dyn Source, to: Option<Address>, segment: usize) -> Result<usize> {
+    fn send_bytes(
+        &self,
+        from: &mut dyn Source,
+        to: Option<Address>,
+        segment: usize,
+        marks: Option<Marks>,
+    ) -> Result<usize> {
         let mut buffer = Vec::new();
         if self.is_stream() {
             let mut done = 0;
@@ -354,11 +343,11 @@ impl InetSocket {
             }
         }
         if segment == 0 || segment >= buffer.len() {
-            return self.send_datagram(&buffer, to);
+            return self.send_datagram(&buffer, to, marks);
         }
         let mut done = 0;
         for part in buffer.chunks(segment) {
-            match self.send_datagram(part, to) {
+            match self.send_datagram(part, to, marks) {
                 Ok(sent) => done += sent,
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error),
@@ -367,16 +356,42 @@ impl InetSocket {
         Ok(done)
     }
 
-    fn send_datagram(&self, bytes: &[u8], to: Option<Address>) -> Result<usize> {
-        match to {
-            Some(to) => self.stream.socket().send_to(to, bytes),
-            None => self.stream.socket().send(bytes),
+    fn send_datagram(&self, bytes: &[u8], to: Option<Address>, marks: Option<Marks>) -> Result<usize> {
+        match (to, marks) {
+            (to, Some(marks)) => self.stream.socket().send_message(to, marks, bytes),
+            (Some(to), None) => self.stream.socket().send_to(to, bytes),
+            (None, None) => self.stream.socket().send(bytes),
         }
         .map(|sent| sent as usize)
         .map_err(|error| if error == NetworkError::NotConnected { Errno::EDESTADDRREQ } else { refused(error) })
     }
 
-    fn receive_bytes(&self, to: &mut dyn Sink, flags: u32) -> Result<Received> {
+    /// The marks of a message that says some of its own; none: those of the socket.
+    fn marks(&self, ancillary: &Ancillary) -> Result<Option<Marks>> {
+        if ancillary.hops.is_none() && ancillary.class.is_none() {
+            return Ok(None);
+        }
+        let of_socket =
+            |option: SocketOption| self.stream.socket().option(option).map(|value| value as u8).map_err(refused);
+        let hops = ancillary.hops.map_or_else(|| of_socket(SocketOption::HopLimit), Ok)?;
+        let class = ancillary.class.map_or_else(|| of_socket(SocketOption::TrafficClass), Ok)?;
+        Ok(Some(Marks { hops, class }))
+    }
+
+    /// Receives a datagram, and what the options of the socket ask of it; `now` is in nanoseconds since 1970.
+    fn receive_datagram(&self, into: &mut [u8], peek: bool, now: i64) -> Result<(usize, Address, Vec<control::Told>)> {
+        let asked = control::Asked::of(&self.state.lock().kept);
+        if asked.is_nothing() {
+            let datagram =
+                if peek { self.stream.socket().peek_from(into) } else { self.stream.socket().receive_from(into) };
+            let datagram = datagram.map_err(refused)?;
+            return Ok((datagram.length as usize, datagram.from, Vec::new()));
+        }
+        let message = self.stream.socket().receive_message(into, peek).map_err(refused)?;
+        Ok((message.length as usize, message.from, asked.told(&message, now)))
+    }
+
+    fn receive_bytes(&self, to: &mut dyn Sink, flags: u32, now: i64) -> Result<Received> {
         let peek = flags & message::PEEK != 0;
         let mut received = Received::default();
         let mut buffer = Vec::new();
@@ -401,16 +416,12 @@ impl InetSocket {
         // One byte more than there is room for shows that the datagram was longer; how long is asked for by `MSG_TRUNC` alone.
         let room = if flags & message::TRUNCATED != 0 { DATAGRAM } else { to.room().saturating_add(1) };
         buffer.resize(room.min(DATAGRAM), 0);
-        let datagram = if peek {
-            self.stream.socket().peek_from(&mut buffer)
-        } else {
-            self.stream.socket().receive_from(&mut buffer)
-        };
-        let datagram = datagram.map_err(refused)?;
-        let whole = buffer.get(..datagram.length as usize).unwrap_or_default();
+        let (length, from, told) = self.receive_datagram(&mut buffer, peek, now)?;
+        let whole = buffer.get(..length).unwrap_or_default();
         received.stored = to.put(whole.get(..whole.len().min(to.room())).unwrap_or_default())?;
         received.whole = whole.len();
-        received.from = self.bytes_of(&datagram.from);
+        received.from = self.bytes_of(&from);
+        received.ancillary.told = told;
         Ok(received)
     }
 }
@@ -507,7 +518,8 @@ impl Socket for InetSocket {
         let to = to.filter(|_| !self.is_stream()).map(|address| self.address(address)).transpose()?;
         let kept = || self.state.lock().kept.get(&(UDP, SEGMENT)).and_then(|kept| number(kept).ok()).unwrap_or(0);
         let segment = ancillary.segment.map_or_else(|| usize::try_from(kept()).unwrap_or(0), usize::from);
-        let sent = self.send_bytes(from, to, segment);
+        let marks = self.marks(&ancillary)?;
+        let sent = self.send_bytes(from, to, segment, marks);
         if let (Some(to), Err(Errno::EACCES)) = (&to, &sent) {
             self.denied(context, to, NetworkError::PermissionDenied);
         }
@@ -522,11 +534,7 @@ impl Socket for InetSocket {
         if flags & message::OUT_OF_BAND != 0 {
             return Err(Errno::EINVAL);
         }
-        let mut received = self.receive_bytes(to, flags)?;
-        if !self.is_stream() {
-            received.ancillary.told = self.state.lock().times(context.system.wall_now());
-        }
-        Ok(received)
+        self.receive_bytes(to, flags, context.system.wall_now())
     }
 
     fn shutdown(&self, receiving: bool, sending: bool) -> Result<()> {
@@ -656,11 +664,11 @@ impl OpenFile for InetSocket {
     }
 
     fn read(&self, _at: u64, to: &mut dyn Sink) -> Result<usize> {
-        self.receive_bytes(to, 0).map(|received| received.stored)
+        self.receive_bytes(to, 0, 0).map(|received| received.stored)
     }
 
     fn write(&self, _at: u64, from: &mut dyn Source) -> Result<usize> {
-        self.send_bytes(from, None, 0)
+        self.send_bytes(from, None, 0, None)
     }
 
     fn ready(&self) -> u32 {

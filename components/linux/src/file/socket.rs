@@ -91,8 +91,11 @@ pub struct Ancillary {
     pub credentials: Option<Credentials>,
     /// The message is sent as datagrams of this many bytes (`UDP_SEGMENT`).
     pub segment: Option<u16>,
-    /// What the socket tells of the message, of level `SOL_SOCKET`: kinds and data.
-    pub told: Vec<(i32, Vec<u8>)>,
+    /// How many routers the message may pass, and its traffic class; none: as the socket says.
+    pub hops: Option<u8>,
+    pub class: Option<u8>,
+    /// What the socket tells of the message: levels, kinds and data.
+    pub told: Vec<(i32, i32, Vec<u8>)>,
 }
 
 impl Ancillary {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::file::install as add;
 use crate::errno::{Errno, Result};
-use crate::file::inet::{SEGMENT, UDP};
+use crate::file::inet::{SEGMENT, UDP, control};
 use crate::file::socket::{AF_INET, AF_INET6, AF_UNIX, Ancillary, Credentials, Received, Socket, message, option};
 use crate::file::transfer::{GuestSlice, Pieces};
 use crate::file::unix::UnixSocket;
@@ -376,6 +376,10 @@ fn read_control(context: &Context, head: &Head) -> Result<Ancillary> {
                 SCM_SEND_TIME => {}
                 _ => return Err(Errno::EINVAL),
             }
+        } else if control::HOPS.contains(&(level, kind)) {
+            ancillary.hops = control::mark(data)?;
+        } else if control::CLASSES.contains(&(level, kind)) {
+            ancillary.class = control::mark(data)?;
         } else if (level, kind) == (UDP, SEGMENT) {
             ancillary.segment = Some(data.first_chunk().map(|size| u16::from_ne_bytes(*size)).ok_or(Errno::EINVAL)?);
         }
@@ -496,26 +500,22 @@ fn write_control(context: &Context, head: &Head, received: &Received, flags: u32
     let mut bytes = Vec::new();
     let mut is_whole = true;
     let room = if head.control == 0 { 0 } else { head.control_length.min(LONGEST_CONTROL) as usize };
-    let put = |bytes: &mut Vec<u8>, kind: i32, data: &[u8]| {
-        bytes.extend(((CONTROL_HEAD + data.len()) as u64).to_ne_bytes());
-        bytes.extend(option::LEVEL.to_ne_bytes());
+    // What does not fit is cut, and left out where not even its head fits; answers whether it is whole.
+    let put = |bytes: &mut Vec<u8>, (level, kind): (i32, i32), data: &[u8]| {
+        let Some(fits) = room.checked_sub(bytes.len() + CONTROL_HEAD) else { return false };
+        let data_there = data.get(..fits.min(data.len())).unwrap_or_default();
+        bytes.extend(((CONTROL_HEAD + data_there.len()) as u64).to_ne_bytes());
+        bytes.extend(level.to_ne_bytes());
         bytes.extend(kind.to_ne_bytes());
-        bytes.extend(data);
-        bytes.resize(bytes.len().next_multiple_of(8).min(room.max(bytes.len())), 0);
+        bytes.extend(data_there);
+        bytes.resize(bytes.len().next_multiple_of(8).min(room), 0);
+        data_there.len() == data.len()
     };
     if let Some(who) = received.ancillary.credentials {
-        if room >= CONTROL_HEAD + 12 {
-            put(&mut bytes, SCM_CREDENTIALS, &who.to_bytes());
-        } else {
-            is_whole = false;
-        }
+        is_whole &= put(&mut bytes, (option::LEVEL, SCM_CREDENTIALS), &who.to_bytes());
     }
-    for (kind, data) in &received.ancillary.told {
-        if room >= bytes.len() + CONTROL_HEAD + data.len() {
-            put(&mut bytes, *kind, data);
-        } else {
-            is_whole = false;
-        }
+    for (level, kind, data) in &received.ancillary.told {
+        is_whole &= put(&mut bytes, (*level, *kind), data);
     }
     if !received.ancillary.files.is_empty() {
         let fits = room.saturating_sub(bytes.len() + CONTROL_HEAD) / 4;
@@ -528,7 +528,7 @@ fn write_control(context: &Context, head: &Head, received: &Received, flags: u32
         }
         is_whole &= numbers.len() / 4 == received.ancillary.files.len();
         if !numbers.is_empty() {
-            put(&mut bytes, SCM_RIGHTS, &numbers);
+            is_whole &= put(&mut bytes, (option::LEVEL, SCM_RIGHTS), &numbers);
         }
     }
     context.write_bytes(head.control, &bytes)?;

@@ -14,6 +14,10 @@ use smoltcp::time::Duration;
 use smoltcp::wire::IpEndpoint;
 
 use super::Which;
+use tessera_interfaces::Marks;
+
+/// How many routers a packet may pass if nobody said.
+const HOPS: u8 = 64;
 
 /// Bytes of a connection's buffers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,10 +45,18 @@ pub struct Options {
     /// Seconds to wait at closing; 0 resets the connection.
     pub linger: Option<u64>,
     pub time_to_live: Option<u8>,
+    pub traffic_class: u8,
     pub broadcast: bool,
     pub only_version_6: bool,
     /// Milliseconds without an answer after which a connection is given up; 0 is never.
     pub user_timeout: u64,
+}
+
+impl Options {
+    /// Those of a packet that nothing else is said of.
+    pub fn marks(&self) -> Marks {
+        Marks { hops: self.time_to_live.unwrap_or(HOPS), class: self.traffic_class }
+    }
 }
 
 /// A TCP connection.

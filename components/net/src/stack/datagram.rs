@@ -16,12 +16,12 @@ use smoltcp::wire::{IpAddress, IpEndpoint};
 use super::address;
 use super::connection::Options;
 use super::{Entry, ForLink, Id, Kind, Protocol, Stack, Turn, Which};
-use tessera_interfaces::{Address, Datagram, NetworkError, Shutdown, readiness};
+use tessera_interfaces::{Address, Datagram, Marks, Message, NetworkError, Shutdown, readiness};
 
 /// Bytes that may wait in one socket for its client unless it asks for another size.
 pub(super) const QUEUE: usize = 208 << 10;
 /// What a waiting datagram costs over its bytes.
-const OVERHEAD: usize = 64;
+const OVERHEAD: usize = 96;
 /// Bytes and packets that may wait in one socket for the wire.
 const SENDING: usize = 64 << 10;
 const PACKETS: usize = 64;
@@ -34,11 +34,20 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Datagrams {
     pub protocol: Protocol,
     pub remote: Option<IpEndpoint>,
-    queue: VecDeque<(IpEndpoint, Vec<u8>)>,
+    queue: VecDeque<Waiting>,
     queued: usize,
     outgoing: ForLink<Option<Box<Out>>>,
     read_closed: bool,
     write_closed: bool,
+}
+
+/// A datagram that waits for its client.
+struct Waiting {
+    from: IpEndpoint,
+    to: IpAddress,
+    marks: Marks,
+    came: Instant,
+    bytes: Vec<u8>,
 }
 
 /// The library's socket for one link.
@@ -89,7 +98,7 @@ impl Datagrams {
 
     /// Bytes of the next datagram.
     pub fn next_length(&self) -> usize {
-        self.queue.front().map_or(0, |(_, bytes)| bytes.len())
+        self.queue.front().map_or(0, |waiting| waiting.bytes.len())
     }
 
     /// Bytes that wait for a link.
@@ -187,14 +196,38 @@ impl Stack {
         }
         let Kind::Datagrams(datagrams) = &entry.kind else { return Err(NetworkError::NotSupported) };
         let to = datagrams.remote.ok_or(NetworkError::NotConnected)?;
-        self.send_datagram_to(id, to, from)
+        self.send_datagram_to(id, to, None, from)
+    }
+
+    /// Sends one datagram, to the peer if nobody else is named, with marks of its own where they can be carried.
+    pub fn send_message(
+        &mut self,
+        id: Id,
+        to: Option<Address>,
+        marks: Marks,
+        from: &[u8],
+    ) -> Result<u64, NetworkError> {
+        let to = match to {
+            Some(to) => self.endpoint(id, to)?,
+            None => {
+                let Kind::Datagrams(datagrams) = &self.entry(id)?.kind else { return Err(NetworkError::NotSupported) };
+                datagrams.remote.ok_or(NetworkError::NotConnected)?
+            }
+        };
+        self.send_datagram_to(id, to, Some(marks), from)
     }
 
     /// Sends one datagram.
     pub fn send_to(&mut self, id: Id, to: Address, from: &[u8]) -> Result<u64, NetworkError> {
+        let to = self.endpoint(id, to)?;
+        self.send_datagram_to(id, to, None, from)
+    }
+
+    /// Where a datagram to an address goes.
+    fn endpoint(&self, id: Id, to: Address) -> Result<IpEndpoint, NetworkError> {
         let entry = self.entry(id)?;
         let Kind::Datagrams(datagrams) = &entry.kind else { return Err(NetworkError::NotSupported) };
-        if to.port == 0 && datagrams.protocol == Protocol::Udp {
+        if to.port == 0 && datagrams.protocol != Protocol::Icmp {
             return Err(NetworkError::InvalidArgument);
         }
         address::check(&to, entry.family)?;
@@ -202,11 +235,16 @@ impl Stack {
             tessera_interfaces::Family::V4 => IpAddress::v4(127, 0, 0, 1),
             tessera_interfaces::Family::V6 => IpAddress::v6(0, 0, 0, 0, 0, 0, 0, 1),
         };
-        let to = IpEndpoint::new(address::ip(&to).unwrap_or(loopback), to.port);
-        self.send_datagram_to(id, to, from)
+        Ok(IpEndpoint::new(address::ip(&to).unwrap_or(loopback), to.port))
     }
 
-    fn send_datagram_to(&mut self, id: Id, to: IpEndpoint, from: &[u8]) -> Result<u64, NetworkError> {
+    fn send_datagram_to(
+        &mut self,
+        id: Id,
+        to: IpEndpoint,
+        marks: Option<Marks>,
+        from: &[u8],
+    ) -> Result<u64, NetworkError> {
         self.bind_datagrams(id)?;
         let which = self.way(to.addr)?;
         let entry = self.entry(id)?;
@@ -215,6 +253,7 @@ impl Stack {
             return Err(NetworkError::BrokenPipe);
         }
         let (protocol, local, broadcast) = (datagrams.protocol, entry.local, entry.options.broadcast);
+        let marks = marks.unwrap_or_else(|| entry.options.marks());
         if from.len() > LONGEST {
             return Err(NetworkError::MessageTooLong);
         }
@@ -229,13 +268,17 @@ impl Stack {
         if local.0.is_some_and(|own| own.version() != to.addr.version()) {
             return Err(NetworkError::InvalidArgument);
         }
-        if protocol == Protocol::Udp && which == Which::Loopback {
+        if protocol != Protocol::Icmp && which == Which::Loopback {
             let source = local.0.or_else(|| self.source_for(to.addr)).ok_or(NetworkError::AddressNotAvailable)?;
-            let heard = self.hand_over(Protocol::Udp, IpEndpoint::new(source, local.1), to, from);
+            let source = IpEndpoint::new(source, local.1);
+            let heard = self.hand_over(protocol, (source, to), marks, from);
             if !heard {
-                self.undelivered(IpEndpoint::new(source, local.1), to, NetworkError::ConnectionRefused);
+                self.undelivered(protocol, source, to, NetworkError::ConnectionRefused);
             }
             return Ok(from.len() as u64);
+        }
+        if protocol == Protocol::UdpLite {
+            return Err(NetworkError::NetworkUnreachable);
         }
         let mut message;
         let mut bytes = from;
@@ -293,10 +336,16 @@ impl Stack {
     }
 
     /// Puts a datagram into the queue of the socket that it is for. False when there is none.
-    pub(super) fn hand_over(&mut self, protocol: Protocol, from: IpEndpoint, to: IpEndpoint, bytes: &[u8]) -> bool {
+    pub(super) fn hand_over(
+        &mut self,
+        protocol: Protocol,
+        (from, to): (IpEndpoint, IpEndpoint),
+        marks: Marks,
+        bytes: &[u8],
+    ) -> bool {
         match self.hearer(protocol, from, to) {
             Some(id) => {
-                self.put(id, from, bytes);
+                self.put(id, (from, to.addr), marks, bytes);
                 true
             }
             None => false,
@@ -304,18 +353,19 @@ impl Stack {
     }
 
     /// The same for all that hear what is sent to many.
-    pub(super) fn hand_to_all(&mut self, from: IpEndpoint, to: IpEndpoint, bytes: &[u8]) -> bool {
+    pub(super) fn hand_to_all(&mut self, (from, to): (IpEndpoint, IpEndpoint), marks: Marks, bytes: &[u8]) -> bool {
         let all = self.bound.get(&(Protocol::Udp, to.port)).cloned().unwrap_or_default();
         for id in &all {
             let hears = self.sockets.get(*id).is_some_and(|entry| super::port::covers(entry, to.addr));
             if hears {
-                self.put(*id, from, bytes);
+                self.put(*id, (from, to.addr), marks, bytes);
             }
         }
         !all.is_empty()
     }
 
-    fn put(&mut self, id: Id, from: IpEndpoint, bytes: &[u8]) {
+    fn put(&mut self, id: Id, (from, to): (IpEndpoint, IpAddress), marks: Marks, bytes: &[u8]) {
+        let came = self.now;
         let Some(entry) = self.sockets.get_mut(id) else { return };
         let most = entry.options.receive_buffer.unwrap_or(QUEUE);
         let Kind::Datagrams(datagrams) = &mut entry.kind else { return };
@@ -329,12 +379,18 @@ impl Stack {
         }
         entry.charged += cost as u64;
         datagrams.queued += cost;
-        datagrams.queue.push_back((from, bytes.to_vec()));
+        datagrams.queue.push_back(Waiting { from, to, marks, came, bytes: bytes.to_vec() });
         self.publish(id, true);
     }
 
     /// The next datagram; what does not fit is lost. `keep` leaves it there.
     pub fn receive_from(&mut self, id: Id, into: &mut [u8], keep: bool) -> Result<Datagram, NetworkError> {
+        self.receive_message(id, into, keep).map(|message| Datagram { length: message.length, from: message.from })
+    }
+
+    /// The same, with how it came.
+    pub fn receive_message(&mut self, id: Id, into: &mut [u8], keep: bool) -> Result<Message, NetworkError> {
+        let now = self.now;
         let entry = self.sockets.get_mut(id).ok_or(NetworkError::InvalidArgument)?;
         let family = entry.family;
         if let Some(error) = entry.error.take() {
@@ -342,9 +398,10 @@ impl Stack {
             return Err(error);
         }
         let Kind::Datagrams(datagrams) = &mut entry.kind else { return Err(NetworkError::NotSupported) };
-        let Some((from, bytes)) = datagrams.queue.front() else {
+        let Some(Waiting { from, to, marks, came, bytes }) = datagrams.queue.front() else {
             if datagrams.read_closed {
-                return Ok(Datagram { length: 0, from: address::local((None, 0), family) });
+                let from = address::local((None, 0), family);
+                return Ok(Message { length: 0, from, to: from.ip, marks: entry.options.marks(), age: 0 });
             }
             return Err(NetworkError::WouldBlock);
         };
@@ -352,7 +409,13 @@ impl Stack {
         if let (Some(into), Some(bytes)) = (into.get_mut(..length), bytes.get(..length)) {
             into.copy_from_slice(bytes);
         }
-        let answer = Datagram { length: length as u32, from: address::address(*from, family) };
+        let answer = Message {
+            length: length as u32,
+            from: address::address(*from, family),
+            to: address::bytes(*to),
+            marks: *marks,
+            age: (now - *came).total_micros().saturating_mul(1000),
+        };
         if !keep {
             let cost = bytes.len() + OVERHEAD;
             datagrams.queue.pop_front();
@@ -367,8 +430,8 @@ impl Stack {
     }
 
     /// A datagram from `from` did not reach `to`: whoever is connected to there is told.
-    pub(super) fn undelivered(&mut self, from: IpEndpoint, to: IpEndpoint, error: NetworkError) {
-        let Some(id) = self.hearer(Protocol::Udp, to, from) else { return };
+    pub(super) fn undelivered(&mut self, protocol: Protocol, from: IpEndpoint, to: IpEndpoint, error: NetworkError) {
+        let Some(id) = self.hearer(protocol, to, from) else { return };
         if let Some(entry) = self.sockets.get_mut(id)
             && let Kind::Datagrams(datagrams) = &entry.kind
             && datagrams.remote == Some(to)

@@ -10,11 +10,11 @@ use smoltcp::wire::{
     TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
-use super::connection::Connection;
+use super::connection::{Connection, Options};
 use super::frame::{Class, Segment, classify, is_intact};
 use super::link::{OneFrame, Transmit};
 use super::{Entry, Id, Kind, LoopbackLink, Protocol, Stack, Which, WireLink, address, ends, opening};
-use tessera_interfaces::NetworkError;
+use tessera_interfaces::{Marks, NetworkError};
 
 /// Where a frame came in, and where answers go.
 struct Way<'a, 'b> {
@@ -94,17 +94,17 @@ impl Stack {
     fn deliver(&mut self, way: Way<'_, '_>, frame: &[u8], class: Class<'_>) {
         match class {
             Class::Segment(segment) => self.deliver_segment(way, frame, segment),
-            Class::Datagram { from, to, payload } => self.deliver_datagram(way, from, to, payload),
+            Class::Datagram { from, to, marks, payload } => self.deliver_datagram(way, (from, to), marks, payload),
             Class::Echo { to, .. } if !way.interface.has_ip_addr(to) => {}
             Class::Echo { from, to, identifier, message } => {
                 let (from, to) = (IpEndpoint::new(from, 0), IpEndpoint::new(to, identifier));
-                let _ = self.hand_over(Protocol::Icmp, from, to, message);
+                let _ = self.hand_over(Protocol::Icmp, (from, to), Options::default().marks(), message);
             }
             Class::Undelivered { protocol: IpProtocol::Udp, from, to, refused }
                 if way.interface.has_ip_addr(from.addr) =>
             {
                 let error = if refused { NetworkError::ConnectionRefused } else { NetworkError::HostUnreachable };
-                self.undelivered(from, to, error);
+                self.undelivered(Protocol::Udp, from, to, error);
             }
             Class::Undelivered { .. } => {}
             Class::Neighbour => {
@@ -173,7 +173,13 @@ impl Stack {
         }
     }
 
-    fn deliver_datagram(&mut self, way: Way<'_, '_>, from: IpEndpoint, to: IpEndpoint, payload: &[u8]) {
+    fn deliver_datagram(
+        &mut self,
+        way: Way<'_, '_>,
+        (from, to): (IpEndpoint, IpEndpoint),
+        marks: Marks,
+        payload: &[u8],
+    ) {
         // DHCP answers come before there is an address; answers to the stack's own questions for names go to ports of its choice.
         let configuring = matches!((from.port, to.port), (67, 68) | (547, 546));
         if way.which == Which::Wire && configuring {
@@ -184,8 +190,11 @@ impl Stack {
         if !many && !way.interface.has_ip_addr(to.addr) {
             return;
         }
-        let heard =
-            if many { self.hand_to_all(from, to, payload) } else { self.hand_over(Protocol::Udp, from, to, payload) };
+        let heard = if many {
+            self.hand_to_all((from, to), marks, payload)
+        } else {
+            self.hand_over(Protocol::Udp, (from, to), marks, payload)
+        };
         if heard || many {
             return;
         }

@@ -10,6 +10,7 @@ use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet, IpAddress, IpEndpoint,
     IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, TcpPacket, UdpPacket, UdpRepr,
 };
+use tessera_interfaces::Marks;
 
 /// What a frame is.
 #[derive(Debug, PartialEq)]
@@ -17,7 +18,7 @@ pub enum Class<'a> {
     /// A TCP segment, checked for nothing but its shape.
     Segment(Segment),
     /// A UDP datagram whose checksum is right.
-    Datagram { from: IpEndpoint, to: IpEndpoint, payload: &'a [u8] },
+    Datagram { from: IpEndpoint, to: IpEndpoint, marks: Marks, payload: &'a [u8] },
     /// An answer to an echo request (RFC 792, RFC 4443), whole, and the identifier in it.
     Echo { from: IpAddress, to: IpAddress, identifier: u16, message: &'a [u8] },
     /// A datagram or segment that this machine sent did not arrive.
@@ -71,7 +72,10 @@ fn internet<'a>(packet: &'a [u8], checks: &ChecksumCapabilities) -> Option<Class
             let (from, to) = (IpAddress::Ipv4(header.src_addr), IpAddress::Ipv4(header.dst_addr));
             match header.next_header {
                 IpProtocol::Icmp => control_four(from, to, packet.payload(), checks),
-                other => transport(other, from, to, packet.payload(), checks),
+                other => {
+                    let marks = Marks { hops: packet.hop_limit(), class: packet.dscp() << 2 | packet.ecn() };
+                    transport(other, (from, to), marks, packet.payload(), checks)
+                }
             }
         }
         6 => {
@@ -79,7 +83,10 @@ fn internet<'a>(packet: &'a [u8], checks: &ChecksumCapabilities) -> Option<Class
             let (from, to) = (IpAddress::Ipv6(packet.src_addr()), IpAddress::Ipv6(packet.dst_addr()));
             match packet.next_header() {
                 IpProtocol::Icmpv6 => control_six(from, to, packet.payload(), checks),
-                other => transport(other, from, to, packet.payload(), checks),
+                other => {
+                    let marks = Marks { hops: packet.hop_limit(), class: packet.traffic_class() };
+                    transport(other, (from, to), marks, packet.payload(), checks)
+                }
             }
         }
         _ => None,
@@ -88,8 +95,8 @@ fn internet<'a>(packet: &'a [u8], checks: &ChecksumCapabilities) -> Option<Class
 
 fn transport<'a>(
     protocol: IpProtocol,
-    from: IpAddress,
-    to: IpAddress,
+    (from, to): (IpAddress, IpAddress),
+    marks: Marks,
     payload: &'a [u8],
     checks: &ChecksumCapabilities,
 ) -> Option<Class<'a>> {
@@ -114,6 +121,7 @@ fn transport<'a>(
             Some(Class::Datagram {
                 from: IpEndpoint::new(from, header.src_port),
                 to: IpEndpoint::new(to, header.dst_port),
+                marks,
                 payload: packet.payload(),
             })
         }

@@ -103,6 +103,7 @@ impl<T> ForLink<T> {
 pub enum Protocol {
     Tcp,
     Udp,
+    UdpLite,
     Icmp,
 }
 
@@ -305,7 +306,7 @@ impl Stack {
         };
         let kind = match protocol {
             Protocol::Tcp => Kind::Idle,
-            Protocol::Udp | Protocol::Icmp => Kind::Datagrams(Box::new(Datagrams::new(protocol))),
+            Protocol::Udp | Protocol::UdpLite | Protocol::Icmp => Kind::Datagrams(Box::new(Datagrams::new(protocol))),
         };
         let id = self.sockets.insert(Entry::new(client, Some(number), family, kind));
         self.publish(id, true);

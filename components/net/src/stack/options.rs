@@ -43,6 +43,9 @@ impl Stack {
                 let hops = u8::try_from(value).ok().filter(|hops| *hops > 0);
                 options.time_to_live = Some(hops.ok_or(NetworkError::InvalidArgument)?);
             }
+            SocketOption::TrafficClass => {
+                options.traffic_class = u8::try_from(value).map_err(|_| NetworkError::InvalidArgument)?;
+            }
             SocketOption::Broadcast => options.broadcast = value != 0,
             SocketOption::OnlyV6 if entry.bound => return Err(NetworkError::InvalidArgument),
             SocketOption::OnlyV6 => options.only_version_6 = value != 0,
@@ -83,7 +86,8 @@ impl Stack {
                 connection.map_or(asked, |connection| connection.sizes.send) as u64
             }
             SocketOption::Linger => options.linger.unwrap_or(u64::MAX),
-            SocketOption::HopLimit => options.time_to_live.unwrap_or(64).into(),
+            SocketOption::HopLimit => options.marks().hops.into(),
+            SocketOption::TrafficClass => options.traffic_class.into(),
             SocketOption::Broadcast => options.broadcast.into(),
             SocketOption::OnlyV6 => options.only_version_6.into(),
             SocketOption::UserTimeout => options.user_timeout.saturating_mul(SECOND / 1000),

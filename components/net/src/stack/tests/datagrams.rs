@@ -1,6 +1,6 @@
 use super::*;
 use readiness::{ERROR, READABLE};
-use tessera_interfaces::{Shutdown, SocketOption};
+use tessera_interfaces::{Marks, Shutdown, SocketOption};
 
 #[test]
 fn datagrams_cross_the_wire_and_say_who_sent_them() {
@@ -82,7 +82,7 @@ fn what_nobody_reads_is_lost_beyond_a_bound() {
     while alone.stack.receive_from(server, &mut into, false).is_ok() {
         count += 1;
     }
-    assert_eq!(count, 46);
+    assert_eq!(count, 45);
     assert_eq!(alone.stack.used(alone.client), (2, 0));
 }
 
@@ -165,4 +165,57 @@ fn names_that_need_no_server_are_answered_at_once() {
     assert_eq!(stack.resolve(client, ""), Err(NetworkError::InvalidArgument));
     assert_eq!(stack.resolve(client, &"a".repeat(300)), Err(NetworkError::InvalidArgument));
     assert_eq!(stack.resolve(client, "example.org"), Err(NetworkError::NetworkUnreachable));
+}
+
+#[test]
+fn marks_cross_the_loopback_and_the_hop_limit_the_wire() {
+    let mut alone = Alone::new(LIMITS);
+    let server = alone.open(Protocol::Udp, Family::V4);
+    alone.stack.bind(server, four(LOCALHOST, 0)).unwrap();
+    let to = alone.stack.local(server).unwrap();
+    let client = alone.open(Protocol::Udp, Family::V4);
+    alone.stack.set_option(client, SocketOption::TrafficClass, 5).unwrap();
+    alone.stack.set_option(client, SocketOption::HopLimit, 9).unwrap();
+    alone.stack.send_to(client, to, b"a").unwrap();
+    alone.pass(3_000_000);
+    alone.stack.send_message(client, Some(to), Marks { hops: 1, class: 7 }, b"b").unwrap();
+    assert_eq!(
+        alone.stack.send_message(client, None, Marks { hops: 1, class: 7 }, b"b"),
+        Err(NetworkError::NotConnected)
+    );
+    let mut into = [0; 3];
+    let got = alone.stack.receive_message(server, &mut into, false).unwrap();
+    assert_eq!((got.marks, got.to, got.age), (Marks { hops: 9, class: 5 }, to.ip, 3_000_000));
+    let got = alone.stack.receive_message(server, &mut into, false).unwrap();
+    assert_eq!((got.marks, got.age), (Marks { hops: 1, class: 7 }, 0));
+
+    let mut world = World::new(Faults::default(), 3);
+    let server = world.open(1, Protocol::Udp, Family::V4);
+    world.stacks[1].bind(server, everywhere(53)).unwrap();
+    let client = world.open(0, Protocol::Udp, Family::V4);
+    world.stacks[0].set_option(client, SocketOption::HopLimit, 9).unwrap();
+    world.stacks[0].send_to(client, at(2, 53), b"who?").unwrap();
+    world.until(5, |world| world.stacks[1].bits(server) & READABLE != 0);
+    let got = world.stacks[1].receive_message(server, &mut into, false).unwrap();
+    assert_eq!((got.marks, got.to), (Marks { hops: 9, class: 0 }, at(2, 53).ip));
+}
+
+#[test]
+fn udp_lite_is_a_protocol_of_its_own_and_stays_within_the_machine() {
+    let mut alone = Alone::new(LIMITS);
+    let lite = alone.open(Protocol::UdpLite, Family::V4);
+    alone.stack.bind(lite, four(LOCALHOST, 9)).unwrap();
+    let plain = alone.open(Protocol::Udp, Family::V4);
+    alone.stack.bind(plain, four(LOCALHOST, 9)).unwrap();
+    let client = alone.open(Protocol::UdpLite, Family::V4);
+    alone.stack.send_to(client, four(LOCALHOST, 9), b"x").unwrap();
+    let mut into = [0; 3];
+    assert_eq!(alone.stack.receive(plain, &mut into, false), Err(NetworkError::WouldBlock));
+    assert_eq!(alone.stack.receive(lite, &mut into, false), Ok(1));
+    alone.stack.connect(client, four(LOCALHOST, 10)).unwrap();
+    alone.stack.send(client, b"x").unwrap();
+    assert_eq!(alone.stack.receive(client, &mut into, false), Err(NetworkError::ConnectionRefused));
+    let mut world = World::new(Faults::default(), 4);
+    let client = world.open(0, Protocol::UdpLite, Family::V4);
+    assert_eq!(world.stacks[0].send_to(client, at(2, 53), b"x"), Err(NetworkError::NetworkUnreachable));
 }
