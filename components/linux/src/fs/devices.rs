@@ -187,6 +187,8 @@ pub fn mount(system: &Arc<System>, root: &Arc<dyn Inode>, mounts: &Mounts) -> Re
     };
     let on = place(root, b"proc")?;
     mounts.add(&on, proc::root(system.clone()))?;
+    let on = place(root, b"sys")?;
+    mounts.add(&on, proc::sys_root(system.clone()))?;
     let dev = mounts.cover(place(root, b"dev")?);
     let on = place(&dev, b"pts")?;
     mounts.add(&on, Arc::new(Terminals { system: system.clone() }))

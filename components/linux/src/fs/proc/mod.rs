@@ -1,9 +1,10 @@
 //! `/proc`: proc(5). What is shown is made when it is read; nothing is kept.
 //!
-//! [`system`] has the files of the whole container, [`process`] those of one process. A number in a path that is no process's any
+//! [`system`] has the files of the whole container, [`process`] those of one process, [`sysfs`] those of `/sys`. A number in a path that is no process's any
 //! more gives `ENOENT`, or `ESRCH` from a file that was open.
 
 mod process;
+mod sysfs;
 mod system;
 
 use alloc::format;
@@ -18,6 +19,9 @@ use crate::task::{Context, Process, System};
 /// `st_dev` of /proc, and what `statfs` calls it.
 pub const DEVICE: u64 = 0x14;
 const MAGIC: u64 = 0x9fa0;
+/// The same of /sys.
+const SYS_DEVICE: u64 = 0x19;
+const SYS_MAGIC: u64 = 0x6265_6572;
 
 /// A file that is always there.
 enum Fixed {
@@ -26,19 +30,22 @@ enum Fixed {
     Setting(&'static str, &'static str),
     Directory(&'static str, &'static [Fixed]),
     Link(&'static str, &'static str),
+    /// A directory that some containers have.
+    Optional(&'static str, fn(&System) -> bool, &'static [Fixed]),
 }
 
 impl Fixed {
     fn name(&self) -> &'static str {
         match self {
             Fixed::File(name, _) | Fixed::Setting(name, _) | Fixed::Directory(name, _) | Fixed::Link(name, _) => name,
+            Fixed::Optional(name, ..) => name,
         }
     }
 
     fn kind(&self) -> Kind {
         match self {
             Fixed::File(..) | Fixed::Setting(..) => Kind::Regular,
-            Fixed::Directory(..) => Kind::Directory,
+            Fixed::Directory(..) | Fixed::Optional(..) => Kind::Directory,
             Fixed::Link(..) => Kind::Link,
         }
     }
@@ -47,6 +54,8 @@ impl Fixed {
 /// An object of /proc.
 struct ProcInode {
     system: Arc<System>,
+    /// `st_dev`: of /proc, or of /sys.
+    device: u64,
     node: Node,
 }
 
@@ -79,7 +88,12 @@ enum Node {
 
 /// The root of /proc.
 pub fn root(system: Arc<System>) -> Arc<dyn Inode> {
-    Arc::new(ProcInode { system, node: Node::Root })
+    Arc::new(ProcInode { system, device: DEVICE, node: Node::Root })
+}
+
+/// The root of /sys.
+pub fn sys_root(system: Arc<System>) -> Arc<dyn Inode> {
+    Arc::new(ProcInode { system, device: SYS_DEVICE, node: Node::Fixed(sysfs::ROOT) })
 }
 
 /// The process whose directory in /proc this is.
@@ -112,7 +126,7 @@ fn number(name: &[u8]) -> Option<i32> {
 
 impl ProcInode {
     fn at(&self, node: Node) -> Arc<dyn Inode> {
-        Arc::new(ProcInode { system: self.system.clone(), node })
+        Arc::new(ProcInode { system: self.system.clone(), device: self.device, node })
     }
 
     fn process(&self, number: i32) -> Result<Arc<Process>> {
@@ -173,8 +187,12 @@ impl ProcInode {
         }
     }
 
-    fn fixed_entries(fixed: &'static [Fixed], each: &mut dyn FnMut(&[u8], Node)) {
-        for entry in fixed {
+    fn fixed_entries(&self, fixed: &'static [Fixed], each: &mut dyn FnMut(&[u8], Node)) {
+        let is_there = |entry: &&Fixed| match entry {
+            Fixed::Optional(_, is_there, _) => is_there(&self.system),
+            _ => true,
+        };
+        for entry in fixed.iter().filter(is_there) {
             each(entry.name().as_bytes(), Node::Fixed(entry));
         }
     }
@@ -185,12 +203,12 @@ impl ProcInode {
             Node::Root => {
                 each(b"self", Node::Own { thread: false });
                 each(b"thread-self", Node::Own { thread: true });
-                ProcInode::fixed_entries(system::ROOT, each);
+                self.fixed_entries(system::ROOT, each);
                 for process in self.system.processes() {
                     each(format!("{}", process.number).as_bytes(), Node::Process(process.number, None));
                 }
             }
-            Node::Fixed(Fixed::Directory(_, below)) => ProcInode::fixed_entries(below, each),
+            Node::Fixed(Fixed::Directory(_, below) | Fixed::Optional(_, _, below)) => self.fixed_entries(below, each),
             Node::Process(number, thread) => {
                 self.process(number)?;
                 for file in process::FILES {
@@ -270,7 +288,7 @@ impl Inode for ProcInode {
             size: 0,
             links: if self.kind() == Kind::Directory { 2 } else { 1 },
             number: self.number(),
-            device: DEVICE,
+            device: self.device,
             names_device: 0,
             blocks: 0,
             block_size: 1024,
@@ -332,7 +350,7 @@ impl Inode for ProcInode {
                 _ => position + 1,
             };
             if position > from && goes_on {
-                let inode = ProcInode { system: self.system.clone(), node };
+                let inode = ProcInode { system: self.system.clone(), device: self.device, node };
                 goes_on = each(Entry { name, number: inode.number(), kind: inode.kind(), next: position });
             }
         })
@@ -437,6 +455,7 @@ impl Inode for ProcInode {
     }
 
     fn statistics(&self) -> Result<Statistics> {
-        Ok(Statistics { magic: MAGIC, block_size: 4096, blocks: 0, free: 0, files: 0, files_free: 0, name_length: 255 })
+        let magic = if self.device == SYS_DEVICE { SYS_MAGIC } else { MAGIC };
+        Ok(Statistics { magic, block_size: 4096, blocks: 0, free: 0, files: 0, files_free: 0, name_length: 255 })
     }
 }

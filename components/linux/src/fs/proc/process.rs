@@ -365,9 +365,10 @@ fn limits(_: &System, process: &Arc<Process>, _: Option<i32>) -> Result<Vec<u8>>
 }
 
 /// The mounts that every container has; those that were made since are not told here.
-const MOUNTS: [(&str, &str, &str, &str); 5] = [
+const MOUNTS: [(&str, &str, &str, &str); 6] = [
     ("overlay", "/", "overlay", "rw,relatime"),
     ("proc", "/proc", "proc", "rw,nosuid,nodev,noexec,relatime"),
+    ("sysfs", "/sys", "sysfs", "ro,nosuid,nodev,noexec,relatime"),
     ("tmpfs", "/dev", "tmpfs", "rw,nosuid,size=65536k,mode=755"),
     ("devpts", "/dev/pts", "devpts", "rw,nosuid,noexec,relatime"),
     ("tmpfs", "/dev/shm", "tmpfs", "rw,nosuid,nodev"),
