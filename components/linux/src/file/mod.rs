@@ -116,6 +116,11 @@ pub trait OpenFile: Send + Sync + Any {
         None
     }
 
+    /// How many nanoseconds a read waits at most, and then answers 0 bytes (`VTIME` without `VMIN`, termios(3)). None: without end.
+    fn patience(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether the caller may read, or write, at all now: a terminal stops who is not in front.
     fn admit(&self, _context: &Context, _writes: bool) -> Result<()> {
         Ok(())

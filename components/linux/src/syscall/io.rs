@@ -37,6 +37,16 @@ fn placed(context: &Context, descriptor: i32, how: How) -> Result<()> {
 pub fn blocking<T>(
     context: &mut Context,
     description: &Description,
+    attempt: impl FnMut(&mut Context) -> Result<T>,
+) -> Result<T> {
+    blocking_for(context, description, || None, attempt)
+}
+
+/// The same for as long as `limit` says, in nanoseconds, which is asked when it has to wait: then it answers `ETIMEDOUT`.
+fn blocking_for<T>(
+    context: &mut Context,
+    description: &Description,
+    limit: impl FnOnce() -> Option<u64>,
     mut attempt: impl FnMut(&mut Context) -> Result<T>,
 ) -> Result<T> {
     match attempt(context) {
@@ -44,7 +54,8 @@ pub fn blocking<T>(
         other => return other,
     }
     let Some(queue) = description.file.queue() else { return Err(Errno::EAGAIN) };
-    wait(context, &[queue], None, |context| match attempt(context) {
+    let deadline = limit().map(|limit| context.system.now().saturating_add(limit));
+    wait(context, &[queue], deadline, |context| match attempt(context) {
         Err(Errno::EAGAIN) => None,
         other => Some(other),
     })?
@@ -99,10 +110,17 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], ho
     if how.at.is_some() {
         return Err(Errno::ESPIPE);
     }
-    attempt(context, &description, how, |context| {
+    let read = |context: &mut Context| {
         file.admit(context, false)?;
         file.read(0, &mut Pieces::new(&context.memory, pieces)).map(|read| read as u64)
-    })
+    };
+    if how.waits_not {
+        return read(context);
+    }
+    match blocking_for(context, &description, || file.patience(), read) {
+        Err(Errno::ETIMEDOUT) => Ok(0),
+        other => other,
+    }
 }
 
 fn write_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], how: How) -> Result<u64> {

@@ -43,6 +43,10 @@ impl OpenFile for Slave {
         Some(&self.0.programs)
     }
 
+    fn patience(&self) -> Option<u64> {
+        self.0.patience()
+    }
+
     fn control(&self, context: &mut Context, request: u32, argument: u64) -> Result<u64> {
         self.0.control(context, request, argument, false)
     }

@@ -239,6 +239,13 @@ impl Terminal {
         Ok(done)
     }
 
+    /// How many nanoseconds a read waits for its first byte, if it does not insist on one.
+    fn patience(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let is_limited = !state.modes.has(flag::ICANON) && state.modes.characters.get(control::LEAST) == Some(&0);
+        is_limited.then(|| state.modes.time_limit())
+    }
+
     fn read(&self, to: &mut dyn Sink) -> Result<usize> {
         let mut state = self.state.lock();
         if to.room() == 0 {
@@ -249,7 +256,7 @@ impl Terminal {
         let is_over = state.masters == 0;
         if !is_canonical && !is_over {
             let there = state.length();
-            if there == 0 && least == 0 {
+            if there == 0 && least == 0 && state.modes.time_limit() == 0 {
                 return Ok(0);
             }
             if there < least.min(to.room()).max(1) {

@@ -127,6 +127,11 @@ impl Modes {
         self
     }
 
+    /// `VTIME`, in nanoseconds; it counts tenths of a second.
+    pub fn time_limit(&self) -> u64 {
+        self.characters.get(control::TIME).map_or(0, |tenths| u64::from(*tenths) * 100_000_000)
+    }
+
     pub fn has(&self, local: u32) -> bool {
         self.local & local != 0
     }
