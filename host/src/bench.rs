@@ -26,6 +26,8 @@ use crate::workspace;
 mod linux;
 #[path = "bench_placement.rs"]
 mod placement;
+#[path = "bench_servers.rs"]
+mod servers;
 #[path = "bench_wire.rs"]
 mod wire;
 

@@ -8,8 +8,11 @@ use std::process::{Command, Stdio};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
+use tessera_rootfs::{Image, Kind};
+
 use super::LIMIT;
-use crate::container::{self, Overrides, Source, debian, launch};
+use crate::container::{self, Overrides, PortMapping, Source, debian, launch};
+use crate::devices::{self, Device, Forwarding};
 use crate::image::{MachineKind, Placement, Processors};
 use crate::process::Running;
 use crate::progress::Step;
@@ -23,6 +26,10 @@ const KERNEL: (&str, &str) = ("linux-image-", "-cloud-amd64");
 /// The drivers that the measurements need; what these need in turn, they say themselves.
 const DRIVERS: [&str; 3] = ["virtio_pci", "virtio_blk", "virtio_net"];
 const MEMORY: &str = "256M";
+/// The same for a server, whose files are in memory too.
+const SERVING: &str = "512M";
+/// The name of the last member of an archive.
+const END: &str = "TRAILER!!!";
 
 /// Debian's kernel with its first process.
 pub struct Peer {
@@ -67,6 +74,51 @@ impl Peer {
             keys_go_to_the_guest: false,
         }
     }
+}
+
+impl Peer {
+    /// The machine whose only program is a server: `words` in the root file system of an image, reached through `port`.
+    pub fn serving(&self, name: &str, root: &Path, words: &[&str], port: PortMapping) -> Result<Boot> {
+        let bytes = fs::read(root).into_diagnostic().wrap_err_with(|| format!("cannot read {}", root.display()))?;
+        let image = Image::new(&bytes).into_diagnostic()?;
+        // The kernel unpacks one archive over the other.
+        let mut archive = fs::read(&self.initramfs).into_diagnostic()?;
+        add_tree(&mut archive, &image).into_diagnostic().wrap_err("the root image cannot be read")?;
+        let command: String = words.iter().flat_map(|word| [word, "\0"]).collect();
+        add_file(&mut archive, "command", 0o100_644, command.as_bytes());
+        add_file(&mut archive, END, 0, &[]);
+        let initramfs = folder()?.join(format!("initramfs-{name}"));
+        crate::image::write(&initramfs, &archive)?;
+        let ports = [Forwarding { rule: port.rule() }];
+        let devices = devices::arguments(MachineKind::Q35, "peer", &[Device::Network], &ports)?;
+        let peer = Self { name: self.name.clone(), kernel: self.kernel.clone(), initramfs };
+        Ok(Boot { memory: SERVING.parse().unwrap_or_default(), ..peer.boot("serve", &devices, Engine::Tcg) })
+    }
+}
+
+/// Adds all that an image's root has below it.
+fn add_tree(archive: &mut Vec<u8>, image: &Image) -> std::result::Result<(), tessera_rootfs::Error> {
+    let mut folders = vec![(String::new(), image.root())];
+    while let Some((path, number)) = folders.pop() {
+        for entry in image.entries(&image.inode(number)?, 0)? {
+            let entry = entry?;
+            if [b".".as_slice(), b".."].contains(&entry.name) {
+                continue;
+            }
+            let path = format!("{path}{}", String::from_utf8_lossy(entry.name));
+            let inode = image.inode(entry.number)?;
+            let content = match inode.kind() {
+                Kind::Regular => image.contents(&inode, 0)?.concat(),
+                Kind::Link => image.link_target(&inode)?.to_vec(),
+                _ => Vec::new(),
+            };
+            add_file(archive, &path, inode.mode.into(), &content);
+            if inode.kind() == Kind::Directory {
+                folders.push((path + "/", entry.number));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The machine that runs the same program under Tessera's personality.
@@ -190,7 +242,7 @@ fn archive(program: &Path, modules: &[Vec<u8>]) -> Result<Vec<u8>> {
     for (number, module) in modules.iter().enumerate() {
         add_file(&mut archive, &format!("modules/{number:02}"), 0o100_644, module);
     }
-    add_file(&mut archive, "TRAILER!!!", 0, &[]);
+    add_file(&mut archive, END, 0, &[]);
     Ok(archive)
 }
 

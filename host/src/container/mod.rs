@@ -49,7 +49,7 @@ pub use ports::PortMapping;
 pub use source::Source;
 pub use system::DESCRIPTION;
 use system::System;
-pub use volume::Volume;
+pub use volume::{Mode, Volume};
 
 use store::Kept;
 
@@ -159,7 +159,12 @@ pub fn told(source: &Source, words: &[String]) -> Result<(Vec<String>, u64)> {
 
 /// The root image of `source` as a file that is kept.
 pub fn root_image(source: &Source) -> Result<PathBuf> {
-    Ok(store::root(source, &[], false)?.path)
+    root_image_with(source, &[])
+}
+
+/// The same with copies of `volumes` in it.
+pub fn root_image_with(source: &Source, volumes: &[Volume]) -> Result<PathBuf> {
+    Ok(store::root(source, &volumes.iter().collect::<Vec<_>>(), false)?.path)
 }
 
 /// The file to boot, if it was made before.
