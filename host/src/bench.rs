@@ -183,8 +183,8 @@ impl Benchmark {
         };
         let (boot, symbols) = guest(&Description::read(&workspace::root().join(image))?, self.devices(), engine)?;
         let mut measured = figures(&boot, symbols)?;
-        if self == Benchmark::Net && engine == Engine::Tcg {
-            measured.extend(wire::measure()?);
+        if self == Benchmark::Net {
+            measured.extend(wire::measure(engine)?);
         }
         Ok(measured)
     }
@@ -196,8 +196,8 @@ fn measure_peer(what: Benchmark, rows: &mut [Row]) -> Result<()> {
     let peer = linux::Peer::prepare()?;
     for engine in [Engine::Counting, Engine::Tcg] {
         let mut measured = figures(&peer.boot(word, &what.devices(), engine), Symbols::default())?;
-        if what == Benchmark::Net && engine == Engine::Tcg {
-            measured.extend(wire::measure_peer(&peer)?);
+        if what == Benchmark::Net {
+            measured.extend(wire::measure_peer(&peer, engine)?);
         }
         put_beside(rows, &peer.name, measured, engine == Engine::Counting);
     }

@@ -218,27 +218,37 @@ impl How {
 
     /// QEMU's arguments beside the guest's own `devices`.
     fn arguments(self, devices: &[String], folder: &Path, monitor: &Path) -> Vec<String> {
-        let mut arguments = vec!["-monitor".to_owned(), format!("unix:{},server=on,wait=off", monitor.display())];
-        if self == Self::Counted {
-            let record = folder.join("record");
-            arguments.extend(["-icount".to_owned(), format!("shift=0,rr=record,rrfile={}", record.display())]);
-            // A network's packets are recorded by a filter, which QEMU asks for.
-            let networks = devices.iter().filter_map(|argument| argument.strip_prefix("user,id=")?.split(',').next());
-            for network in networks {
-                arguments.extend(["-object".to_owned(), format!("filter-replay,id=recorded,netdev={network}")]);
-            }
+        match self {
+            Self::Counted => counting(devices, folder, monitor),
+            Self::Plain { .. } => with_monitor(monitor),
         }
-        arguments
     }
 }
 
+fn with_monitor(monitor: &Path) -> Vec<String> {
+    vec!["-monitor".to_owned(), format!("unix:{},server=on,wait=off", monitor.display())]
+}
+
+/// QEMU's arguments by which its monitor tells how many instructions were executed, beside the guest's own `devices`. The record goes to `folder`.
+pub fn counting(devices: &[String], folder: &Path, monitor: &Path) -> Vec<String> {
+    let mut arguments = with_monitor(monitor);
+    let record = folder.join("record");
+    arguments.extend(["-icount".to_owned(), format!("shift=0,rr=record,rrfile={}", record.display())]);
+    // A network's packets are recorded by a filter, which QEMU asks for.
+    let networks = devices.iter().filter_map(|argument| argument.strip_prefix("user,id=")?.split(',').next());
+    for network in networks {
+        arguments.extend(["-object".to_owned(), format!("filter-replay,id=recorded,netdev={network}")]);
+    }
+    arguments
+}
+
 /// QEMU's monitor for people, the one that tells how many instructions were executed.
-struct Monitor {
+pub struct Monitor {
     stream: BufReader<UnixStream>,
 }
 
 impl Monitor {
-    fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         let stream = UnixStream::connect(path).into_diagnostic().wrap_err("cannot reach QEMU's monitor")?;
         stream.set_read_timeout(Some(PATIENCE)).into_diagnostic()?;
         Ok(Self { stream: BufReader::new(stream) })
@@ -255,7 +265,7 @@ impl Monitor {
         Ok(())
     }
 
-    fn instructions(&mut self) -> Result<u64> {
+    pub fn instructions(&mut self) -> Result<u64> {
         self.tell("info replay")?;
         loop {
             let mut line = String::new();
