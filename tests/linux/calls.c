@@ -341,7 +341,7 @@ static const struct test own_tests[] = {
 };
 
 static const struct test *const families[] = {own_tests,   ipc_tests,  event_tests, trace_tests,
-                                              time_tests, file_tests, edge_tests};
+                                              time_tests, file_tests, edge_tests,  net_tests};
 
 int main(int count_of_arguments, char **arguments) {
     if (count_of_arguments > 1) {

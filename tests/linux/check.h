@@ -29,7 +29,8 @@ struct test {
 // Ends a list of tests.
 #define END {NULL, NULL}
 
-extern const struct test ipc_tests[], event_tests[], trace_tests[], time_tests[], file_tests[], edge_tests[];
+extern const struct test ipc_tests[], event_tests[], trace_tests[], time_tests[], file_tests[], edge_tests[],
+    net_tests[];
 
 // The status of a child, once it has ended.
 int status_of(pid_t child);

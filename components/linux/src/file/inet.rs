@@ -5,6 +5,7 @@
 //! shared with the stack as well, if it lives in another domain.
 
 pub mod control;
+pub mod interfaces;
 mod options;
 
 use alloc::collections::BTreeMap;
@@ -51,6 +52,8 @@ pub struct Inet {
     streams: Streams,
     table: Mapping,
     sockets: Mutex<BTreeMap<u32, Weak<InetSocket>>>,
+    /// Woken when the network as a whole has changed: it was given an address.
+    pub changed: WaitQueue,
 }
 
 /// `SOL_UDP`, and `UDP_SEGMENT`: a message is sent as datagrams of this many bytes.
@@ -90,8 +93,9 @@ impl Inet {
         let bell = Event::create(&own::pool())?;
         let table = network.readiness(bell.try_clone()?, 1).map_err(refused)?;
         let table = Mapping::new(&table, 0, readiness::BYTES, Access::Write)?;
-        let inet =
-            Arc::new(Inet { streams: Streams::of(&network), network, table, sockets: Mutex::new(BTreeMap::new()) });
+        let streams = Streams::of(&network);
+        let (sockets, changed) = (Mutex::new(BTreeMap::new()), WaitQueue::new());
+        let inet = Arc::new(Inet { streams, network, table, sockets, changed });
         let listener = inet.clone();
         thread::spawn(move || listener.watch(&bell))?;
         Ok(inet)
@@ -106,6 +110,10 @@ impl Inet {
                 while changed != 0 {
                     let number = index as u32 * 64 + changed.trailing_zeros();
                     changed &= changed - 1;
+                    if number == 0 {
+                        self.changed.wake_all();
+                        continue;
+                    }
                     let socket = self.sockets.lock().get(&number).and_then(Weak::upgrade);
                     if let Some(socket) = socket {
                         socket.queue.wake_all();

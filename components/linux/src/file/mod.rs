@@ -10,6 +10,7 @@ pub mod event;
 pub mod inet;
 pub mod inotify;
 pub mod lock;
+pub mod netlink;
 pub mod pidfd;
 pub mod pipe;
 pub mod regular;
@@ -34,6 +35,8 @@ use crate::memory::Memory;
 use crate::task::{Context, WaitQueue};
 
 pub use table::Table;
+#[cfg(test)]
+use transfer::Bytes;
 pub use transfer::{Sink, Source};
 
 /// What a file is ready for: the bits of poll(2).

@@ -6,7 +6,10 @@ use alloc::vec::Vec;
 use super::file::install as add;
 use crate::errno::{Errno, Result};
 use crate::file::inet::{SEGMENT, UDP, control};
-use crate::file::socket::{AF_INET, AF_INET6, AF_UNIX, Ancillary, Credentials, Received, Socket, message, option};
+use crate::file::netlink::NetlinkSocket;
+use crate::file::socket::{
+    AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, Ancillary, Credentials, Received, Socket, message, option,
+};
 use crate::file::transfer::{GuestSlice, Pieces};
 use crate::file::unix::UnixSocket;
 use crate::file::{Description, OpenFile, open};
@@ -76,6 +79,10 @@ pub fn socket(context: &mut Context, domain: u32, kind: u32, protocol: i32) -> R
             let inet = context.system.inet.as_ref().ok_or(Errno::EAFNOSUPPORT)?;
             inet.open(family, kind & 0xf, protocol)?
         }
+        AF_NETLINK => {
+            let inet = context.system.inet.clone();
+            NetlinkSocket::new(kind & 0xf, protocol, context.process.number, inet)?
+        }
         _ => return Err(Errno::EAFNOSUPPORT),
     };
     install(context, file, flags)
@@ -95,6 +102,7 @@ pub fn socketpair(context: &mut Context, domain: u32, kind: u32, protocol: i32, 
                 _ => Errno::ESOCKTNOSUPPORT,
             });
         }
+        Ok(AF_NETLINK) => return Err(Errno::EOPNOTSUPP),
         _ => return Err(Errno::EAFNOSUPPORT),
     }
     let (one, other) = UnixSocket::pair(kind & !(NON_BLOCKING | CLOSE_ON_EXEC), credentials(context))?;
