@@ -331,16 +331,3 @@ pub fn mincore(context: &mut Context, address: u64, length: u64, to: u64) -> Res
     }
     Ok(0)
 }
-
-/// `membarrier`: every change of threads is a barrier; processors that run other threads of the process pass one when they enter the
-/// kernel for the call of their own.
-pub fn membarrier(_context: &mut Context, command: i32, flags: u32, _processor: i32) -> Result<u64> {
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    match command {
-        // MEMBARRIER_CMD_QUERY: nothing is offered.
-        0 => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
-}

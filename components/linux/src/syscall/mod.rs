@@ -2,6 +2,7 @@
 
 mod aio;
 mod attribute;
+mod barrier;
 mod compatibility;
 mod directory;
 mod file;

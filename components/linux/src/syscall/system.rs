@@ -12,6 +12,7 @@ use crate::errno::{Errno, Result};
 use crate::task::credentials::{ALL_CAPABILITIES, capability};
 use crate::task::process::{LIMITS, limit};
 use crate::task::{Context, Process, Task};
+use crate::time::timers;
 
 pub fn uname(context: &mut Context, to: u64) -> Result<u64> {
     let host = context.system.host_name.lock().clone();
@@ -110,6 +111,9 @@ pub fn prlimit64(context: &mut Context, number: i32, resource: u32, new: u64, ol
         }
     }
     drop(limits);
+    if resource == limit::CPU && wanted.is_some() {
+        timers::limit_changed(&context.system, &process);
+    }
     if old != 0 {
         context.write_words(old, [before.0, before.1])?;
     }
@@ -321,10 +325,14 @@ pub fn sched_getaffinity(context: &mut Context, number: i32, size: u64, to: u64)
 
 /// The kernel balances by itself; a set that has one of the processors is accepted.
 pub fn sched_setaffinity(context: &mut Context, number: i32, size: u64, from: u64) -> Result<u64> {
-    find_any(context, number)?;
+    let task = find_any(context, number)?;
     let mut bytes = [0; 8];
     let length = size.min(8) as usize;
     context.read_bytes(from, bytes.get_mut(..length).unwrap_or_default())?;
+    let (who, theirs) = (context.credentials(), task.process.credentials());
+    if ![theirs.user, theirs.effective_user].contains(&who.effective_user) && !who.has(capability::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
     if u64::from_le_bytes(bytes) & u64::MAX >> (64 - processors()) == 0 {
         return Err(Errno::EINVAL);
     }

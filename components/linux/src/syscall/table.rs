@@ -2,9 +2,9 @@
 //! makes something that stays when it is done: a process, a file, bytes in a pipe.
 
 use super::{
-    aio, attribute, directory, file, futex, handle, identity, inotify, inspect, io, lock, memory, message, mqueue,
-    namespace, pidfd, pipe, poll, process, refused, schedule, seccomp, semaphore, shared_memory, signal, socket,
-    splice, stat, system, time, trace,
+    aio, attribute, barrier, directory, file, futex, handle, identity, inotify, inspect, io, lock, memory, message,
+    mqueue, namespace, pidfd, pipe, poll, process, refused, schedule, seccomp, semaphore, shared_memory, signal,
+    socket, splice, stat, system, time, trace,
 };
 use crate::errno::Result;
 use crate::task::Context;
@@ -402,7 +402,7 @@ table! {
     321 "bpf" = refused::privileged, 0;
     322 "execveat" = process::execveat, 5, keeps;
     323 "userfaultfd" = refused::privileged, 0;
-    324 "membarrier" = memory::membarrier, 3;
+    324 "membarrier" = barrier::membarrier, 3;
     325 "mlock2" = memory::mlock2, 3;
     326 "copy_file_range" = pipe::copy_file_range, 6;
     327 "preadv2" = io::preadv2, 6;

@@ -7,7 +7,7 @@ use crate::errno::{Errno, Result};
 use crate::signal::{LAST, SIGALRM};
 use crate::task::credentials::capability;
 use crate::task::{Context, wait};
-use crate::time::timers::{self, Timer};
+use crate::time::timers::{self, Meter, Timer};
 use crate::time::{self, SECOND, clock, read_timespec, read_timeval, write_timespec, write_timeval};
 
 pub fn clock_gettime(context: &mut Context, which: i32, to: u64) -> Result<u64> {
@@ -72,6 +72,36 @@ fn sleep_until(context: &mut Context, deadline: u64, left: u64) -> Result<u64> {
     }
 }
 
+/// Sleeps until others have worked for so long.
+fn sleep_while_working(
+    context: &mut Context,
+    meter: Meter,
+    (time, is_absolute): (u64, bool),
+    left: u64,
+) -> Result<u64> {
+    const STEP: u64 = 4_000_000;
+    let read = |context: &Context| timers::read(&context.system, &context.process, meter).ok_or(Errno::EINVAL);
+    let due = if is_absolute { time } else { read(context)?.saturating_add(time) };
+    loop {
+        let rest = due.saturating_sub(read(context)?);
+        if rest == 0 {
+            return Ok(0);
+        }
+        // What is worked meanwhile is counted by the next look.
+        let until = context.system.now().saturating_add(STEP);
+        match wait::<core::convert::Infallible>(context, &[], Some(until), |_| None) {
+            Ok(never) => match never {},
+            Err(Errno::ETIMEDOUT) => timers::count_guests(&context.process),
+            Err(_) if is_absolute || left == 0 => return Err(Errno::ERESTARTNOHAND),
+            Err(_) => {
+                write_timespec(context, left, due.saturating_sub(read(context)?))?;
+                let handled = crate::signal::is_pending(context);
+                return Err(if handled { Errno::EINTR } else { Errno::ERESTARTNOHAND });
+            }
+        }
+    }
+}
+
 pub fn nanosleep(context: &mut Context, time: u64, left: u64) -> Result<u64> {
     let time = read_timespec(context, time)?;
     let deadline = context.system.now().saturating_add(time);
@@ -86,10 +116,16 @@ pub fn clock_nanosleep(context: &mut Context, which: i32, flags: u32, time: u64,
     const ABSOLUTE: u32 = 1;
     time::read(context, which)?;
     // Those that only tell.
-    if matches!(which, clock::PROCESS | clock::THREAD | clock::RAW | clock::REAL_COARSE | clock::MONOTONIC_COARSE) {
+    if matches!(which, clock::THREAD | clock::RAW | clock::REAL_COARSE | clock::MONOTONIC_COARSE) {
         return Err(Errno::EOPNOTSUPP);
     }
     let time = read_timespec(context, time)?;
+    match time::meter(context, which) {
+        Meter::Boot => {}
+        // A thread that sleeps would wait for its own work.
+        Meter::Thread(number) if number == context.task.number() => return Err(Errno::EINVAL),
+        meter => return sleep_while_working(context, meter, (time, flags & ABSOLUTE != 0), left),
+    }
     if flags & ABSOLUTE != 0 {
         let deadline = time::moment(context, which, time)?;
         return sleep_until(context, deadline, 0);
@@ -100,8 +136,9 @@ pub fn clock_nanosleep(context: &mut Context, which: i32, flags: u32, time: u64,
 
 /// What is left of a timer.
 fn left(context: &Context, timer: &Timer) -> u64 {
+    let shown = timers::read(&context.system, &context.process, timer.meter).unwrap_or(0);
     // A timer that is about to fire shows a little: 0 would say that it is off.
-    if timer.due == 0 { 0 } else { timer.due.saturating_sub(context.system.now()).max(1000) }
+    if timer.due == 0 { 0 } else { timer.due.saturating_sub(shown).max(1000) }
 }
 
 pub fn getitimer(context: &mut Context, which: u32, to: u64) -> Result<u64> {
@@ -114,8 +151,7 @@ pub fn getitimer(context: &mut Context, which: u32, to: u64) -> Result<u64> {
 pub fn setitimer(context: &mut Context, which: u32, new: u64, old: u64) -> Result<u64> {
     let (interval, value) =
         if new == 0 { (0, 0) } else { (read_timeval(context, new)?, read_timeval(context, new.wrapping_add(16))?) };
-    let due = if value == 0 { 0 } else { context.system.now().saturating_add(value) };
-    let before = timers::set_interval(&context.system, &context.process, which as usize, due, interval)?;
+    let before = timers::set_interval(&context.system, &context.process, which as usize, value, interval)?;
     if old != 0 {
         write_timeval(context, old, before.interval)?;
         write_timeval(context, old.wrapping_add(16), left(context, &before))?;
@@ -124,8 +160,8 @@ pub fn setitimer(context: &mut Context, which: u32, new: u64, old: u64) -> Resul
 }
 
 pub fn alarm(context: &mut Context, seconds: u32) -> Result<u64> {
-    let due = if seconds == 0 { 0 } else { context.system.now().saturating_add(u64::from(seconds) * SECOND) };
-    let before = timers::set_interval(&context.system, &context.process, 0, due, 0)?;
+    let after = u64::from(seconds) * SECOND;
+    let before = timers::set_interval(&context.system, &context.process, 0, after, 0)?;
     Ok(left(context, &before).div_ceil(SECOND))
 }
 
@@ -135,7 +171,8 @@ pub fn timer_create(context: &mut Context, which: i32, event: u64, to: u64) -> R
     const THREAD: u32 = 2;
     const THREAD_ID: u32 = 4;
     time::read(context, which)?;
-    let mut timer = Timer { clock: which, signal: SIGALRM, ..Timer::default() };
+    let meter = time::meter(context, which);
+    let mut timer = Timer { clock: which, meter, signal: SIGALRM, ..Timer::default() };
     let mut by_default = true;
     if event != 0 {
         let [value, words, thread] = context.read_words(event)?;
@@ -181,11 +218,11 @@ pub fn timer_settime(context: &mut Context, number: i32, flags: u32, new: u64, o
     let value = read_timespec(context, new.wrapping_add(16))?;
     let due = match value {
         0 => 0,
-        value if flags & ABSOLUTE != 0 => match timer.clock {
-            clock::PROCESS | clock::THREAD => context.system.now().saturating_add(value),
-            which => time::moment(context, which, value)?.max(1),
+        value if flags & ABSOLUTE != 0 => match timer.meter {
+            Meter::Boot => time::moment(context, timer.clock, value)?.max(1),
+            _ => value,
         },
-        value => context.system.now().saturating_add(value),
+        value => timers::read(&context.system, &context.process, timer.meter).unwrap_or(0).saturating_add(value),
     };
     let before = timers::set_named(&context.system, &context.process, number, due, interval)?;
     if old != 0 {
@@ -210,23 +247,11 @@ pub fn timer_delete(context: &mut Context, number: i32) -> Result<u64> {
     context.process.timers.lock().delete(number).map(|()| 0)
 }
 
-fn own_use(context: &Context) -> [u64; 2] {
-    let process = &context.process;
-    let threads = process.threads.lock();
-    let mut sums = process.used.each_ref().map(|used| used.load(Ordering::Relaxed));
-    for task in threads.iter() {
-        for (sum, used) in sums.iter_mut().zip(&task.used) {
-            *sum = sum.wrapping_add(used.load(Ordering::Relaxed));
-        }
-    }
-    sums
-}
-
 pub fn times(context: &mut Context, to: u64) -> Result<u64> {
     // Clock ticks of a hundredth of a second.
     let in_ticks = |ticks: u64| context.system.nanoseconds(ticks) / 10_000_000;
     if to != 0 {
-        let [user, system] = own_use(context).map(in_ticks);
+        let [user, system] = context.process.used_by_threads().map(in_ticks);
         let [child_user, child_system] =
             context.process.used_by_children.each_ref().map(|used| in_ticks(used.load(Ordering::Relaxed)));
         context.write_words(to, [user, system, child_user, child_system])?;
@@ -236,7 +261,7 @@ pub fn times(context: &mut Context, to: u64) -> Result<u64> {
 
 pub fn getrusage(context: &mut Context, who: i32, to: u64) -> Result<u64> {
     let used = match who {
-        0 => own_use(context),
+        0 => context.process.used_by_threads(),
         -1 => context.process.used_by_children.each_ref().map(|used| used.load(Ordering::Relaxed)),
         1 => context.task.used.each_ref().map(|used| used.load(Ordering::Relaxed)),
         _ => return Err(Errno::EINVAL),

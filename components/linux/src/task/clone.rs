@@ -219,7 +219,11 @@ fn new_process(context: &Context, number: i32, request: &Request) -> Result<Arc<
         }
     }
     *process.limits.lock() = *own.limits.lock();
+    crate::time::timers::limit_changed(&context.system, &process);
     process.executed.lock().place = own.executed.lock().place.clone();
+    for (to, from) in [(&process.persona, &own.persona), (&process.barriers, &own.barriers)] {
+        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
     process.dumpable.store(own.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     process.oom.store(own.oom.load(Ordering::Relaxed), Ordering::Relaxed);
     Ok(process)

@@ -48,6 +48,7 @@ pub fn execute(
     }
     process.actions.lock().executed();
     process.timers.lock().executed();
+    process.barriers.store(0, core::sync::atomic::Ordering::Relaxed);
     process.outcomes.lock().clear();
     *process.credentials.lock() = loaded.credentials.clone();
     *task.name.lock() = loaded.name;

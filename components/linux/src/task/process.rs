@@ -220,6 +220,8 @@ pub struct Process {
     pub tracees: Mutex<Vec<Arc<Task>>>,
     /// `personality`.
     pub persona: AtomicU32,
+    /// The commands of membarrier(2) that it registered for.
+    pub barriers: AtomicU32,
     /// `/proc/PID/oom_score_adj`: how many thousandths of all memory are added to what it holds when one is to end for want of it.
     pub oom: AtomicI32,
     /// Woken when the process has ended (pidfd_open(2)).
@@ -289,6 +291,7 @@ impl Process {
             outcomes: Mutex::new(BTreeMap::new()),
             tracees: Mutex::new(Vec::new()),
             persona: AtomicU32::new(0),
+            barriers: AtomicU32::new(0),
             oom: AtomicI32::new(0),
             ended: WaitQueue::new(),
             released: WaitQueue::new(),
@@ -338,6 +341,17 @@ impl Process {
 
     pub fn credentials(&self) -> Arc<Credentials> {
         self.credentials.lock().clone()
+    }
+
+    /// The ticks that its threads used, those that ended too: in guests, in the personality.
+    pub fn used_by_threads(&self) -> [u64; 2] {
+        let mut sums = self.used.each_ref().map(|used| used.load(Ordering::Relaxed));
+        for task in self.threads.lock().iter() {
+            for (sum, used) in sums.iter_mut().zip(&task.used) {
+                *sum = sum.wrapping_add(used.load(Ordering::Relaxed));
+            }
+        }
+        sums
     }
 
     pub fn limit(&self, resource: usize) -> Limit {

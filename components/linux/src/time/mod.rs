@@ -66,13 +66,7 @@ pub fn read(context: &Context, clock: i32) -> Result<u64> {
         clock::MONOTONIC | clock::RAW | clock::MONOTONIC_COARSE | clock::BOOT | clock::BOOT_ALARM => {
             context.system.now()
         }
-        clock::PROCESS => {
-            let process = &context.process;
-            let ended: u64 = process.used.iter().map(|used| used.load(Relaxed)).sum();
-            let threads = process.threads.lock();
-            let ticks = threads.iter().flat_map(|task| &task.used).fold(ended, |sum, used| sum + used.load(Relaxed));
-            context.system.nanoseconds(ticks)
-        }
+        clock::PROCESS => context.system.nanoseconds(context.process.used_by_threads().iter().sum()),
         clock::THREAD => context.system.nanoseconds(context.task.used.iter().map(|used| used.load(Relaxed)).sum()),
         _ if clock < 0 => return read_dynamic(context, clock),
         _ => return Err(Errno::EINVAL),
@@ -92,10 +86,22 @@ fn read_dynamic(context: &Context, clock: i32) -> Result<u64> {
     }
     let process =
         if number == 0 { context.process.clone() } else { context.system.process(number).ok_or(Errno::EINVAL)? };
-    let ended: u64 = process.used.iter().map(|used| used.load(Relaxed)).sum();
-    let threads = process.threads.lock();
-    let ticks = threads.iter().flat_map(|task| &task.used).fold(ended, |sum, used| sum + used.load(Relaxed));
-    Ok(context.system.nanoseconds(ticks))
+    Ok(context.system.nanoseconds(process.used_by_threads().iter().sum()))
+}
+
+/// What a clock that can be read measures.
+pub fn meter(context: &Context, clock: i32) -> timers::Meter {
+    use timers::Meter;
+    let number = !(clock >> 3);
+    match clock {
+        clock::PROCESS => Meter::Own,
+        clock::THREAD => Meter::Thread(context.task.number()),
+        0.. => Meter::Boot,
+        _ if clock & 4 != 0 && number == 0 => Meter::Thread(context.task.number()),
+        _ if clock & 4 != 0 => Meter::Thread(number),
+        _ if number == 0 || number == context.process.number => Meter::Own,
+        _ => Meter::Process(number),
+    }
 }
 
 /// The moment since boot at which a clock shows `at`; clocks of processor time have none.
