@@ -140,6 +140,12 @@ static void on_message(int signal, siginfo_t *info, void *context) {
     value_told = info->si_value.sival_int;
 }
 
+static volatile int value_of_thread;
+
+static void told_by_thread(union sigval value) {
+    value_of_thread = value.sival_int;
+}
+
 static void named_queues_keep_priorities_and_tell_of_messages(void) {
     const char *name = "/tessera-test";
     struct mq_attr wanted = {.mq_maxmsg = 2, .mq_msgsize = 8}, got;
@@ -174,6 +180,14 @@ static void named_queues_keep_priorities_and_tell_of_messages(void) {
     REFUSED(mq_timedreceive(queue, text, 8, NULL, &moment), ETIMEDOUT);
     moment.tv_nsec = 1000000000;
     REFUSED(mq_timedreceive(queue, text, 8, NULL, &moment), EINVAL);
+    // A thread that the C library makes is told by a netlink socket.
+    struct sigevent by_thread = {.sigev_notify = SIGEV_THREAD, .sigev_notify_function = told_by_thread};
+    by_thread.sigev_value.sival_int = 7;
+    CHECK(mq_notify(queue, &by_thread) == 0 && mq_send(queue, "t", 1, 0) == 0);
+    for (int patience = 0; value_of_thread != 7 && patience < 1000; patience++)
+        usleep(1000);
+    CHECK(value_of_thread == 7 && mq_receive(queue, text, 8, NULL) == 1);
+    CHECK(mq_notify(queue, &by_thread) == 0 && mq_notify(queue, NULL) == 0);
     CHECK(mq_unlink(name) == 0 && mq_close(queue) == 0);
     REFUSED(mq_unlink(name), ENOENT);
 }

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use tessera_runtime::sync::Mutex;
 
 use crate::errno::{Errno, Result};
+use crate::file::netlink::NetlinkSocket;
 use crate::file::{OpenFile, Sink, ready};
 use crate::fs::path::permitted;
 use crate::fs::{Attributes, Kind, Owner, Time};
@@ -60,6 +61,26 @@ pub struct Notification {
     /// 0: nobody is told, but nobody else may ask to be.
     pub signal: i32,
     pub value: u64,
+    /// The C library's thread that waits at a netlink socket for this text (`SIGEV_THREAD`), whose last byte says what has happened.
+    pub thread: Option<(Arc<NetlinkSocket>, [u8; TEXT])>,
+}
+
+/// Bytes of a notification by netlink, and what its last one says: a message came; nobody will be told any more.
+pub const TEXT: usize = 32;
+const CAME: u8 = 1;
+const REMOVED: u8 = 2;
+
+impl Notification {
+    /// Tells the thread, if it is one that is told.
+    fn tell_thread(&self, what: u8) {
+        if let Some((socket, text)) = &self.thread {
+            let mut text = text.to_vec();
+            if let Some(last) = text.last_mut() {
+                *last = what;
+            }
+            socket.deliver(text);
+        }
+    }
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -151,6 +172,9 @@ impl Queue {
         let told = if was_empty && state.receivers == 0 { state.notify.take() } else { None };
         drop(state);
         self.changed.wake_all();
+        if let Some(told) = &told {
+            told.tell_thread(CAME);
+        }
         if let Some(told) = told.filter(|told| told.signal != 0)
             && let Some(process) = told.process.upgrade()
         {
@@ -197,7 +221,9 @@ impl Queue {
             }
             (None, Some(holder)) if !Arc::ptr_eq(&holder, process) => Ok(()),
             (None, _) => {
-                state.notify = None;
+                if let Some(before) = state.notify.take() {
+                    before.tell_thread(REMOVED);
+                }
                 Ok(())
             }
         }
@@ -243,8 +269,8 @@ impl OpenFile for QueueFile {
         // Closing any descriptor of a queue gives up that the process is told (mq_close(3)).
         let mut state = self.0.state.lock();
         let is_ours = |known: &Notification| known.process.upgrade().is_none_or(|holder| holder.number == process);
-        if state.notify.as_ref().is_some_and(is_ours) {
-            state.notify = None;
+        if let Some(before) = state.notify.take_if(|known| is_ours(known)) {
+            before.tell_thread(REMOVED);
         }
     }
 

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::errno::{Errno, Result};
+use crate::file::netlink::NetlinkSocket;
 use crate::file::{Description, open};
 use crate::fs::path::access;
 use crate::fs::{Owner, path};
@@ -157,6 +158,7 @@ pub fn mq_timedreceive(
 pub fn mq_notify(context: &mut Context, descriptor: i32, event: u64) -> Result<u64> {
     const SIGNAL: u32 = 0;
     const NONE: u32 = 1;
+    const THREAD: u32 = 2;
     let notification = if event == 0 {
         None
     } else {
@@ -164,9 +166,16 @@ pub fn mq_notify(context: &mut Context, descriptor: i32, event: u64) -> Result<u
         let (signal, notify) = (words as u32 as i32, (words >> 32) as u32);
         let process = Arc::downgrade(&context.process);
         match notify {
-            NONE => Some(Notification { process, signal: 0, value }),
-            SIGNAL if (1..=LAST).contains(&signal) => Some(Notification { process, signal, value }),
-            // SIGEV_THREAD: the C library makes a thread that reads a netlink socket, which is not there.
+            NONE => Some(Notification { process, signal: 0, value, thread: None }),
+            SIGNAL if (1..=LAST).contains(&signal) => Some(Notification { process, signal, value, thread: None }),
+            // The C library makes a thread that waits at a netlink socket, whose descriptor stands in the signal's place.
+            THREAD => {
+                let text = context.read_array(value)?;
+                let description = context.description(signal)?;
+                description.file.clone().socket().ok_or(Errno::ENOTSOCK)?;
+                let socket = description.concrete::<NetlinkSocket>().ok_or(Errno::EINVAL)?;
+                Some(Notification { process, signal: 0, value, thread: Some((socket, text)) })
+            }
             _ => return Err(Errno::EINVAL),
         }
     };
