@@ -209,6 +209,26 @@ static void interfaces_have_names_and_addresses(void) {
     close(any);
 }
 
+static void groups_are_joined_once_and_are_a_sockets_own(void) {
+    int one = socket(AF_INET, SOCK_DGRAM, 0), six = socket(AF_INET6, SOCK_DGRAM, 0);
+    struct ip_mreqn group = {.imr_multiaddr.s_addr = htonl(0xe0000105), .imr_ifindex = 1};
+    REFUSED(setsockopt(one, IPPROTO_IP, IP_DROP_MEMBERSHIP, &group, sizeof group), EADDRNOTAVAIL);
+    CHECK(setsockopt(one, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group) == 0);
+    REFUSED(setsockopt(one, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group), EADDRINUSE);
+    CHECK(setsockopt(one, IPPROTO_IP, IP_DROP_MEMBERSHIP, &group, sizeof group) == 0);
+    group.imr_ifindex = 99;
+    REFUSED(setsockopt(one, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group), ENODEV);
+    group.imr_multiaddr.s_addr = htonl(INADDR_LOOPBACK);
+    REFUSED(setsockopt(one, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group), EINVAL);
+    struct group_req request = {.gr_interface = 1, .gr_group.ss_family = AF_INET6};
+    inet_pton(AF_INET6, "ff02::5", &((struct sockaddr_in6 *)&request.gr_group)->sin6_addr);
+    CHECK(setsockopt(six, IPPROTO_IPV6, MCAST_JOIN_GROUP, &request, sizeof request) == 0);
+    CHECK(setsockopt(six, IPPROTO_IPV6, MCAST_LEAVE_GROUP, &request, sizeof request) == 0);
+    REFUSED(setsockopt(six, IPPROTO_IPV6, MCAST_LEAVE_GROUP, &request, sizeof request), EADDRNOTAVAIL);
+    close(one);
+    close(six);
+}
+
 // Not to be run outside a container: with more rights it would do what it asks for.
 static void a_container_does_not_change_its_network(void) {
     int link = netlink();
@@ -233,6 +253,7 @@ const struct test net_tests[] = {
     TEST(links_addresses_and_routes_are_told),
     TEST(what_cannot_be_is_answered_by_an_error),
     TEST(interfaces_have_names_and_addresses),
+    TEST(groups_are_joined_once_and_are_a_sockets_own),
     TEST(a_container_does_not_change_its_network),
     END,
 };

@@ -5,7 +5,9 @@
 //! shared with the stack as well, if it lives in another domain.
 
 pub mod control;
+mod groups;
 pub mod interfaces;
+pub mod list;
 mod options;
 
 use alloc::collections::BTreeMap;
@@ -79,6 +81,7 @@ struct State {
     limits: Limits,
     /// Options that are kept and mean nothing here, by level and name.
     kept: BTreeMap<(i32, i32), Vec<u8>>,
+    groups: groups::Groups,
     is_listening: bool,
 }
 

@@ -6,6 +6,8 @@ use core::sync::atomic::Ordering;
 
 use tessera_interfaces::SocketOption;
 
+use super::groups;
+use super::interfaces::Interfaces;
 use super::{IP, IPV6, InetSocket, PROTOCOL_UDP_LITE, SEGMENT, TCP, UDP, refused};
 use crate::errno::{Errno, Result};
 use crate::file::socket::{Socket, number, option, time_limit, time_limit_bytes, value};
@@ -95,6 +97,10 @@ impl InetSocket {
             let is_it = bytes.split(|byte| *byte == 0).next() == ALGORITHM.split(|byte| *byte == 0).next();
             return if is_it { Ok(()) } else { Err(Errno::ENOENT) };
         }
+        if let Some(change) = groups::change(level, name, bytes) {
+            let interfaces = Interfaces::of(Some(&self.inet));
+            return groups::make(&mut self.state.lock().groups, change?, &interfaces);
+        }
         if InetSocket::is_harmless(level, name) {
             if level == option::LEVEL {
                 number(bytes)?;
@@ -150,8 +156,8 @@ impl InetSocket {
                 matches!(name, 5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 37 | 46 | 47 | 60 | 61)
             }
             // Packet information, errors, options, MTU discovery, multicast.
-            IP => matches!(name, 4 | 6 | 8 | 10 | 11 | 12 | 13 | 15 | 24 | 32 | 33 | 34 | 35 | 36),
-            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 20 | 21 | 23 | 25 | 49 | 51 | 62 | 66),
+            IP => matches!(name, 4 | 6 | 8 | 10 | 11 | 12 | 13 | 15 | 24 | 32 | 33 | 34),
+            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 23 | 25 | 49 | 51 | 62 | 66),
             UDP => matches!(name, SEGMENT | 104),
             // How much of a datagram a checksum covers, of those that are sent and taken.
             PROTOCOL_UDP_LITE => matches!(name, 10 | 11),

@@ -86,6 +86,17 @@ impl State {
     }
 }
 
+/// The sockets that have a number: protocol, number, groups and inode of each.
+pub fn list() -> Vec<(i32, u32, u32, u64)> {
+    let ports = PORTS.lock();
+    let live: Vec<_> = ports.iter().filter_map(|(key, socket)| Some((*key, socket.upgrade()?))).collect();
+    drop(ports);
+    let row = |((protocol, port), socket): &((i32, u32), Arc<NetlinkSocket>)| {
+        (*protocol, *port, mask_of(&socket.state.lock().groups), socket.number)
+    };
+    live.iter().map(row).collect()
+}
+
 /// A `struct sockaddr_nl`.
 fn address_of(port: u32, groups: u32) -> Vec<u8> {
     [&AF_NETLINK.to_ne_bytes()[..], &[0; 2], &port.to_ne_bytes(), &groups.to_ne_bytes()].concat()

@@ -224,19 +224,26 @@ fn wanted_link(request: &Request, interfaces: &Interfaces) -> Result<Interface> 
 /// A route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {
-    family: u16,
+    pub family: u16,
     /// Where it leads: a network; none: everywhere.
-    to: Option<IpAddr>,
-    length: u8,
+    pub to: Option<IpAddr>,
+    pub length: u8,
     table: u8,
     origin: u8,
     scope: u8,
     way: u8,
-    interface: u32,
-    gateway: Option<IpAddr>,
+    pub interface: u32,
+    pub gateway: Option<IpAddr>,
     /// The address that packets are sent from.
     source: Option<IpAddr>,
-    metric: u32,
+    pub metric: u32,
+}
+
+impl Route {
+    /// Whether it leads to others: the rest is what this machine itself is.
+    pub fn is_main(&self) -> bool {
+        self.table == TABLE_MAIN
+    }
 }
 
 /// All routes, as Linux has them for such interfaces.
@@ -372,7 +379,7 @@ struct Maker {
 }
 
 impl Maker {
-    fn new(&self, kind: u16, first: &[u8]) -> Message {
+    fn begin(&self, kind: u16, first: &[u8]) -> Message {
         Message::new(kind, self.flags, self.to, first)
     }
 
@@ -387,7 +394,7 @@ impl Maker {
         let is_loop = interface.flags & link::LOOPBACK != 0;
         let least = if is_loop { 0 } else { 68 };
         let most = if is_loop { 0 } else { u32::from(u16::MAX) };
-        self.new(LINK, &first)
+        self.begin(LINK, &first)
             .with_text(3, interface.name)
             .with_word(13, 1000)
             .with(16, &[if is_loop { 0 } else { OPERATES }])
@@ -420,7 +427,7 @@ impl Maker {
         let mut first = alloc::vec![of(held.ip) as u8, held.prefix, PERMANENT, reach];
         first.extend(held.interface.to_ne_bytes());
         let name = interfaces.numbered(held.interface).map_or("", |interface| interface.name);
-        let mut message = self.new(ADDRESS, &first).with(1, &octets(held.ip));
+        let mut message = self.begin(ADDRESS, &first).with(1, &octets(held.ip));
         if held.ip.is_ipv4() {
             message = message.with(2, &octets(held.ip));
             if let Some(broadcast) = held.broadcast().filter(|_| !is_host) {
@@ -437,7 +444,7 @@ impl Maker {
         let mut first =
             alloc::vec![route.family as u8, route.length, 0, 0, route.table, route.origin, route.scope, route.way];
         first.extend(flags.to_ne_bytes());
-        let mut message = self.new(ROUTE, &first).with_word(15, route.table.into());
+        let mut message = self.begin(ROUTE, &first).with_word(15, route.table.into());
         if let Some(to) = route.to {
             message = message.with(1, &octets(to));
         }
@@ -464,7 +471,7 @@ impl Maker {
     fn rule(&self, family: u16, priority: u32, table: u8) -> Vec<u8> {
         const TO_TABLE: u8 = 1;
         let first = [family as u8, 0, 0, 0, table, 0, 0, TO_TABLE, 0, 0, 0, 0];
-        let message = self.new(RULE, &first).with_word(15, table.into()).with_word(14, u32::MAX);
+        let message = self.begin(RULE, &first).with_word(15, table.into()).with_word(14, u32::MAX);
         // The first of all has no priority of its own.
         if priority == 0 { message.end() } else { message.with_word(6, priority).end() }
     }

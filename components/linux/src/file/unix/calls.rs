@@ -1,13 +1,13 @@
 //! What programs do with a Unix socket as a socket.
 
-use alloc::collections::VecDeque;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use super::{
-    BACKLOG, CURRENT, FILES, HEAD, LEAST_BUFFER, MOST_BUFFER, NAMES, Name, PATH, Stage, UnixSocket, Wanted, unnamed,
-    wanted,
+    BACKLOG, CURRENT, FILES, HEAD, LEAST_BUFFER, Listening, MOST_BUFFER, NAMES, Name, PATH, Stage, UnixSocket, Wanted,
+    told, unnamed, wanted,
 };
 use crate::errno::{Errno, Result};
 use crate::file::socket::{
@@ -81,7 +81,7 @@ impl Socket for UnixSocket {
         }
         let mut state = self.state.lock();
         state.name = address;
-        state.found_as = Some(name);
+        state.found_as = Some(Box::new(name));
         Ok(())
     }
 
@@ -97,9 +97,9 @@ impl Socket for UnixSocket {
         }
         match &mut state.stage {
             Stage::Connected => return Err(Errno::EINVAL),
-            Stage::Listening { backlog: before, .. } => *before = backlog,
+            Stage::Listening(listening) => listening.backlog = backlog,
             stage @ Stage::Fresh => {
-                *stage = Stage::Listening { backlog, pending: VecDeque::new(), held_up: Vec::new() };
+                *stage = Stage::Listening(Box::new(Listening { backlog, ..Listening::default() }));
             }
         }
         state.peer_credentials = mine;
@@ -113,7 +113,7 @@ impl Socket for UnixSocket {
             let mut state = self.state.lock();
             state.stage = Stage::Fresh;
             state.peer = Weak::new();
-            state.peer_name = unnamed();
+            state.peer_name = Vec::new();
             return Ok(());
         }
         let other = UnixSocket::find(context, address)?;
@@ -137,28 +137,28 @@ impl Socket for UnixSocket {
 
     fn accept(&self, _context: &mut Context) -> Result<(Arc<dyn OpenFile>, Vec<u8>)> {
         let mut state = self.state.lock();
-        let Stage::Listening { pending, held_up, .. } = &mut state.stage else {
+        let Stage::Listening(listening) = &mut state.stage else {
             return Err(if self.kind == SOCK_DGRAM { Errno::EOPNOTSUPP } else { Errno::EINVAL });
         };
-        let Some(accepted) = pending.pop_front() else {
+        let Some(accepted) = listening.pending.pop_front() else {
             return Err(if state.receive_ended { Errno::EINVAL } else { Errno::EAGAIN });
         };
-        let held_up = core::mem::take(held_up);
+        let held_up = core::mem::take(&mut listening.held_up);
         drop(state);
         // There is room now.
         held_up.iter().filter_map(Weak::upgrade).for_each(|client| client.queue.wake_all());
-        let name = accepted.state.lock().peer_name.clone();
+        let name = told(&accepted.state.lock().peer_name);
         Ok((accepted, name))
     }
 
     fn name(&self) -> Result<Vec<u8>> {
-        Ok(self.state.lock().name.clone())
+        Ok(told(&self.state.lock().name))
     }
 
     fn peer_name(&self) -> Result<Vec<u8>> {
         let state = self.state.lock();
         match state.stage {
-            Stage::Connected => Ok(state.peer_name.clone()),
+            Stage::Connected => Ok(told(&state.peer_name)),
             _ => Err(Errno::ENOTCONN),
         }
     }
@@ -222,7 +222,7 @@ impl Socket for UnixSocket {
 
     fn shutdown(&self, receiving: bool, sending: bool) -> Result<()> {
         let mut state = self.state.lock();
-        if !matches!(state.stage, Stage::Connected | Stage::Listening { .. }) {
+        if !matches!(state.stage, Stage::Connected | Stage::Listening(_)) {
             return Err(Errno::ENOTCONN);
         }
         state.receive_ended |= receiving;
@@ -253,7 +253,7 @@ impl Socket for UnixSocket {
             option::REUSE_PORT => value(0),
             option::ERROR => value(state.error.take().map_or(0, Errno::number)),
             option::SEND_BUFFER | option::RECEIVE_BUFFER => value(state.send_buffer as i32),
-            option::ACCEPTS => value(i32::from(matches!(state.stage, Stage::Listening { .. }))),
+            option::ACCEPTS => value(i32::from(matches!(state.stage, Stage::Listening(_)))),
             option::PASS_CREDENTIALS => value(i32::from(state.pass_credentials)),
             option::PEER_CREDENTIALS => match state.stage {
                 Stage::Fresh => Credentials { process: 0, user: u32::MAX, group: u32::MAX }.to_bytes().to_vec(),

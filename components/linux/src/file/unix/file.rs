@@ -1,12 +1,11 @@
 //! A Unix socket as an open file, and its end.
 
-use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
-use super::{FIONREAD, NAMES, QUEUE, SIOCOUTQ, Stage, UnixSocket};
+use super::{FIONREAD, Listening, NAMES, QUEUE, SIOCOUTQ, Stage, UnixSocket};
 use crate::errno::{Errno, Result};
 use crate::file::socket::{Ancillary, SOCK_DGRAM, Socket};
 use crate::file::{OpenFile, Sink, Source, ready};
@@ -40,8 +39,8 @@ impl OpenFile for UnixSocket {
     fn ready(&self) -> u32 {
         let (mut bits, peer, limit) = {
             let state = self.state.lock();
-            if let Stage::Listening { pending, .. } = &state.stage {
-                return if pending.is_empty() { 0 } else { ready::IN };
+            if let Stage::Listening(listening) = &state.stage {
+                return if listening.pending.is_empty() { 0 } else { ready::IN };
             }
             let mut bits = 0;
             if !state.received.is_empty() {
@@ -108,15 +107,15 @@ impl Drop for UnixSocket {
         let has_unread = !state.received.is_empty();
         let (peer, found_as) = (state.peer.upgrade(), state.found_as.take());
         let unread = core::mem::take(&mut state.received);
-        let (pending, held_up) = match core::mem::replace(&mut state.stage, Stage::Fresh) {
-            Stage::Listening { pending, held_up, .. } => (pending, held_up),
-            _ => (VecDeque::new(), Vec::new()),
+        let Listening { pending, held_up, .. } = match core::mem::replace(&mut state.stage, Stage::Fresh) {
+            Stage::Listening(listening) => *listening,
+            _ => Listening::default(),
         };
         drop(state);
         if let Some(name) = found_as {
             let mut names = NAMES.lock();
             // An accepted socket has its listener's name but is not found by it.
-            if names.get(&name).is_some_and(|socket| socket.strong_count() == 0) {
+            if names.get(&*name).is_some_and(|socket| socket.strong_count() == 0) {
                 names.remove(&name);
             }
         }

@@ -6,6 +6,7 @@
 mod calls;
 mod file;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -66,9 +67,9 @@ pub struct UnixSocket {
 
 struct State {
     stage: Stage,
-    /// The address, as `struct sockaddr_un`; only the family if it has none.
+    /// The address, as `struct sockaddr_un`; nothing if it has none.
     name: Vec<u8>,
-    found_as: Option<Name>,
+    found_as: Option<Box<Name>>,
     peer: Weak<UnixSocket>,
     peer_name: Vec<u8>,
     peer_credentials: Credentials,
@@ -87,13 +88,17 @@ struct State {
 
 enum Stage {
     Fresh,
-    /// `pending` connections wait to be accepted; the clients in `held_up` found no room there, and look again when they are woken.
-    Listening {
-        backlog: usize,
-        pending: VecDeque<Arc<UnixSocket>>,
-        held_up: Vec<Weak<UnixSocket>>,
-    },
+    Listening(Box<Listening>),
     Connected,
+}
+
+#[derive(Default)]
+struct Listening {
+    backlog: usize,
+    /// Connections that wait to be accepted.
+    pending: VecDeque<Arc<UnixSocket>>,
+    /// Clients that found no room there, and look again when they are woken.
+    held_up: Vec<Weak<UnixSocket>>,
 }
 
 struct Message {
@@ -118,6 +123,11 @@ fn unnamed() -> Vec<u8> {
     AF_UNIX.to_ne_bytes().to_vec()
 }
 
+/// A name as getsockname(2) tells it.
+fn told(name: &[u8]) -> Vec<u8> {
+    if name.is_empty() { unnamed() } else { name.to_vec() }
+}
+
 /// What an address says: a path, or an abstract name.
 enum Wanted<'a> {
     Nothing,
@@ -137,6 +147,33 @@ fn wanted(address: &[u8]) -> Result<Wanted<'_>> {
     }
 }
 
+/// What is told of a socket that has a name.
+pub struct Row {
+    pub number: u64,
+    pub kind: u32,
+    pub listens: bool,
+    pub is_connected: bool,
+    /// A path, or an abstract name behind a zero byte.
+    pub path: Vec<u8>,
+}
+
+/// The sockets that can be found by a name.
+pub fn list() -> Vec<Row> {
+    let sockets: Vec<_> = NAMES.lock().values().filter_map(Weak::upgrade).collect();
+    let row = |socket: &Arc<UnixSocket>| {
+        let state = socket.state.lock();
+        let path = state.name.get(HEAD..).unwrap_or_default();
+        Row {
+            number: socket.number,
+            kind: socket.kind,
+            listens: matches!(state.stage, Stage::Listening(_)),
+            is_connected: matches!(state.stage, Stage::Connected),
+            path: path.strip_suffix(b"\0").filter(|path| !path.is_empty()).unwrap_or(path).to_vec(),
+        }
+    };
+    sockets.iter().map(row).collect()
+}
+
 impl UnixSocket {
     /// One of a type.
     pub fn new(kind: u32) -> Result<Arc<UnixSocket>> {
@@ -149,10 +186,10 @@ impl UnixSocket {
     fn in_stage(kind: u32, stage: Stage) -> Arc<UnixSocket> {
         let state = State {
             stage,
-            name: unnamed(),
+            name: Vec::new(),
             found_as: None,
             peer: Weak::new(),
-            peer_name: unnamed(),
+            peer_name: Vec::new(),
             peer_credentials: Credentials::default(),
             received: VecDeque::new(),
             bytes: 0,
@@ -283,7 +320,7 @@ impl UnixSocket {
         if self.is_stream() && matches!(state.stage, Stage::Fresh) {
             return Err(Errno::EINVAL);
         }
-        if matches!(state.stage, Stage::Listening { .. }) {
+        if matches!(state.stage, Stage::Listening(_)) {
             return Err(Errno::EINVAL);
         }
         if state.received.is_empty() {
@@ -352,7 +389,7 @@ impl UnixSocket {
             match state.stage {
                 Stage::Fresh => {}
                 Stage::Connected => return Err(Errno::EISCONN),
-                Stage::Listening { .. } => return Err(Errno::EINVAL),
+                Stage::Listening(_) => return Err(Errno::EINVAL),
             }
             (state.name.clone(), state.send_buffer)
         };
@@ -360,9 +397,8 @@ impl UnixSocket {
         let (peer_name, credentials) = {
             let mut state = listener.state.lock();
             let (peer_name, credentials) = (state.name.clone(), state.peer_credentials);
-            let Stage::Listening { backlog, pending, held_up } = &mut state.stage else {
-                return Err(Errno::ECONNREFUSED);
-            };
+            let Stage::Listening(listening) = &mut state.stage else { return Err(Errno::ECONNREFUSED) };
+            let Listening { backlog, pending, held_up } = &mut **listening;
             if pending.len() > *backlog {
                 held_up.retain(|other| other.strong_count() > 0 && !Weak::ptr_eq(other, &self.me));
                 held_up.push(self.me.clone());
@@ -399,5 +435,22 @@ fn depth_of(ancillary: &Ancillary) -> Result<u32> {
         Some(depth) if depth > DEEPEST => Err(Errno::ETOOMANYREFS),
         Some(depth) => Ok(depth + 1),
         None => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_weighs_little() {
+        // Programs hold tens of thousands, and what waits in them comes on top.
+        assert!(size_of::<UnixSocket>() <= 272, "{}", size_of::<UnixSocket>());
+        let (one, other) = UnixSocket::pair(SOCK_STREAM, Credentials::default()).unwrap();
+        for socket in [&one, &other] {
+            let state = socket.state.lock();
+            assert_eq!((state.name.capacity(), state.peer_name.capacity(), state.received.capacity()), (0, 0, 0));
+            assert_eq!(told(&state.name), unnamed());
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! [`system`] has the files of the whole container, [`process`] those of one process, [`sysfs`] those of `/sys`. A number in a path that is no process's any
 //! more gives `ENOENT`, or `ESRCH` from a file that was open.
 
+mod network;
 mod process;
 mod sysfs;
 mod system;
@@ -217,6 +218,7 @@ impl ProcInode {
                 for (name, which) in process::PLACES {
                     each(name.as_bytes(), Node::Place(number, which));
                 }
+                each(b"net", Node::Fixed(network::ROOT));
                 each(b"ns", Node::Namespaces(number));
                 each(b"fd", Node::Descriptors { process: number, information: false });
                 each(b"fdinfo", Node::Descriptors { process: number, information: true });
