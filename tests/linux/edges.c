@@ -17,8 +17,10 @@
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -392,6 +394,101 @@ static void the_folder_is_made(void) {
     CHECK(mkdtemp(folder) != NULL);
 }
 
+static volatile int goes_on = 1, rounds;
+
+static void *goes_round(void *nothing) {
+    (void)nothing;
+    while (goes_on)
+        rounds++;
+    return NULL;
+}
+
+static void threads_pass_barriers(void) {
+    long offered = syscall(SYS_membarrier, 0, 0, 0);
+    CHECK(offered > 0 && (offered & 0x7f) == 0x7f);
+    REFUSED(syscall(SYS_membarrier, 8, 0, 0), EPERM);
+    REFUSED(syscall(SYS_membarrier, 3, 0, 0), EINVAL);
+    REFUSED(syscall(SYS_membarrier, 8, 9, 0), EINVAL);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, goes_round, NULL) == 0);
+    while (rounds == 0)
+        usleep(1000);
+    CHECK(syscall(SYS_membarrier, 16, 0, 0) == 0 && syscall(SYS_membarrier, 64, 0, 0) == 0);
+    int commands[] = {1, 2, 8, 32};
+    for (int index = 0; index < 100; index++)
+        CHECK(syscall(SYS_membarrier, commands[index % 4], 0, 0) == 0);
+    goes_on = 0;
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
+static void what_nobody_changed_is_shared(void) {
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    // KCMP_FILES is each one's own; KCMP_IO and KCMP_SYSVSEM are nobody's until they are used.
+    CHECK(syscall(SYS_kcmp, getpid(), child, 2, 0, 0) > 0);
+    CHECK(syscall(SYS_kcmp, getpid(), child, 5, 0, 0) == 0 && syscall(SYS_kcmp, getpid(), child, 6, 0, 0) == 0);
+    kill(child, SIGKILL);
+    status_of(child);
+}
+
+static void a_persona_keeps_times_and_is_inherited(void) {
+    int before = personality(0xffffffff);
+    CHECK(personality(before | STICKY_TIMEOUTS) == before);
+    struct timeval time = {0, 20000};
+    CHECK(select(0, NULL, NULL, NULL, &time) == 0 && time.tv_usec == 20000);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(personality(0xffffffff) & STICKY_TIMEOUTS ? 0 : 1);
+    CHECK(status_of(child) == 0 && personality(before) == (before | STICKY_TIMEOUTS));
+    CHECK(select(0, NULL, NULL, NULL, &time) == 0 && time.tv_usec == 0);
+}
+
+static void one_of_those_who_want_to_be_alone_is_woken(void) {
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    struct {
+        _Atomic int woken;
+    } *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t children[4];
+    for (int index = 0; index < 4; index++) {
+        children[index] = fork();
+        if (children[index] == 0) {
+            int set = epoll_create1(0);
+            struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE};
+            if (epoll_ctl(set, EPOLL_CTL_ADD, ends[0], &event) != 0)
+                _exit(1);
+            int found = epoll_wait(set, &event, 1, 10000);
+            shared->woken++;
+            pause();
+            _exit(found != 1);
+        }
+    }
+    usleep(300000);
+    for (int index = 1; index <= 4; index++) {
+        char byte;
+        CHECK(write(ends[1], "x", 1) == 1);
+        usleep(200000);
+        CHECK(shared->woken == index && read(ends[0], &byte, 1) == 1);
+    }
+    for (int index = 0; index < 4; index++) {
+        kill(children[index], SIGKILL);
+        status_of(children[index]);
+    }
+    munmap(shared, 4096);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void too_many_are_refused_before_they_are_counted(void) {
+    aio_context_t context = 0;
+    REFUSED(syscall(SYS_io_setup, -1, &context), EINVAL);
+    REFUSED(syscall(SYS_io_setup, 1000000, &context), EAGAIN);
+    REFUSED(prctl(PR_SET_SECCOMP, 2, 0, 0, 0), EFAULT);
+}
+
 const struct test edge_tests[] = {
     TEST(the_folder_is_made),
     TEST(who_owns_a_file_is_told_that_it_is_ready),
@@ -407,5 +504,10 @@ const struct test edge_tests[] = {
     TEST(a_handler_without_a_stack_is_a_fault),
     TEST(calls_say_what_is_wrong_with_them),
     TEST(an_address_is_free_once_its_socket_is_closed),
+    TEST(threads_pass_barriers),
+    TEST(what_nobody_changed_is_shared),
+    TEST(a_persona_keeps_times_and_is_inherited),
+    TEST(one_of_those_who_want_to_be_alone_is_woken),
+    TEST(too_many_are_refused_before_they_are_counted),
     END,
 };

@@ -93,8 +93,9 @@ struct Shared {
 struct Bell(Arc<Attachment>);
 
 impl Listener for Bell {
-    fn woken(&self) {
+    fn woken(&self) -> bool {
         let _ = self.0.event.raise(LOCAL);
+        false
     }
 }
 

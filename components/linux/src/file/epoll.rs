@@ -99,10 +99,19 @@ impl Item {
 }
 
 impl Listener for Item {
-    fn woken(&self) {
-        if self.state.lock().enabled {
-            self.list();
+    fn woken(&self) -> bool {
+        let state = *self.state.lock();
+        if !state.enabled {
+            return false;
         }
+        let wakes =
+            state.events & EXCLUSIVE != 0 && self.candidates.upgrade().is_some_and(|set| set.queue.has_waiters());
+        self.list();
+        wakes
+    }
+
+    fn is_alone(&self) -> bool {
+        self.state.lock().events & EXCLUSIVE != 0
     }
 }
 

@@ -155,17 +155,17 @@ impl Told {
 }
 
 impl Listener for Told {
-    fn woken(&self) {
-        let Some(file) = self.file.upgrade() else { return };
+    fn woken(&self) -> bool {
+        let Some(file) = self.file.upgrade() else { return false };
         let bits = file.file.ready();
         let mut state = self.state.lock();
         // Each arrival is told, but that there is room only once.
         let told = bits & !(state.before & ready::OUT);
         state.before = bits;
-        if told == 0 {
-            return;
+        if told != 0 {
+            let state = state.clone();
+            self.tell(&state, told);
         }
-        let state = state.clone();
-        self.tell(&state, told);
+        false
     }
 }

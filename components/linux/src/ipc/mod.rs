@@ -9,6 +9,7 @@ pub mod posix;
 pub mod semaphores;
 pub mod shared;
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -99,7 +100,15 @@ pub trait Shared: Send + Sync {
 }
 
 /// The objects of one kind, by identifier and by key.
-pub struct Registry<T>(Mutex<Vec<Slot<T>>>);
+pub struct Registry<T>(Mutex<Slots<T>>);
+
+struct Slots<T> {
+    list: Vec<Slot<T>>,
+    /// The indices of slots that are empty, of keys, and of objects by their addresses.
+    free: BTreeSet<usize>,
+    keys: BTreeMap<i32, usize>,
+    places: BTreeMap<usize, usize>,
+}
 
 struct Slot<T> {
     sequence: u16,
@@ -108,7 +117,12 @@ struct Slot<T> {
 
 impl<T> Default for Registry<T> {
     fn default() -> Registry<T> {
-        Registry(Mutex::new(Vec::new()))
+        Registry(Mutex::new(Slots {
+            list: Vec::new(),
+            free: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            places: BTreeMap::new(),
+        }))
     }
 }
 
@@ -128,9 +142,9 @@ impl<T: Shared> Registry<T> {
     ) -> Result<u64> {
         let mut slots = self.0.lock();
         if key != PRIVATE {
-            let found = slots.iter().enumerate().find_map(|(index, slot)| {
-                let object = slot.object.as_ref().filter(|object| object.permissions().key == key)?;
-                Some((identifier(index, slot.sequence), object.clone()))
+            let found = slots.keys.get(&key).and_then(|index| {
+                let slot = slots.list.get(*index)?;
+                Some((identifier(*index, slot.sequence), slot.object.clone()?))
             });
             if let Some((identifier, object)) = found {
                 if flags & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE {
@@ -144,16 +158,21 @@ impl<T: Shared> Registry<T> {
                 return Err(Errno::ENOENT);
             }
         }
-        let index = slots.iter().position(|slot| slot.object.is_none()).unwrap_or(slots.len());
+        let index = slots.free.first().copied().unwrap_or(slots.list.len());
         if index >= INDICES as usize {
             return Err(Errno::ENOSPC);
         }
-        let sequence = slots.get(index).map_or(0, |slot| slot.sequence);
+        let sequence = slots.list.get(index).map_or(0, |slot| slot.sequence);
         let object = make(Permissions { sequence, ..Permissions::new(key, flags, who) })?;
+        slots.places.insert(Arc::as_ptr(&object).addr(), index);
+        if key != PRIVATE {
+            slots.keys.insert(key, index);
+        }
+        slots.free.remove(&index);
         let slot = Slot { sequence, object: Some(object) };
-        match slots.get_mut(index) {
+        match slots.list.get_mut(index) {
             Some(place) => *place = slot,
-            None => slots.push(slot),
+            None => slots.list.push(slot),
         }
         Ok(identifier(index, sequence) as u64)
     }
@@ -165,7 +184,7 @@ impl<T: Shared> Registry<T> {
     pub fn find(&self, number: i32) -> Result<Arc<T>> {
         let (index, sequence) = split(number)?;
         let slots = self.0.lock();
-        let slot = slots.get(index).ok_or(Errno::EINVAL)?;
+        let slot = slots.list.get(index).ok_or(Errno::EINVAL)?;
         let object = slot.object.as_ref().ok_or(Errno::EINVAL)?;
         if slot.sequence == sequence { Ok(object.clone()) } else { Err(Errno::EIDRM) }
     }
@@ -174,7 +193,7 @@ impl<T: Shared> Registry<T> {
     pub fn at(&self, index: i32) -> Result<(u64, Arc<T>)> {
         let index = usize::try_from(index).map_err(|_| Errno::EINVAL)?;
         let slots = self.0.lock();
-        let slot = slots.get(index).ok_or(Errno::EINVAL)?;
+        let slot = slots.list.get(index).ok_or(Errno::EINVAL)?;
         let object = slot.object.clone().ok_or(Errno::EINVAL)?;
         Ok((identifier(index, slot.sequence) as u64, object))
     }
@@ -182,7 +201,7 @@ impl<T: Shared> Registry<T> {
     /// All objects, with their identifiers.
     pub fn all(&self) -> Vec<(i32, Arc<T>)> {
         let slots = self.0.lock();
-        let present = slots.iter().enumerate().filter_map(|(index, slot)| {
+        let present = slots.list.iter().enumerate().filter_map(|(index, slot)| {
             slot.object.as_ref().map(|object| (identifier(index, slot.sequence), object.clone()))
         });
         present.collect()
@@ -190,17 +209,23 @@ impl<T: Shared> Registry<T> {
 
     /// The highest index in use, or 0: what the calls that tell of a kind answer.
     pub fn highest(&self) -> u64 {
-        self.0.lock().iter().rposition(|slot| slot.object.is_some()).unwrap_or(0) as u64
+        self.0.lock().list.iter().rposition(|slot| slot.object.is_some()).unwrap_or(0) as u64
     }
 
     /// Takes an object out; its identifier will not name another soon.
     pub fn remove(&self, object: &Arc<T>) {
+        let key = object.permissions().key;
         let mut slots = self.0.lock();
-        let is_it = |slot: &&mut Slot<T>| slot.object.as_ref().is_some_and(|other| Arc::ptr_eq(other, object));
-        let taken = slots.iter_mut().find(is_it).and_then(|slot| {
+        // Another one that was removed already may have stood at its address.
+        let Some(index) = slots.places.remove(&Arc::as_ptr(object).addr()) else { return };
+        let taken = slots.list.get_mut(index).and_then(|slot| {
             slot.sequence = (slot.sequence + 1) % (i32::MAX / INDICES) as u16;
             slot.object.take()
         });
+        slots.free.insert(index);
+        if slots.keys.get(&key) == Some(&index) {
+            slots.keys.remove(&key);
+        }
         drop(slots);
         drop(taken);
     }

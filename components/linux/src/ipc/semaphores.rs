@@ -89,6 +89,11 @@ impl Semaphores {
         })
     }
 
+    /// Whether something is undone when a process ends.
+    pub fn undoes(&self, process: i32) -> bool {
+        self.state.lock().undo.contains_key(&process)
+    }
+
     /// A process has ended: what it did with `SEM_UNDO` is undone.
     pub fn undo(&self, process: i32) {
         let mut state = self.state.lock();

@@ -30,6 +30,9 @@ const HEAP_STEP: u64 = 1 << 20;
 /// they are written.
 const COPY: u64 = 1 << 20;
 
+/// Most mappings (`vm.max_map_count`).
+const MOST_AREAS: usize = 65_530;
+
 /// Where a mapping is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
@@ -193,7 +196,7 @@ impl Mm {
     pub fn map(&self, request: MapRequest) -> Result<u64> {
         let length = round_up(request.length).filter(|length| *length != 0 && *length < TOP).ok_or(Errno::ENOMEM)?;
         let mut layout = self.layout.lock();
-        if layout.bytes().saturating_add(length) > self.limit.load(Ordering::Relaxed) {
+        if layout.bytes().saturating_add(length) > self.limit.load(Ordering::Relaxed) || layout.len() >= MOST_AREAS {
             return Err(Errno::ENOMEM);
         }
         let fits = |start: u64| start.checked_add(length).is_some_and(|end| end <= TOP);
@@ -272,7 +275,13 @@ impl Mm {
     /// `munmap`.
     pub fn unmap(&self, start: u64, length: u64) -> Result<()> {
         let (start, end) = range(start, length)?;
-        self.remove(&mut self.layout.lock(), start, end)
+        let mut layout = self.layout.lock();
+        // What is cut in two is one mapping more.
+        let cuts = layout.find(start).is_some_and(|(first, area)| first < start && end < area.end);
+        if cuts && layout.len() >= MOST_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        self.remove(&mut layout, start, end)
     }
 
     /// `shmdt`: takes out the mappings that one attachment at `address` made; answers what they showed.

@@ -48,7 +48,9 @@ fn outcomes(context: &Context, name: u64) -> Result<Arc<Outcomes>> {
 }
 
 pub fn io_setup(context: &mut Context, most: u32, to: u64) -> Result<u64> {
-    if context.read_u64(to)? != 0 || most == 0 {
+    // More than their records could be counted of.
+    const TOO_MANY: u32 = 0x40_0000;
+    if context.read_u64(to)? != 0 || most == 0 || most > TOO_MANY {
         return Err(Errno::EINVAL);
     }
     if most > MOST {
@@ -104,7 +106,13 @@ fn carry_out(context: &mut Context, kept: &Outcomes, address: u64) -> Result<()>
         return Err(Errno::EAGAIN);
     }
     let at = offset as i64;
+    let is_placed = description.file.is_seekable();
     let result = match command {
+        // Pipes and sockets have no positions; what is said of one is passed over.
+        command::READ if !is_placed => io::read(context, descriptor, buffer, length),
+        command::WRITE if !is_placed => io::write(context, descriptor, buffer, length),
+        command::READ_VECTOR if !is_placed => io::readv(context, descriptor, buffer, length),
+        command::WRITE_VECTOR if !is_placed => io::writev(context, descriptor, buffer, length),
         command::READ => io::pread(context, descriptor, buffer, length, at),
         command::WRITE => io::pwrite(context, descriptor, buffer, length, at),
         command::READ_VECTOR => io::preadv(context, descriptor, buffer, length, at),

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use super::identity::may_inspect;
 use crate::errno::{Errno, Result};
@@ -122,7 +123,13 @@ pub fn kcmp(context: &mut Context, one: i32, other: i32, kind: u32, first: u64, 
             MEMORY => resources.mm.as_ref().map_or(0, |mm| Arc::as_ptr(mm).addr()),
             FILES => resources.files.as_ref().map_or(0, |files| Arc::as_ptr(files).addr()),
             PLACES => resources.fs.as_ref().map_or(0, |fs| Arc::as_ptr(fs).addr()),
-            HANDLERS | DISKS | UNDO => Arc::as_ptr(process).addr(),
+            HANDLERS => Arc::as_ptr(process).addr(),
+            // Who never gave its disk accesses a priority, nor changed a semaphore to be changed back, has what all others have.
+            DISKS if own_priority(process) => Arc::as_ptr(process).addr(),
+            UNDO if context.system.ipc.semaphores.all().iter().any(|(_, set)| set.undoes(process.number)) => {
+                Arc::as_ptr(process).addr()
+            }
+            DISKS | UNDO => 0,
             _ => return Err(Errno::EINVAL),
         })
     };
@@ -132,4 +139,9 @@ pub fn kcmp(context: &mut Context, one: i32, other: i32, kind: u32, first: u64, 
         core::cmp::Ordering::Less => 1,
         core::cmp::Ordering::Greater => 2,
     })
+}
+
+/// Whether any of its threads has a disk priority.
+fn own_priority(process: &Process) -> bool {
+    process.threads.lock().iter().any(|task| task.disk_priority.load(Ordering::Relaxed) != 0)
 }

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use super::file::most_files;
 use crate::errno::{Errno, Result};
@@ -141,11 +142,17 @@ pub fn ppoll(context: &mut Context, address: u64, count: u64, time: u64, mask: u
     let mask = read_mask(context, mask, size)?;
     let until = if time == 0 { None } else { Some(deadline(context, read_timespec(context, time)?)) };
     let result = masked(context, mask, |context| poll_until(context, address, count, until));
-    if let Some(until) = until {
+    if let Some(until) = until.filter(|_| !keeps_times(context)) {
         // What is left is told, where it can be.
         let _ = write_timespec(context, time, until.saturating_sub(context.system.now()));
     }
     result
+}
+
+/// Whether the process's persona has it that nothing is told of what is left of a time (`STICKY_TIMEOUTS`).
+fn keeps_times(context: &Context) -> bool {
+    const STICKY_TIMEOUTS: u32 = 0x400_0000;
+    context.process.persona.load(Ordering::Relaxed) & STICKY_TIMEOUTS != 0
 }
 
 /// A set of descriptors of select(2).
@@ -209,7 +216,7 @@ fn select_until(context: &mut Context, count: i32, addresses: [u64; 3], deadline
 pub fn select(context: &mut Context, count: i32, read: u64, write: u64, exceptional: u64, time: u64) -> Result<u64> {
     let until = if time == 0 { None } else { Some(deadline(context, read_timeval(context, time)?)) };
     let result = select_until(context, count, [read, write, exceptional], until);
-    if let Some(until) = until {
+    if let Some(until) = until.filter(|_| !keeps_times(context)) {
         let _ = write_timeval(context, time, until.saturating_sub(context.system.now()));
     }
     result
@@ -227,7 +234,7 @@ pub fn pselect6(
     let mask = read_sized_mask(context, mask)?;
     let until = if time == 0 { None } else { Some(deadline(context, read_timespec(context, time)?)) };
     let result = masked(context, mask, |context| select_until(context, count, [read, write, exceptional], until));
-    if let Some(until) = until {
+    if let Some(until) = until.filter(|_| !keeps_times(context)) {
         let _ = write_timespec(context, time, until.saturating_sub(context.system.now()));
     }
     result

@@ -51,9 +51,8 @@ pub fn strict(context: &Context) -> Result<u64> {
     Ok(0)
 }
 
-/// Reads the `struct sock_fprog` at an address.
-fn read_program(context: &Context, address: u64) -> Result<Program> {
-    let [count, instructions] = context.read_words(address)?;
+/// Reads the program that a `struct sock_fprog` names.
+fn read_program(context: &Context, [count, instructions]: [u64; 2]) -> Result<Program> {
     let count = count as u16;
     if count == 0 || usize::from(count) > LONGEST {
         return Err(Errno::EINVAL);
@@ -70,11 +69,13 @@ pub fn filter(context: &Context, flags: u32, address: u64) -> Result<u64> {
     {
         return Err(Errno::EINVAL);
     }
+    // Where the program lies is told first, what is wrong with it last.
+    let head = context.read_words(address)?;
     let who = context.credentials();
     if !who.no_new_privileges && !who.has(capability::SYS_ADMIN) {
         return Err(Errno::EACCES);
     }
-    let program = read_program(context, address)?;
+    let program = read_program(context, head)?;
     let before = match &*context.task.seccomp.lock() {
         Seccomp::Strict => return Err(Errno::EINVAL),
         own => own.filter().cloned(),

@@ -70,8 +70,13 @@ pub struct WaitQueue {
 
 /// Told of each wake, at once, by the thread that wakes: must not wait.
 pub trait Listener: Send + Sync {
-    /// The queue's object may be ready now.
-    fn woken(&self);
+    /// The queue's object may be ready now. Whether somebody who is to be woken alone was: then others of that kind are not told.
+    fn woken(&self) -> bool;
+
+    /// Whether it is of the kind of which one is told.
+    fn is_alone(&self) -> bool {
+        false
+    }
 }
 
 impl WaitQueue {
@@ -110,6 +115,11 @@ impl WaitQueue {
         self.count.fetch_sub(before - listeners.len(), Ordering::SeqCst);
     }
 
+    /// Whether threads wait in it.
+    pub fn has_waiters(&self) -> bool {
+        !self.waiters.lock().is_empty()
+    }
+
     /// Lets all look again.
     pub fn wake_all(&self) {
         if self.count.load(Ordering::SeqCst) == 0 {
@@ -120,8 +130,11 @@ impl WaitQueue {
         }
         // Told without the lock: who is told may come back to this queue.
         let listeners: Vec<_> = self.listeners.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut is_done = false;
         for listener in listeners {
-            listener.woken();
+            if !is_done || !listener.is_alone() {
+                is_done |= listener.woken();
+            }
         }
     }
 }
