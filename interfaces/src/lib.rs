@@ -41,8 +41,8 @@ pub use files::{
 pub use keeper::{Keeper, KeeperError};
 pub use net_device::{NetDevice, NetDeviceError, NetInformation, offloads};
 pub use network::{
-    Address, Configuration, Datagram, Family, Marks, Message, Network, NetworkError, Shutdown, Socket, SocketOption,
-    readiness,
+    Address, Configuration, Datagram, Failure, Family, Marks, Message, Network, NetworkError, Shutdown, Socket,
+    SocketOption, readiness,
 };
 pub use ready::{Readiness, ready};
 pub use stream::{Stream, Streams};

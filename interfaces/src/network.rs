@@ -139,6 +139,11 @@ pub trait Socket {
     /// As `receive_from`, and tells more of the datagram; `keep` leaves it there.
     #[fills]
     fn receive_message(&self, into: &mut [u8], keep: bool) -> Result<Message, NetworkError>;
+
+    /// Takes the oldest error of a datagram that this socket sent, if it keeps them (`SocketOption::ReceiveErrors`), and what is known of the bytes
+    /// that were sent. `WouldBlock` when there is none.
+    #[fills]
+    fn receive_error(&self, into: &mut [u8]) -> Result<Failure, NetworkError>;
 }
 
 /// An IP version.
@@ -198,9 +203,32 @@ pub struct Message {
     pub marks: Marks,
     /// Nanoseconds before the answer at which it came.
     pub age: u64,
+    /// How many datagrams the socket had lost for want of room before it came.
+    pub lost: u32,
 }
 
 impl tessera_runtime::transport::Fills for Message {
+    fn filled(&self) -> u64 {
+        self.length.into()
+    }
+}
+
+/// What ICMP told of a datagram that was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Plain)]
+pub struct Failure {
+    /// Bytes in the buffer, and bytes that were quoted in all.
+    pub length: u32,
+    pub whole: u32,
+    /// Where the datagram was sent to.
+    pub to: Address,
+    /// The IP address of who told, as `Address` has it.
+    pub by: [u8; 16],
+    /// Type and code of the message, as ICMP numbers them for that version of IP.
+    pub kind: u8,
+    pub code: u8,
+}
+
+impl tessera_runtime::transport::Fills for Failure {
     fn filled(&self) -> u64 {
         self.length.into()
     }
@@ -248,6 +276,8 @@ pub enum SocketOption {
     Listening = 13,
     /// The traffic class of what is sent within this machine, 0 to 255.
     TrafficClass = 14,
+    /// Whether errors of datagrams that were sent are kept, for `receive_error`: 0 or 1.
+    ReceiveErrors = 15,
 }
 
 /// What the machine is called on the network. Addresses are zero where there is none.

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <ifaddrs.h>
+#include <linux/errqueue.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -229,6 +230,84 @@ static void groups_are_joined_once_and_are_a_sockets_own(void) {
     close(six);
 }
 
+// What is told of a datagram that did not arrive: control data with room for an address behind the error.
+struct failure {
+    struct sock_extended_err error;
+    struct sockaddr_in6 by;
+};
+
+static void who_wants_to_know_learns_what_did_not_arrive(void) {
+    for (int version = 4; version <= 6; version += 2) {
+        int is_v4 = version == 4, on = 1;
+        int one = socket(is_v4 ? AF_INET : AF_INET6, SOCK_DGRAM, 0);
+        struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_port = htons(6800), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+        struct sockaddr_in to_v4 = {.sin_family = AF_INET, .sin_port = htons(6800), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        struct sockaddr *address = is_v4 ? (struct sockaddr *)&to_v4 : (struct sockaddr *)&to;
+        socklen_t length = is_v4 ? sizeof to_v4 : sizeof to;
+        char bytes[16], control[256];
+        struct iovec piece = {bytes, sizeof bytes};
+        struct sockaddr_in6 name;
+        struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_name = &name, .msg_control = control};
+        // Who does not want to know is not told.
+        CHECK(sendto(one, "lost", 4, 0, address, length) == 4);
+        REFUSED(recvmsg(one, &message, MSG_ERRQUEUE), EAGAIN);
+        int level = is_v4 ? IPPROTO_IP : IPPROTO_IPV6, option = is_v4 ? IP_RECVERR : IPV6_RECVERR;
+        CHECK(setsockopt(one, level, option, &on, sizeof on) == 0);
+        CHECK(sendto(one, "ABCDEF", 6, 0, address, length) == 6);
+        struct pollfd ready = {.fd = one, .events = 0};
+        CHECK(poll(&ready, 1, 1000) == 1 && ready.revents == POLLERR);
+        message.msg_namelen = sizeof name;
+        message.msg_controllen = sizeof control;
+        CHECK(recvmsg(one, &message, MSG_ERRQUEUE) == 6 && memcmp(bytes, "ABCDEF", 6) == 0);
+        CHECK(message.msg_flags == MSG_ERRQUEUE && message.msg_namelen == length && memcmp(&name, address, 8) == 0);
+        struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+        CHECK(head != NULL && head->cmsg_level == level && head->cmsg_type == option);
+        if (head != NULL) {
+            struct failure *failure = (struct failure *)CMSG_DATA(head);
+            CHECK(failure->error.ee_errno == ECONNREFUSED && failure->by.sin6_family == address->sa_family);
+            CHECK(failure->error.ee_origin == (is_v4 ? SO_EE_ORIGIN_ICMP : SO_EE_ORIGIN_ICMP6));
+            CHECK(failure->error.ee_type == (is_v4 ? 3 : 1) && failure->error.ee_code == (is_v4 ? 3 : 4));
+        }
+        REFUSED(recvmsg(one, &message, MSG_ERRQUEUE), EAGAIN);
+        CHECK(poll(&ready, 1, 0) == 0);
+        REFUSED(recv(one, bytes, sizeof bytes, MSG_DONTWAIT), EAGAIN);
+        close(one);
+    }
+}
+
+static void what_found_no_room_is_counted(void) {
+    int in = socket(AF_INET, SOCK_DGRAM, 0), out = socket(AF_INET, SOCK_DGRAM, 0), on = 1, room = 4096;
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof at;
+    CHECK(bind(in, (struct sockaddr *)&at, length) == 0 && getsockname(in, (struct sockaddr *)&at, &length) == 0);
+    CHECK(setsockopt(in, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on) == 0);
+    CHECK(setsockopt(in, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) == 0);
+    static char bytes[2048];
+    unsigned lost = 0;
+    for (int round = 0; round < 3; round++) {
+        unsigned sent = 10, received = 0;
+        for (unsigned count = 0; count < sent; count++)
+            CHECK(sendto(out, bytes, sizeof bytes, 0, (struct sockaddr *)&at, length) == sizeof bytes);
+        for (;;) {
+            char control[64];
+            struct iovec piece = {bytes, sizeof bytes};
+            struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control};
+            message.msg_controllen = sizeof control;
+            if (recvmsg(in, &message, MSG_DONTWAIT) != sizeof bytes)
+                break;
+            // As many as were lost before it came.
+            struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+            CHECK((head != NULL) == (lost > 0));
+            CHECK(head == NULL || (head->cmsg_type == SO_RXQ_OVFL && *(unsigned *)CMSG_DATA(head) == lost));
+            received++;
+        }
+        CHECK(errno == EAGAIN && received > 0 && received < sent);
+        lost += sent - received;
+    }
+    close(in);
+    close(out);
+}
+
 // Not to be run outside a container: with more rights it would do what it asks for.
 static void a_container_does_not_change_its_network(void) {
     int link = netlink();
@@ -254,6 +333,8 @@ const struct test net_tests[] = {
     TEST(what_cannot_be_is_answered_by_an_error),
     TEST(interfaces_have_names_and_addresses),
     TEST(groups_are_joined_once_and_are_a_sockets_own),
+    TEST(who_wants_to_know_learns_what_did_not_arrive),
+    TEST(what_found_no_room_is_counted),
     TEST(a_container_does_not_change_its_network),
     END,
 };

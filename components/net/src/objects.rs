@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use tessera_interfaces::{
-    Address, Cap, Configuration, Datagram, Family, Marks, Message, Network, NetworkError, Shutdown, Socket,
+    Address, Cap, Configuration, Datagram, Failure, Family, Marks, Message, Network, NetworkError, Shutdown, Socket,
     SocketOption, readiness, streams,
 };
 use tessera_runtime::abi::PAGE;
@@ -321,5 +321,9 @@ impl Socket for Open {
             guarded.hear(message.from);
         }
         Ok(message)
+    }
+
+    fn receive_error(&self, into: &mut [u8]) -> Result<Failure, NetworkError> {
+        self.core.act(|stack| stack.receive_error(self.id, into))
     }
 }

@@ -485,6 +485,15 @@ impl Socket for InetSocket {
         self.receive_bytes(to, flags, context.system.wall_now())
     }
 
+    fn receive_error(&self, to: &mut dyn Sink) -> Result<Received> {
+        let mut buffer = alloc::vec![0; to.room().min(DATAGRAM)];
+        let failure = self.stream.socket().receive_error(&mut buffer).map_err(refused)?;
+        let stored = to.put(buffer.get(..failure.length as usize).unwrap_or_default())?;
+        let told = alloc::vec![control::failure(&failure, self.family)];
+        let ancillary = Ancillary { told, ..Ancillary::default() };
+        Ok(Received { stored, whole: failure.whole as usize, from: self.bytes_of(&failure.to), ancillary })
+    }
+
     fn shutdown(&self, receiving: bool, sending: bool) -> Result<()> {
         let how = match (receiving, sending) {
             (true, true) => Shutdown::Both,

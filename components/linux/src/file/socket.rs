@@ -63,6 +63,8 @@ pub mod option {
     pub const TIMESTAMP_NANOSECONDS: i32 = 35;
     pub const TIMESTAMPING: i32 = 37;
     pub const DOMAIN: i32 = 39;
+    /// `SO_RXQ_OVFL`
+    pub const LOST: i32 = 40;
 }
 
 /// Who sent something: process, user, group, as `struct ucred`.
@@ -160,6 +162,11 @@ pub trait Socket: OpenFile {
     ) -> Result<usize>;
 
     fn receive(&self, context: &mut Context, to: &mut dyn Sink, flags: u32) -> Result<Received>;
+
+    /// Takes an error of what was sent (`MSG_ERRQUEUE`): what was sent, to where, and why it failed. `EAGAIN` when there is none.
+    fn receive_error(&self, _to: &mut dyn Sink) -> Result<Received> {
+        Err(Errno::EAGAIN)
+    }
 
     /// Ends receiving, sending, or both.
     fn shutdown(&self, receiving: bool, sending: bool) -> Result<()>;

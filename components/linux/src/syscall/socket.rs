@@ -446,8 +446,11 @@ fn receive_message(
 ) -> Result<(Received, u32)> {
     let (description, socket) = socket_of(context, descriptor)?;
     if flags & message::ERRORS != 0 {
-        // What the network says of messages that were sent is not kept.
-        return Err(Errno::EAGAIN);
+        // Never waited for.
+        let memory = context.memory.clone();
+        let received = socket.receive_error(&mut Pieces::new(&memory, pieces))?;
+        let cut = if received.whole > received.stored { message::TRUNCATED } else { 0 };
+        return Ok((received, message::ERRORS | cut));
     }
     let limit = socket.limits().receive;
     let is_stream = socket.shape().1 == 1;

@@ -48,6 +48,7 @@ pub struct Options {
     pub traffic_class: u8,
     pub broadcast: bool,
     pub only_version_6: bool,
+    pub receive_errors: bool,
     /// Milliseconds without an answer after which a connection is given up; 0 is never.
     pub user_timeout: u64,
 }

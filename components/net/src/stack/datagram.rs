@@ -15,6 +15,7 @@ use smoltcp::wire::{IpAddress, IpEndpoint};
 
 use super::address;
 use super::connection::Options;
+use super::failure::{Failures, Report};
 use super::{Entry, ForLink, Id, Kind, Protocol, Stack, Turn, Which};
 use tessera_interfaces::{Address, Datagram, Marks, Message, NetworkError, Shutdown, readiness};
 
@@ -36,6 +37,10 @@ pub struct Datagrams {
     pub remote: Option<IpEndpoint>,
     queue: VecDeque<Waiting>,
     queued: usize,
+    /// Datagrams that found no room.
+    lost: u32,
+    /// Errors of what was sent, if they are kept.
+    pub(super) failures: Failures,
     outgoing: ForLink<Option<Box<Out>>>,
     read_closed: bool,
     write_closed: bool,
@@ -47,6 +52,8 @@ struct Waiting {
     to: IpAddress,
     marks: Marks,
     came: Instant,
+    /// How many were lost before it.
+    lost: u32,
     bytes: Vec<u8>,
 }
 
@@ -64,6 +71,8 @@ impl Datagrams {
             remote: None,
             queue: VecDeque::new(),
             queued: 0,
+            lost: 0,
+            failures: Failures::new(),
             outgoing: ForLink::default(),
             read_closed: false,
             write_closed: false,
@@ -78,6 +87,9 @@ impl Datagrams {
         }
         if self.read_closed {
             bits |= readiness::READ_CLOSED;
+        }
+        if !self.failures.is_empty() {
+            bits |= readiness::ERROR;
         }
         if self.write_closed || self.outgoing.all().flatten().all(|out| out.can_send(self.protocol)) {
             bits |= readiness::WRITABLE;
@@ -273,7 +285,7 @@ impl Stack {
             let source = IpEndpoint::new(source, local.1);
             let heard = self.hand_over(protocol, (source, to), marks, from);
             if !heard {
-                self.undelivered(protocol, source, to, NetworkError::ConnectionRefused);
+                self.undelivered(protocol, source, to, Report::refused(to.addr, from));
             }
             return Ok(from.len() as u64);
         }
@@ -370,16 +382,20 @@ impl Stack {
         let most = entry.options.receive_buffer.unwrap_or(QUEUE);
         let Kind::Datagrams(datagrams) = &mut entry.kind else { return };
         let cost = bytes.len() + OVERHEAD;
-        if datagrams.read_closed || datagrams.queued + cost > most {
+        if datagrams.read_closed {
             return;
         }
+        // As elsewhere, the last one may reach over the limit: a small buffer holds one in any case.
+        let has_room = datagrams.queued <= most;
         let Some(client) = self.clients.get_mut(entry.client) else { return };
-        if client.charge(cost as u64).is_err() {
+        if !has_room || client.charge(cost as u64).is_err() {
+            datagrams.lost = datagrams.lost.wrapping_add(1);
             return;
         }
         entry.charged += cost as u64;
         datagrams.queued += cost;
-        datagrams.queue.push_back(Waiting { from, to, marks, came, bytes: bytes.to_vec() });
+        let lost = datagrams.lost;
+        datagrams.queue.push_back(Waiting { from, to, marks, came, lost, bytes: bytes.to_vec() });
         self.publish(id, true);
     }
 
@@ -398,10 +414,11 @@ impl Stack {
             return Err(error);
         }
         let Kind::Datagrams(datagrams) = &mut entry.kind else { return Err(NetworkError::NotSupported) };
-        let Some(Waiting { from, to, marks, came, bytes }) = datagrams.queue.front() else {
+        let Some(Waiting { from, to, marks, came, lost, bytes }) = datagrams.queue.front() else {
             if datagrams.read_closed {
                 let from = address::local((None, 0), family);
-                return Ok(Message { length: 0, from, to: from.ip, marks: entry.options.marks(), age: 0 });
+                let marks = entry.options.marks();
+                return Ok(Message { length: 0, from, to: from.ip, marks, age: 0, lost: datagrams.lost });
             }
             return Err(NetworkError::WouldBlock);
         };
@@ -415,6 +432,7 @@ impl Stack {
             to: address::bytes(*to),
             marks: *marks,
             age: (now - *came).total_micros().saturating_mul(1000),
+            lost: *lost,
         };
         if !keep {
             let cost = bytes.len() + OVERHEAD;
@@ -427,18 +445,6 @@ impl Stack {
             self.publish(id, false);
         }
         Ok(answer)
-    }
-
-    /// A datagram from `from` did not reach `to`: whoever is connected to there is told.
-    pub(super) fn undelivered(&mut self, protocol: Protocol, from: IpEndpoint, to: IpEndpoint, error: NetworkError) {
-        let Some(id) = self.hearer(protocol, to, from) else { return };
-        if let Some(entry) = self.sockets.get_mut(id)
-            && let Kind::Datagrams(datagrams) = &entry.kind
-            && datagrams.remote == Some(to)
-        {
-            entry.error = Some(error);
-            self.publish(id, true);
-        }
     }
 
     pub(super) fn shutdown_datagrams(&mut self, id: Id, how: Shutdown) -> Result<(), NetworkError> {

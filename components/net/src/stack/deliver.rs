@@ -14,7 +14,7 @@ use super::connection::{Connection, Options};
 use super::frame::{Class, Segment, classify, is_intact};
 use super::link::{OneFrame, Transmit};
 use super::{Entry, Id, Kind, LoopbackLink, Protocol, Stack, Which, WireLink, address, ends, opening};
-use tessera_interfaces::{Marks, NetworkError};
+use tessera_interfaces::Marks;
 
 /// Where a frame came in, and where answers go.
 struct Way<'a, 'b> {
@@ -100,11 +100,10 @@ impl Stack {
                 let (from, to) = (IpEndpoint::new(from, 0), IpEndpoint::new(to, identifier));
                 let _ = self.hand_over(Protocol::Icmp, (from, to), Options::default().marks(), message);
             }
-            Class::Undelivered { protocol: IpProtocol::Udp, from, to, refused }
+            Class::Undelivered { protocol: IpProtocol::Udp, from, to, report }
                 if way.interface.has_ip_addr(from.addr) =>
             {
-                let error = if refused { NetworkError::ConnectionRefused } else { NetworkError::HostUnreachable };
-                self.undelivered(Protocol::Udp, from, to, error);
+                self.undelivered(Protocol::Udp, from, to, report);
             }
             Class::Undelivered { .. } => {}
             Class::Neighbour => {

@@ -12,6 +12,8 @@ use smoltcp::wire::{
 };
 use tessera_interfaces::Marks;
 
+use super::failure::Report;
+
 /// What a frame is.
 #[derive(Debug, PartialEq)]
 pub enum Class<'a> {
@@ -22,7 +24,7 @@ pub enum Class<'a> {
     /// An answer to an echo request (RFC 792, RFC 4443), whole, and the identifier in it.
     Echo { from: IpAddress, to: IpAddress, identifier: u16, message: &'a [u8] },
     /// A datagram or segment that this machine sent did not arrive.
-    Undelivered { protocol: IpProtocol, from: IpEndpoint, to: IpEndpoint, refused: bool },
+    Undelivered { protocol: IpProtocol, from: IpEndpoint, to: IpEndpoint, report: Report<'a> },
     /// Tells whose hardware address an address has: what waited for it may go on.
     Neighbour,
     /// Nothing that concerns one socket.
@@ -142,16 +144,15 @@ fn control_four<'a>(
     match packet.msg_type() {
         Icmpv4Message::EchoReply => Some(Class::Echo { from, to, identifier: packet.echo_ident(), message }),
         Icmpv4Message::DstUnreachable => {
-            // Code 3, port unreachable: RFC 792.
-            let refused = packet.msg_code() == 3;
             let inner = Ipv4Packet::new_unchecked(packet.data());
             // The sender need not quote more than 8 bytes of what we sent: no check of the length that the header names.
             let (header, ports) = packet.data().split_at_checked(20)?;
             if header.first()? != &0x45 {
                 return None;
             }
+            let told = (from, u8::from(packet.msg_type()), packet.msg_code());
             let (source, destination) = (IpAddress::Ipv4(inner.src_addr()), IpAddress::Ipv4(inner.dst_addr()));
-            undelivered(inner.next_header(), source, destination, ports, refused)
+            undelivered(inner.next_header(), source, destination, ports, told)
         }
         _ => None,
     }
@@ -175,12 +176,11 @@ fn control_six<'a>(
         }
         Icmpv6Message::EchoReply => Some(Class::Echo { from, to, identifier: packet.echo_ident(), message }),
         Icmpv6Message::DstUnreachable => {
-            // Code 4, port unreachable: RFC 4443 section 3.1.
-            let refused = packet.msg_code() == 4;
             let inner = Ipv6Packet::new_unchecked(packet.payload());
             let (_, ports) = packet.payload().split_at_checked(40)?;
+            let told = (from, u8::from(packet.msg_type()), packet.msg_code());
             let (source, destination) = (IpAddress::Ipv6(inner.src_addr()), IpAddress::Ipv6(inner.dst_addr()));
-            undelivered(inner.next_header(), source, destination, ports, refused)
+            undelivered(inner.next_header(), source, destination, ports, told)
         }
         _ => None,
     }
@@ -197,16 +197,19 @@ fn undelivered<'a>(
     protocol: IpProtocol,
     from: IpAddress,
     to: IpAddress,
-    ports: &[u8],
-    refused: bool,
+    quoted: &'a [u8],
+    (by, kind, code): (IpAddress, u8, u8),
 ) -> Option<Class<'a>> {
+    /// Bytes of UDP's header.
+    const HEADER: usize = 8;
     if !matches!(protocol, IpProtocol::Udp | IpProtocol::Tcp) {
         return None;
     }
-    let [a, b, c, d, ..] = ports else { return None };
+    let [a, b, c, d, ..] = quoted else { return None };
     let from = IpEndpoint::new(from, u16::from_be_bytes([*a, *b]));
     let to = IpEndpoint::new(to, u16::from_be_bytes([*c, *d]));
-    Some(Class::Undelivered { protocol, from, to, refused })
+    let report = Report { by, kind, code, quoted: quoted.get(HEADER..).unwrap_or_default() };
+    Some(Class::Undelivered { protocol, from, to, report })
 }
 
 /// Whether the checksum of a frame's TCP segment or UDP datagram is right; also of a frame that has none.

@@ -16,6 +16,7 @@ mod client;
 mod connection;
 mod datagram;
 mod deliver;
+mod failure;
 mod frame;
 mod gather;
 mod link;

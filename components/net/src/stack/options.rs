@@ -47,6 +47,7 @@ impl Stack {
                 options.traffic_class = u8::try_from(value).map_err(|_| NetworkError::InvalidArgument)?;
             }
             SocketOption::Broadcast => options.broadcast = value != 0,
+            SocketOption::ReceiveErrors => options.receive_errors = value != 0,
             SocketOption::OnlyV6 if entry.bound => return Err(NetworkError::InvalidArgument),
             SocketOption::OnlyV6 => options.only_version_6 = value != 0,
             SocketOption::UserTimeout => options.user_timeout = value.div_ceil(SECOND / 1000),
@@ -89,6 +90,7 @@ impl Stack {
             SocketOption::HopLimit => options.marks().hops.into(),
             SocketOption::TrafficClass => options.traffic_class.into(),
             SocketOption::Broadcast => options.broadcast.into(),
+            SocketOption::ReceiveErrors => options.receive_errors.into(),
             SocketOption::OnlyV6 => options.only_version_6.into(),
             SocketOption::UserTimeout => options.user_timeout.saturating_mul(SECOND / 1000),
             SocketOption::ReceiveQueued => match &entry.kind {

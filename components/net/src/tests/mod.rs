@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tessera_interfaces::{Address, Cap, Family, Network, NetworkError, Shutdown, Socket, Streams, readiness};
+use tessera_interfaces::{
+    Address, Cap, Family, Network, NetworkError, Shutdown, Socket, SocketOption, Streams, readiness,
+};
 use tessera_runtime::component::{Context, Notice, Route};
 use tessera_runtime::object::{Access, Event};
 use tessera_runtime::{Mapping, own};
@@ -238,4 +240,48 @@ fn a_client_speaks_to_whom_its_rules_allow_and_answers_who_spoke_to_it() {
     // Rules that cannot be read allow nothing.
     let mute = ends[0]._net.client("mute");
     assert_eq!(mute.tcp(Family::V4).unwrap().connect(address(2, 80)), Err(NetworkError::PermissionDenied));
+}
+
+#[test]
+fn a_socket_that_keeps_errors_learns_what_did_not_arrive() {
+    let ends = ends();
+    let socket = ends[0].network.udp(Family::V4).unwrap();
+    let (nobody, mut quoted) = (address(2, 9), [0; 16]);
+    assert_eq!(socket.receive_error(&mut quoted), Err(NetworkError::WouldBlock));
+    assert_eq!(socket.option(SocketOption::ReceiveErrors), Ok(0));
+    // Over the wire, where the other side's ICMP tells, and within the machine.
+    socket.set_option(SocketOption::ReceiveErrors, 1).unwrap();
+    let loopback = Address { ip: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1], ..nobody };
+    for to in [nobody, loopback] {
+        assert_eq!(patiently(|| socket.send_to(to, b"ABCDEF")), Ok(6));
+        let failure = patiently(|| socket.receive_error(&mut quoted)).unwrap();
+        assert_eq!((failure.to, failure.by, failure.kind, failure.code), (to, to.ip, 3, 3));
+        assert_eq!((&quoted[..failure.length as usize], failure.whole), (b"ABCDEF".as_slice(), 6));
+        // What was told is no error of the socket any more.
+        assert_eq!(socket.receive_from(&mut quoted), Err(NetworkError::WouldBlock));
+    }
+    // What is not taken is lost in the end, and nothing else is.
+    for _ in 0..40 {
+        assert_eq!(socket.send_to(loopback, b"x"), Ok(1));
+    }
+    let kept = core::iter::from_fn(|| socket.receive_error(&mut []).ok()).count();
+    assert!((1..40).contains(&kept));
+}
+
+#[test]
+fn a_small_buffer_holds_one_datagram_and_tells_what_was_lost() {
+    let ends = ends();
+    let (from, to) = (ends[0].network.udp(Family::V4).unwrap(), ends[0].network.udp(Family::V4).unwrap());
+    to.bind(Address { ip: [0; 16], port: 77, family: Family::V4 }).unwrap();
+    to.set_option(SocketOption::ReceiveBuffer, 1).unwrap();
+    let at = Address { ip: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1], port: 77, family: Family::V4 };
+    let mut into = [0; 16];
+    for round in 0..3 {
+        for _ in 0..3 {
+            assert_eq!(from.send_to(at, b"datagram"), Ok(8));
+        }
+        let message = to.receive_message(&mut into, false).unwrap();
+        assert_eq!((message.length, message.lost), (8, round * 2));
+        assert_eq!(to.receive_message(&mut into, false), Err(NetworkError::WouldBlock));
+    }
 }

@@ -3,11 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use tessera_interfaces::Message;
+use tessera_interfaces::{Failure, Message};
 
 use super::{IP, IPV6};
 use crate::errno::{Errno, Result};
-use crate::file::socket::{number, option};
+use crate::file::socket::{AF_INET, AF_INET6, number, option};
 
 /// Level, kind and data of a control message.
 pub type Told = (i32, i32, Vec<u8>);
@@ -21,9 +21,11 @@ const SERVICE: i32 = 1;
 const TIME_TO_LIVE: i32 = 2;
 const PACKET_INFORMATION: i32 = 8;
 const RECEIVE_TIME_TO_LIVE: i32 = 12;
+pub const RECEIVE_ERRORS: i32 = 11;
 const RECEIVE_SERVICE: i32 = 13;
 
 const HOP_LIMIT_2292: i32 = 8;
+pub const RECEIVE_ERRORS_6: i32 = 25;
 const RECEIVE_INFORMATION_6: i32 = 49;
 const INFORMATION_6: i32 = 50;
 const RECEIVE_HOP_LIMIT: i32 = 51;
@@ -68,6 +70,7 @@ pub struct Asked {
     hops_6: bool,
     hops_2292: bool,
     class_6: bool,
+    lost: bool,
 }
 
 impl Asked {
@@ -93,14 +96,16 @@ impl Asked {
             hops_6: is_set(IPV6, RECEIVE_HOP_LIMIT),
             hops_2292: is_set(IPV6, HOP_LIMIT_2292),
             class_6: is_set(IPV6, RECEIVE_TRAFFIC_CLASS),
+            lost: is_set(option::LEVEL, option::LOST),
         }
     }
 
     pub fn is_nothing(self) -> bool {
         let Asked { nanoseconds, microseconds, three_times, information, hops, class, .. } = self;
-        let Asked { information_6, hops_6, hops_2292, class_6, .. } = self;
-        ![nanoseconds, microseconds, three_times, information, hops, class, information_6, hops_6, hops_2292, class_6]
-            .contains(&true)
+        let Asked { information_6, hops_6, hops_2292, class_6, lost, .. } = self;
+        let of_v6 = [information_6, hops_6, hops_2292, class_6];
+        ![nanoseconds, microseconds, three_times, information, hops, class, lost].contains(&true)
+            && !of_v6.contains(&true)
     }
 
     /// What is told of a message, in the order of Linux; `now` is the time in nanoseconds since 1970.
@@ -120,6 +125,9 @@ impl Asked {
             told.push((option::LEVEL, option::TIMESTAMPING, three));
         }
         let word = |value: i32| value.to_ne_bytes().to_vec();
+        if self.lost && message.lost != 0 {
+            told.push((option::LEVEL, option::LOST, word(message.lost as i32)));
+        }
         let (hops, class) = (i32::from(message.marks.hops), i32::from(message.marks.class));
         let to = core::net::Ipv6Addr::from(message.to);
         match to.to_ipv4_mapped() {
@@ -155,6 +163,50 @@ impl Asked {
     }
 }
 
+/// `IP_RECVERR` and `IPV6_RECVERR`: `struct sock_extended_err` and the address of who told, for a socket of this family.
+pub fn failure(failure: &Failure, family: u16) -> Told {
+    const FROM_ICMP: u8 = 2;
+    const FROM_ICMP_6: u8 = 3;
+    let by = core::net::Ipv6Addr::from(failure.by);
+    let v4 = by.to_ipv4_mapped();
+    let error = match (v4, failure.kind, failure.code) {
+        (Some(_), 3, code) => match code {
+            0 | 5 | 6 | 11 => Errno::ENETUNREACH,
+            2 => Errno::ENOPROTOOPT,
+            3 => Errno::ECONNREFUSED,
+            4 => Errno::EMSGSIZE,
+            _ => Errno::EHOSTUNREACH,
+        },
+        (None, 1, code) => match code {
+            0 => Errno::ENETUNREACH,
+            1 | 5 | 6 => Errno::EACCES,
+            4 => Errno::ECONNREFUSED,
+            _ => Errno::EHOSTUNREACH,
+        },
+        _ => Errno::EPROTO,
+    };
+    let origin = if v4.is_some() { FROM_ICMP } else { FROM_ICMP_6 };
+    let mut data = (error.number() as u32).to_ne_bytes().to_vec();
+    data.extend([origin, failure.kind, failure.code, 0]);
+    data.extend([0; 8]);
+    match v4 {
+        Some(v4) if family == AF_INET => {
+            data.extend(AF_INET.to_ne_bytes());
+            data.extend([0; 2]);
+            data.extend(v4.octets());
+            data.extend([0; 8]);
+            (IP, RECEIVE_ERRORS, data)
+        }
+        _ => {
+            data.extend(AF_INET6.to_ne_bytes());
+            data.extend([0; 6]);
+            data.extend(failure.by);
+            data.extend([0; 4]);
+            (IPV6, RECEIVE_ERRORS_6, data)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,7 +214,7 @@ mod tests {
 
     fn message(to: [u8; 16]) -> Message {
         let from = Address { ip: to, port: 1, family: Family::V6 };
-        Message { length: 0, from, to, marks: Marks { hops: 64, class: 3 }, age: 2_500_000_000 }
+        Message { length: 0, from, to, marks: Marks { hops: 64, class: 3 }, age: 2_500_000_000, lost: 2 }
     }
 
     const SIX: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
@@ -178,6 +230,28 @@ mod tests {
         let information = [2i32.to_ne_bytes(), [10, 0, 2, 15], [10, 0, 2, 15]].concat();
         let wanted = [(IP, PACKET_INFORMATION, information), (IP, TIME_TO_LIVE, 64i32.to_ne_bytes().to_vec())];
         assert_eq!(asked.told(&message(FOUR), 0), wanted);
+    }
+
+    #[test]
+    fn a_failure_names_its_error_and_who_told_of_it() {
+        let to = Address { ip: FOUR, port: 9, family: Family::V4 };
+        let refused = Failure { length: 0, whole: 0, to, by: FOUR, kind: 3, code: 3 };
+        let (level, name, data) = failure(&refused, AF_INET);
+        assert_eq!((level, name, data.len()), (IP, RECEIVE_ERRORS, 32));
+        assert_eq!(data[..8], [111, 0, 0, 0, 2, 3, 3, 0]);
+        assert_eq!(data[16..24], [2, 0, 0, 0, 10, 0, 2, 15]);
+        let (level, name, data) = failure(&Failure { by: SIX, kind: 1, code: 3, ..refused }, AF_INET6);
+        assert_eq!((level, name, data.len()), (IPV6, RECEIVE_ERRORS_6, 44));
+        assert_eq!(data[..8], [113, 0, 0, 0, 3, 1, 3, 0]);
+        assert_eq!(data[24..40], SIX);
+    }
+
+    #[test]
+    fn what_was_lost_is_told_of_if_anything_was() {
+        let kept = [((option::LEVEL, option::LOST), 1i32.to_ne_bytes().to_vec())].into_iter().collect();
+        let asked = Asked::of(&kept);
+        assert_eq!(asked.told(&message(SIX), 0), [(option::LEVEL, option::LOST, 2i32.to_ne_bytes().to_vec())]);
+        assert!(!asked.is_nothing() && asked.told(&Message { lost: 0, ..message(SIX) }, 0).is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use tessera_interfaces::SocketOption;
 
+use super::control;
 use super::groups;
 use super::interfaces::Interfaces;
 use super::{IP, IPV6, InetSocket, PROTOCOL_UDP_LITE, SEGMENT, TCP, UDP, refused};
@@ -121,6 +122,7 @@ impl InetSocket {
             (option::LEVEL, option::SEND_BUFFER) => (SocketOption::SendBuffer, 1),
             (IP, 2) | (IPV6, 16) => (SocketOption::HopLimit, 1),
             (IP, 1) | (IPV6, 67) => (SocketOption::TrafficClass, 1),
+            (IP, control::RECEIVE_ERRORS) | (IPV6, control::RECEIVE_ERRORS_6) => (SocketOption::ReceiveErrors, 1),
             (IPV6, 26) => (SocketOption::OnlyV6, 1),
             (TCP, 1) => (SocketOption::NoDelay, 1),
             (TCP, 5) => (SocketOption::KeepAlive, SECOND),
@@ -153,11 +155,14 @@ impl InetSocket {
     fn is_harmless(level: i32, name: i32) -> bool {
         match level {
             option::LEVEL => {
-                matches!(name, 5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 37 | 46 | 47 | 60 | 61)
+                matches!(
+                    name,
+                    5 | 8 | 7 | 9 | 10 | 12 | 15 | 18 | 19 | 29 | 32 | 33 | 35 | 36 | 37 | 40 | 46 | 47 | 60 | 61
+                )
             }
-            // Packet information, errors, options, MTU discovery, multicast.
-            IP => matches!(name, 4 | 6 | 8 | 10 | 11 | 12 | 13 | 15 | 24 | 32 | 33 | 34),
-            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 23 | 25 | 49 | 51 | 62 | 66),
+            // Packet information, options, MTU discovery, multicast.
+            IP => matches!(name, 4 | 6 | 8 | 10 | 12 | 13 | 15 | 24 | 32 | 33 | 34),
+            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 23 | 49 | 51 | 62 | 66),
             UDP => matches!(name, SEGMENT | 104),
             // How much of a datagram a checksum covers, of those that are sent and taken.
             PROTOCOL_UDP_LITE => matches!(name, 10 | 11),
