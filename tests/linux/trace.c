@@ -139,6 +139,25 @@ static void a_process_is_seized_interrupted_and_let_go(void) {
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 }
 
+static void one_that_stands_still_is_attached_to_at_once(void) {
+    for (int round = 0; round < 10; round++) {
+        pid_t child = fork();
+        if (child == 0) {
+            raise(SIGSTOP);
+            _exit(0);
+        }
+        int status;
+        CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
+        CHECK(ptrace(PTRACE_ATTACH, child, 0, 0) == 0);
+        errno = 0;
+        CHECK(ptrace(PTRACE_PEEKUSR, child, offsetof(struct user, regs.rip), 0) != 0 && errno == 0);
+        kill(child, SIGKILL);
+        do
+            CHECK(waitpid(child, &status, 0) == child);
+        while (WIFSTOPPED(status));
+    }
+}
+
 static struct sock_filter refuse_getppid[] = {
     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
@@ -236,6 +255,7 @@ const struct test trace_tests[] = {
     TEST(a_tracer_gets_signals_first_and_steps),
     TEST(a_tracer_follows_children_and_new_programs),
     TEST(a_process_is_seized_interrupted_and_let_go),
+    TEST(one_that_stands_still_is_attached_to_at_once),
     TEST(a_filter_refuses_traps_and_ends),
     TEST(strict_mode_leaves_reading_writing_and_ending),
     TEST(filters_that_could_fail_are_refused),

@@ -10,8 +10,8 @@
 exec 2>&1
 ifconfig -a | sed 's/^ *//'
 route -n | sed -n 's/^\([0-9.]*\) *\([0-9.]*\) *\([0-9.]*\) *\([UG]*\) .* \(eth0\)$/\1 \2 \3 \4 \5/p'
-busybox nc -l -p 8080 -s 127.0.0.1 &
-until grep -q ' 0100007F:1F90 ' /proc/net/tcp; do sleep 0.1; done
+busybox httpd -f -p 127.0.0.1:8080 -h /tmp &
+for try in 1 2 3 4 5 6 7 8 9; do grep -q ' 0100007F:1F90 ' /proc/net/tcp || sleep 0.5; done
 netstat -tln | tr -s ' '
 ss -tln | tr -s ' ' | cut -d ' ' -f 1,4
 kill $!

@@ -8,8 +8,9 @@ use super::identity::may_inspect;
 use crate::errno::{Errno, Result};
 use crate::seccomp::ARCHITECTURE;
 use crate::signal::{Info, LAST, SIGKILL, SIGSTOP, Set, UNBLOCKABLE, code, send};
+use crate::task::process::Life;
 use crate::task::trace::{self, How, Reason, Stop, Trace, option};
-use crate::task::{Context, Task};
+use crate::task::{Context, Task, wait};
 
 /// Bytes of `struct user_regs_struct`, and its words.
 const WORDS: usize = 27;
@@ -201,12 +202,22 @@ fn attach(context: &mut Context, what: u64, number: i32, address: u64, data: u64
         return Err(Errno::EPERM);
     }
     may_inspect(context, &task.process)?;
+    let stands_still = matches!(*task.process.life.lock(), Life::Stopped { .. });
     if !trace::attach(&task, &context.process, seizes, options) {
         return Err(Errno::EPERM);
     }
     if !seizes {
         let user = context.credentials().user;
         send::to_task(&task, Info::user(SIGSTOP, code::USER, context.process.number, user));
+    }
+    if stands_still {
+        // It stands still for its tracer from now on, who may ask for its registers at once.
+        let tracer = context.process.clone();
+        let is_there = |_: &mut Context| (stopped(&task, |_| ()).is_ok() || !task.process.is_alive()).then_some(());
+        // What interrupts that changes nothing of it.
+        const PATIENCE: u64 = 1_000_000_000;
+        let until = context.system.now().saturating_add(PATIENCE);
+        let _ = wait(context, &[&tracer.children_changed], Some(until), is_there);
     }
     Ok(0)
 }
