@@ -54,6 +54,24 @@ static void a_hole_reads_as_zeroes_and_keeps_the_size(void) {
     close(file);
 }
 
+static void devices_stay_at_their_start(void) {
+    static const char *const names[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"};
+    char byte;
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        int file = open(names[i], O_RDONLY);
+        CHECK(file >= 0 && read(file, &byte, 1) == (i ? 1 : 0));
+        CHECK(lseek(file, -5, SEEK_CUR) == 0 && lseek(file, INT64_MIN, SEEK_END) == 0 && lseek(file, 9, SEEK_SET) == 0);
+        CHECK(lseek(file, 0, SEEK_CUR) == 0);
+        REFUSED(lseek(file, 0, 5), EINVAL);
+        close(file);
+    }
+    int file = memfd_create("far", 0);
+    CHECK(lseek(file, INT64_MAX, SEEK_SET) == INT64_MAX);
+    REFUSED(lseek(file, 1, SEEK_CUR), EINVAL);
+    CHECK(lseek(file, 0, SEEK_CUR) == INT64_MAX);
+    close(file);
+}
+
 static void pipes_are_doubled_and_filled_from_memory(void) {
     int one[2], other[2];
     char text[16] = "";
@@ -132,6 +150,7 @@ static void what_is_shared_is_separated(void) {
 const struct test file_tests[] = {
     TEST(a_memory_file_is_sealed),
     TEST(a_hole_reads_as_zeroes_and_keeps_the_size),
+    TEST(devices_stay_at_their_start),
     TEST(pipes_are_doubled_and_filled_from_memory),
     TEST(directories_are_read_the_old_way),
     TEST(another_process_is_looked_into),

@@ -158,6 +158,10 @@ impl OpenFile for Simple {
         true
     }
 
+    fn stays_at_its_start(&self) -> bool {
+        true
+    }
+
     fn ready(&self) -> u32 {
         ready::IN | ready::OUT
     }

@@ -109,6 +109,11 @@ pub trait OpenFile: Send + Sync + Any {
         false
     }
 
+    /// Whether its position is 0 for good: lseek(2) comes to that whatever it asks for, as in `/dev/null`.
+    fn stays_at_its_start(&self) -> bool {
+        false
+    }
+
     /// What can be done without waiting, as [`ready`] bits.
     fn ready(&self) -> u32 {
         ready::IN | ready::OUT

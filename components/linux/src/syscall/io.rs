@@ -324,12 +324,16 @@ pub fn lseek(context: &mut Context, descriptor: i32, offset: i64, whence: u32) -
     if !description.file.is_seekable() {
         return Err(Errno::ESPIPE);
     }
+    // `SEEK_HOLE` is the last that there is.
+    if whence <= 4 && description.file.stays_at_its_start() {
+        return Ok(0);
+    }
     let mut position = description.position.lock();
     let size = || description.file.attributes().map(|attributes| attributes.size as i64);
     let to = match whence {
         0 => offset,
-        1 => (*position as i64).checked_add(offset).ok_or(Errno::EOVERFLOW)?,
-        2 => size()?.checked_add(offset).ok_or(Errno::EOVERFLOW)?,
+        1 => (*position as i64).checked_add(offset).ok_or(Errno::EINVAL)?,
+        2 => size()?.checked_add(offset).ok_or(Errno::EINVAL)?,
         // Where data is, and where the next hole is: all is data up to the end.
         3 | 4 => {
             let size = size()?;
