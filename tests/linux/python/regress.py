@@ -7,6 +7,7 @@ crashed (it took its interpreter along). A module runs in an interpreter of its 
 hung or crashed, another interpreter goes on behind it. The last line is `modules N done`.
 """
 
+import fcntl
 import os
 import select
 import shutil
@@ -14,12 +15,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 # A case that says nothing for so long hangs.
 SECONDS = 120
 # So often a module is taken up again.
 MOST_RESTARTS = 25
+# Modules that ask for the network, and speak to themselves alone.
+LOCAL = {"test_socketserver"}
+# Modules that want a terminal that controls them.
+TERMINAL = {"test_ioctl"}
 
 
 def child(module, report, done):
@@ -28,7 +34,7 @@ def child(module, report, done):
     from test import support
 
     # What regrtest enables by itself: no resource (network, large files, sounds).
-    support.use_resources = []
+    support.use_resources = ["network"] if module in LOCAL else []
     support.verbose = 0
     # Instead of the default 10 s for a helper process or a lock: this machine is an emulated one.
     support.LOOPBACK_TIMEOUT = 30.0
@@ -94,6 +100,8 @@ def child(module, report, done):
                 if isinstance(test, unittest.TestSuite) or named(test) not in done]
         return unittest.TestSuite(kept)
 
+    if module in TERMINAL:
+        fcntl.ioctl(os.openpty()[1], termios.TIOCSCTTY, 0)
     try:
         suite = unittest.defaultTestLoader.loadTestsFromName("test." + module)
     except unittest.SkipTest:
@@ -185,4 +193,6 @@ def main():
     print("modules", len(words), "done", flush=True)
 
 
-main()
+# Children that multiprocessing starts afresh load this file too, by another name.
+if __name__ == "__main__":
+    main()
