@@ -6,6 +6,7 @@
 #include <linux/aio_abi.h>
 #include <linux/futex.h>
 #include <linux/openat2.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
@@ -487,6 +488,25 @@ static void too_many_are_refused_before_they_are_counted(void) {
     REFUSED(syscall(SYS_io_setup, -1, &context), EINVAL);
     REFUSED(syscall(SYS_io_setup, 1000000, &context), EAGAIN);
     REFUSED(prctl(PR_SET_SECCOMP, 2, 0, 0, 0), EFAULT);
+    // What would wait is not done if the request says so (RWF_NOWAIT).
+    int ends[2];
+    char byte;
+    CHECK(pipe(ends) == 0 && syscall(SYS_io_setup, 4, &context) == 0);
+    struct iocb request = {.aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = ends[0], .aio_rw_flags = RWF_NOWAIT};
+    request.aio_buf = (uintptr_t)&byte;
+    request.aio_nbytes = 1;
+    struct iocb *requests[] = {&request};
+    struct io_event event;
+    CHECK(syscall(SYS_io_submit, context, 1, requests) == 1);
+    CHECK(syscall(SYS_io_getevents, context, 1, 1, &event, NULL) == 1 && event.res == -EAGAIN);
+    CHECK(write(ends[1], "x", 1) == 1 && syscall(SYS_io_submit, context, 1, requests) == 1);
+    CHECK(syscall(SYS_io_getevents, context, 1, 1, &event, NULL) == 1 && event.res == 1 && byte == 'x');
+    CHECK(syscall(SYS_io_destroy, context) == 0);
+    int datagrams = socket(AF_INET, SOCK_DGRAM, 0), mark;
+    REFUSED(ioctl(datagrams, SIOCATMARK, &mark), ENOTTY);
+    close(datagrams);
+    close(ends[0]);
+    close(ends[1]);
 }
 
 const struct test edge_tests[] = {

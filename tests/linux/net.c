@@ -9,6 +9,7 @@
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <netpacket/packet.h>
 #include <poll.h>
 #include <string.h>
@@ -275,6 +276,22 @@ static void who_wants_to_know_learns_what_did_not_arrive(void) {
     }
 }
 
+static void segments_are_as_long_as_the_way_lets_them(void) {
+    int listener = socket(AF_INET, SOCK_STREAM, 0), one = socket(AF_INET, SOCK_STREAM, 0), segment = 0;
+    socklen_t length = sizeof segment;
+    CHECK(getsockopt(one, IPPROTO_TCP, TCP_MAXSEG, &segment, &length) == 0 && segment == 536);
+    segment = 20;
+    REFUSED(setsockopt(one, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment), EINVAL);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    CHECK(listen(listener, 1) == 0 && getsockname(listener, (struct sockaddr *)&at, &size) == 0);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK(connect(one, (struct sockaddr *)&at, sizeof at) == 0);
+    CHECK(getsockopt(one, IPPROTO_TCP, TCP_MAXSEG, &segment, &length) == 0 && segment > 536);
+    close(one);
+    close(listener);
+}
+
 static void what_found_no_room_is_counted(void) {
     int in = socket(AF_INET, SOCK_DGRAM, 0), out = socket(AF_INET, SOCK_DGRAM, 0), on = 1, room = 4096;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -335,6 +352,7 @@ const struct test net_tests[] = {
     TEST(groups_are_joined_once_and_are_a_sockets_own),
     TEST(who_wants_to_know_learns_what_did_not_arrive),
     TEST(what_found_no_room_is_counted),
+    TEST(segments_are_as_long_as_the_way_lets_them),
     TEST(a_container_does_not_change_its_network),
     END,
 };

@@ -17,6 +17,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -158,6 +160,27 @@ static void full_sockets(void) {
         EXPECT(is_refusal(errno));
         if (errno != EAGAIN) break;
         made++;
+    }
+    EXPECT(is_refusal(errno) && made > 5);
+}
+
+// Answers of the network that nobody takes.
+static void unread_answers(void) {
+    raise_descriptors();
+    struct {
+        struct nlmsghdr head;
+        struct ifinfomsg link;
+    } question = {.head = {sizeof question, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0}};
+    long made = 0;
+    for (;;) {
+        int one = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_ROUTE);
+        if (one < 0) break;
+        // What finds no room is lost, and that is told.
+        char answer[64];
+        for (int asked = 0; asked < 400; asked++)
+            if (send(one, &question, sizeof question, 0) < 0) break;
+        EXPECT(recv(one, answer, sizeof answer, 0) < 0 && errno == ENOBUFS);
+        if (made++ > 3000) break;
     }
     EXPECT(is_refusal(errno) && made > 5);
 }
@@ -352,6 +375,7 @@ static const struct {
     {"as_many_descriptors_as_can_be", descriptors, 0},
     {"pipes_full_of_bytes", full_pipes, 0},
     {"sockets_full_of_bytes", full_sockets, 0},
+    {"answers_that_nobody_takes", unread_answers, 0},
     {"sockets_sent_over_sockets", sockets_in_sockets, 0},
     {"a_deep_directory", deep_directory, 0},
     {"as_many_files_as_can_be", many_files, 0},

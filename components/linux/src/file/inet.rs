@@ -336,7 +336,8 @@ impl InetSocket {
             return Ok((datagram.length as usize, datagram.from, Vec::new()));
         }
         let message = self.stream.socket().receive_message(into, peek).map_err(refused)?;
-        Ok((message.length as usize, message.from, asked.told(&message, now)))
+        let port = if asked.wants_port() { self.stream.socket().local().map_err(refused)?.port } else { 0 };
+        Ok((message.length as usize, message.from, asked.told(&message, now, port)))
     }
 
     fn receive_bytes(&self, to: &mut dyn Sink, flags: u32, now: i64) -> Result<Received> {

@@ -55,6 +55,8 @@ pub enum Wanted {
 }
 
 impl Shared for Messages {
+    const MOST: usize = MOST as usize;
+
     fn permissions(&self) -> Permissions {
         *self.permissions.lock()
     }

@@ -95,6 +95,9 @@ impl Permissions {
 
 /// What can stand in a [`Registry`].
 pub trait Shared: Send + Sync {
+    /// How many there can be (`kernel.sem`, `kernel.msgmni`, `kernel.shmmni`).
+    const MOST: usize;
+
     fn permissions(&self) -> Permissions;
     fn set_permissions(&self, permissions: Permissions);
 }
@@ -159,7 +162,7 @@ impl<T: Shared> Registry<T> {
             }
         }
         let index = slots.free.first().copied().unwrap_or(slots.list.len());
-        if index >= INDICES as usize {
+        if index >= T::MOST {
             return Err(Errno::ENOSPC);
         }
         let sequence = slots.list.get(index).map_or(0, |slot| slot.sequence);
@@ -249,6 +252,8 @@ mod tests {
     struct Thing(Mutex<Permissions>);
 
     impl Shared for Thing {
+        const MOST: usize = 3;
+
         fn permissions(&self) -> Permissions {
             *self.0.lock()
         }
@@ -274,6 +279,19 @@ mod tests {
         assert_ne!(first, second, "an identifier that was removed must not name another object");
         assert_eq!(registry.find(first as i32).err(), Some(Errno::EIDRM));
         assert_eq!(registry.find(-1).err(), Some(Errno::EINVAL));
+    }
+
+    #[test]
+    fn there_are_no_more_than_can_be() {
+        let (registry, root) = (Registry::default(), Credentials::new(0, 0, Vec::new()));
+        for key in 1..=3 {
+            assert!(get(&registry, &root, key, CREATE).is_ok());
+        }
+        assert_eq!(get(&registry, &root, 4, CREATE), Err(Errno::ENOSPC));
+        let second = get(&registry, &root, 2, 0).unwrap();
+        registry.remove(&registry.find(second as i32).unwrap());
+        assert_eq!(get(&registry, &root, 2, 0), Err(Errno::ENOENT));
+        assert_eq!(get(&registry, &root, PRIVATE, 0).map(|number| number % INDICES as u64), Ok(1));
     }
 
     #[test]

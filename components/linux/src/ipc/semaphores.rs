@@ -63,6 +63,8 @@ pub enum Refusal {
 }
 
 impl Shared for Semaphores {
+    const MOST: usize = MOST_SETS as usize;
+
     fn permissions(&self) -> Permissions {
         *self.permissions.lock()
     }

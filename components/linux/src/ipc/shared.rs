@@ -34,6 +34,8 @@ pub struct Segment {
 }
 
 impl Shared for Segment {
+    const MOST: usize = MOST as usize;
+
     fn permissions(&self) -> Permissions {
         *self.permissions.lock()
     }

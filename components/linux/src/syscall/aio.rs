@@ -10,9 +10,9 @@ use tessera_runtime::sync::Mutex;
 
 use super::{file, io, poll};
 use crate::errno::{Errno, Result};
-use crate::file::OpenFile;
 use crate::file::event::EventFile;
 use crate::file::transfer::Bytes;
+use crate::file::{OpenFile, ready};
 use crate::memory::{MapRequest, PAGE, Protection, Target};
 use crate::task::{Context, WaitQueue, wait};
 use crate::time::read_timespec;
@@ -83,7 +83,7 @@ pub fn io_destroy(context: &mut Context, name: u64) -> Result<u64> {
 
 /// Does what one request says; only what is wrong with the request itself is an error.
 fn carry_out(context: &mut Context, kept: &Outcomes, address: u64) -> Result<()> {
-    let [data, _, what, buffer, length, offset, reserved, last]: [u64; REQUEST] = context.read_words(address)?;
+    let [data, how, what, buffer, length, offset, reserved, last]: [u64; REQUEST] = context.read_words(address)?;
     let (command, descriptor) = (what as u16, (what >> 32) as i32);
     let (flags, told) = (last as u32, (last >> 32) as i32);
     if reserved != 0 || length > i64::MAX as u64 {
@@ -105,9 +105,18 @@ fn carry_out(context: &mut Context, kept: &Outcomes, address: u64) -> Result<()>
     if kept.list.lock().len() >= kept.most {
         return Err(Errno::EAGAIN);
     }
+    // `RWF_NOWAIT`: what would wait is not done.
+    const WAITS_NOT: u32 = 8;
+    let waits_not = (how >> 32) as u32 & WAITS_NOT != 0;
     let at = offset as i64;
     let is_placed = description.file.is_seekable();
+    let needed = match command {
+        command::READ | command::READ_VECTOR => ready::IN | ready::HANGUP,
+        command::WRITE | command::WRITE_VECTOR => ready::OUT | ready::ERROR,
+        _ => u32::MAX,
+    };
     let result = match command {
+        _ if waits_not && !is_placed && description.file.ready() & needed == 0 => Err(Errno::EAGAIN),
         // Pipes and sockets have no positions; what is said of one is passed over.
         command::READ if !is_placed => io::read(context, descriptor, buffer, length),
         command::WRITE if !is_placed => io::write(context, descriptor, buffer, length),

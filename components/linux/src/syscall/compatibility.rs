@@ -84,7 +84,7 @@ pub const PARTLY: &[(&str, &str)] = &[
     ("open_by_handle_at", "EPERM: containers are not given the right"),
     ("open_tree", "EPERM: containers cannot mount"),
     ("perf_event_open", "EPERM: containers are not given the right"),
-    ("personality", "kept and told, without effect"),
+    ("personality", "kept and told; of what it asks for only STICKY_TIMEOUTS has an effect"),
     ("pivot_root", "EPERM: containers cannot mount"),
     ("pkey_alloc", "ENOSPC: there are no keys of memory"),
     ("ptrace", "no debug registers, no emulation of calls"),

@@ -388,8 +388,10 @@ pub fn ioctl(context: &mut Context, descriptor: i32, request: u32, argument: u64
             set_flags(context, &description, descriptor, description.flags() & !open::ASYNCHRONOUS | flag);
             Ok(0)
         }
-        _ if interface::is_known(request) && description.file.clone().socket().is_some() => {
-            interface::control(context, request, argument)
+        _ if interface::is_known(request)
+            && let Some(socket) = description.file.clone().socket() =>
+        {
+            interface::control(context, &*socket, request, argument)
         }
         _ => description.file.clone().control(context, request, argument),
     }

@@ -4,6 +4,7 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use crate::errno::{Errno, Result};
 use crate::file::inet::interfaces::{Interface, Interfaces, mask};
+use crate::file::socket::{SOCK_STREAM, Socket};
 use crate::task::Context;
 
 /// Bytes of a `struct ifreq`, and of the name in it.
@@ -60,9 +61,12 @@ fn name_of(interface: &Interface) -> [u8; NAME] {
     name
 }
 
-pub fn control(context: &mut Context, request: u32, argument: u64) -> Result<u64> {
+pub fn control(context: &mut Context, socket: &dyn Socket, request: u32, argument: u64) -> Result<u64> {
     if request == AT_MARK {
-        // Nothing urgent is passed on.
+        // Streams have a mark; nothing urgent is passed on.
+        if socket.shape().1 != SOCK_STREAM {
+            return Err(Errno::ENOTTY);
+        }
         return context.write_u32(argument, 0).map(|()| 0);
     }
     let interfaces = Interfaces::of(context.system.inet.as_deref());

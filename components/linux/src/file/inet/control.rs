@@ -24,6 +24,10 @@ const RECEIVE_TIME_TO_LIVE: i32 = 12;
 pub const RECEIVE_ERRORS: i32 = 11;
 const RECEIVE_SERVICE: i32 = 13;
 
+/// Where a datagram was sent to: `IP_RECVORIGDSTADDR` and `IPV6_RECVORIGDSTADDR`, and what they tell.
+const ORIGINAL: i32 = 20;
+const ORIGINAL_6: i32 = 74;
+
 const HOP_LIMIT_2292: i32 = 8;
 pub const RECEIVE_ERRORS_6: i32 = 25;
 const RECEIVE_INFORMATION_6: i32 = 49;
@@ -71,6 +75,8 @@ pub struct Asked {
     hops_2292: bool,
     class_6: bool,
     lost: bool,
+    original: bool,
+    original_6: bool,
 }
 
 impl Asked {
@@ -97,19 +103,26 @@ impl Asked {
             hops_2292: is_set(IPV6, HOP_LIMIT_2292),
             class_6: is_set(IPV6, RECEIVE_TRAFFIC_CLASS),
             lost: is_set(option::LEVEL, option::LOST),
+            original: is_set(IP, ORIGINAL),
+            original_6: is_set(IPV6, ORIGINAL_6),
         }
     }
 
     pub fn is_nothing(self) -> bool {
         let Asked { nanoseconds, microseconds, three_times, information, hops, class, .. } = self;
         let Asked { information_6, hops_6, hops_2292, class_6, lost, .. } = self;
-        let of_v6 = [information_6, hops_6, hops_2292, class_6];
+        let of_v6 = [information_6, hops_6, hops_2292, class_6, self.wants_port()];
         ![nanoseconds, microseconds, three_times, information, hops, class, lost].contains(&true)
             && !of_v6.contains(&true)
     }
 
-    /// What is told of a message, in the order of Linux; `now` is the time in nanoseconds since 1970.
-    pub fn told(self, message: &Message, now: i64) -> Vec<Told> {
+    /// Whether what is told has the port that a message came to.
+    pub fn wants_port(self) -> bool {
+        self.original || self.original_6
+    }
+
+    /// What is told of a message, in the order of Linux; `now` is the time in nanoseconds since 1970, `port` the one that it came to.
+    pub fn told(self, message: &Message, now: i64, port: u16) -> Vec<Told> {
         let mut told = Vec::new();
         let came = now.saturating_sub_unsigned(message.age);
         let (seconds, rest) = (came.div_euclid(SECOND), came.rem_euclid(SECOND));
@@ -142,6 +155,10 @@ impl Asked {
                 if self.class {
                     told.push((IP, SERVICE, alloc::vec![message.marks.class]));
                 }
+                if self.original {
+                    let name = [&AF_INET.to_ne_bytes()[..], &port.to_be_bytes(), &to.octets(), &[0; 8]].concat();
+                    told.push((IP, ORIGINAL, name));
+                }
             }
             None => {
                 if self.information_6 {
@@ -156,6 +173,10 @@ impl Asked {
                 }
                 if self.hops_2292 {
                     told.push((IPV6, HOP_LIMIT_2292, word(hops)));
+                }
+                if self.original_6 {
+                    let head = [AF_INET6.to_ne_bytes(), port.to_be_bytes()].concat();
+                    told.push((IPV6, ORIGINAL_6, [&head[..], &[0; 4], &message.to, &[0; 4]].concat()));
                 }
             }
         }
@@ -226,10 +247,10 @@ mod tests {
         let names = [(IP, RECEIVE_TIME_TO_LIVE), (IP, PACKET_INFORMATION), (IPV6, RECEIVE_HOP_LIMIT)];
         let asked = Asked::of(&names.into_iter().map(|name| (name, on.clone())).collect());
         assert!(!asked.is_nothing());
-        assert_eq!(asked.told(&message(SIX), 0), [(IPV6, HOP_LIMIT, 64i32.to_ne_bytes().to_vec())]);
+        assert_eq!(asked.told(&message(SIX), 0, 7), [(IPV6, HOP_LIMIT, 64i32.to_ne_bytes().to_vec())]);
         let information = [2i32.to_ne_bytes(), [10, 0, 2, 15], [10, 0, 2, 15]].concat();
         let wanted = [(IP, PACKET_INFORMATION, information), (IP, TIME_TO_LIVE, 64i32.to_ne_bytes().to_vec())];
-        assert_eq!(asked.told(&message(FOUR), 0), wanted);
+        assert_eq!(asked.told(&message(FOUR), 0, 7), wanted);
     }
 
     #[test]
@@ -247,17 +268,28 @@ mod tests {
     }
 
     #[test]
+    fn where_a_message_was_sent_to_is_told_with_its_port() {
+        let names = [(IP, ORIGINAL), (IPV6, ORIGINAL_6)];
+        let asked = Asked::of(&names.into_iter().map(|name| (name, 1i32.to_ne_bytes().to_vec())).collect());
+        assert!(asked.wants_port() && !asked.is_nothing());
+        let four = alloc::vec![2, 0, 1, 2, 10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(asked.told(&message(FOUR), 0, 0x102), [(IP, ORIGINAL, four)]);
+        let six = [&[10, 0, 1, 2, 0, 0, 0, 0], &SIX[..], &[0; 4]].concat();
+        assert_eq!(asked.told(&message(SIX), 0, 0x102), [(IPV6, ORIGINAL_6, six)]);
+    }
+
+    #[test]
     fn what_was_lost_is_told_of_if_anything_was() {
         let kept = [((option::LEVEL, option::LOST), 1i32.to_ne_bytes().to_vec())].into_iter().collect();
         let asked = Asked::of(&kept);
-        assert_eq!(asked.told(&message(SIX), 0), [(option::LEVEL, option::LOST, 2i32.to_ne_bytes().to_vec())]);
-        assert!(!asked.is_nothing() && asked.told(&Message { lost: 0, ..message(SIX) }, 0).is_empty());
+        assert_eq!(asked.told(&message(SIX), 0, 7), [(option::LEVEL, option::LOST, 2i32.to_ne_bytes().to_vec())]);
+        assert!(!asked.is_nothing() && asked.told(&Message { lost: 0, ..message(SIX) }, 0, 7).is_empty());
     }
 
     #[test]
     fn the_time_is_that_at_which_it_came() {
         let kept = [((option::LEVEL, option::TIMESTAMP), 1i32.to_ne_bytes().to_vec())].into_iter().collect();
-        let told = Asked::of(&kept).told(&message(SIX), 10 * SECOND);
+        let told = Asked::of(&kept).told(&message(SIX), 10 * SECOND, 7);
         let wanted = [7i64, 500_000].map(i64::to_ne_bytes).as_flattened().to_vec();
         assert_eq!(told, [(option::LEVEL, option::TIMESTAMP, wanted)]);
     }

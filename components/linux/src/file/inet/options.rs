@@ -11,13 +11,17 @@ use super::groups;
 use super::interfaces::Interfaces;
 use super::{IP, IPV6, InetSocket, PROTOCOL_UDP_LITE, SEGMENT, TCP, UDP, refused};
 use crate::errno::{Errno, Result};
-use crate::file::socket::{Socket, number, option, time_limit, time_limit_bytes, value};
+use crate::file::socket::{AF_INET, Socket, number, option, time_limit, time_limit_bytes, value};
 
 /// `TCP_CONGESTION`, and what the network does on a wire, with room for names as Linux tells it.
 const CONGESTION: i32 = 13;
 /// `TCP_ULP`, of which none is there; `IP_MTU`.
 const PROTOCOL_ABOVE: i32 = 31;
 const LONGEST_PACKET: i32 = 14;
+/// `TCP_MAXSEG`, what it is before there is a connection (RFC 9293, section 3.7.1), and what it can be set to.
+const LONGEST_SEGMENT: i32 = 2;
+const SEGMENT_BEFORE: i32 = 536;
+const SEGMENTS: core::ops::RangeInclusive<i32> = 88..=32_767;
 const ALGORITHM: &[u8] = b"reno\0\0\0\0\0\0\0\0\0\0\0\0";
 
 impl InetSocket {
@@ -53,6 +57,9 @@ impl InetSocket {
         }
         if (level, name) == (TCP, CONGESTION) {
             return Ok(ALGORITHM.to_vec());
+        }
+        if (level, name) == (TCP, LONGEST_SEGMENT) {
+            return Ok(self.longest_segment());
         }
         if (level, name) == (IP, LONGEST_PACKET) {
             return self.longest_packet();
@@ -90,6 +97,9 @@ impl InetSocket {
         if let Some((known, unit)) = InetSocket::known(level, name) {
             let wanted = u64::try_from(number(bytes)?).map_err(|_| Errno::EINVAL)?;
             return self.stream.socket().set_option(known, wanted.saturating_mul(unit)).map_err(refused);
+        }
+        if (level, name) == (TCP, LONGEST_SEGMENT) && !SEGMENTS.contains(&number(bytes)?) {
+            return Err(Errno::EINVAL);
         }
         if (level, name) == (TCP, PROTOCOL_ABOVE) {
             return Err(Errno::ENOENT);
@@ -138,6 +148,16 @@ impl InetSocket {
         Ok(value(if is_own { i32::from(u16::MAX) } else { 1500 }))
     }
 
+    /// `TCP_MAXSEG`: of a connection what the way lets through, else what was asked for.
+    fn longest_segment(&self) -> Vec<u8> {
+        if let Some(longest) = self.longest_packet().ok().and_then(|longest| number(&longest).ok()) {
+            // The headers of IP and TCP, without options.
+            let headers = if self.family == AF_INET { 40 } else { 60 };
+            return value(longest - headers);
+        }
+        self.state.lock().kept.get(&(TCP, LONGEST_SEGMENT)).cloned().unwrap_or(value(SEGMENT_BEFORE))
+    }
+
     /// `SO_BINDTODEVICE`: the name is kept, and there is no other way to go than the network's own.
     fn bind_to_device(&self, name: &[u8]) -> Result<()> {
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -161,8 +181,8 @@ impl InetSocket {
                 )
             }
             // Packet information, options, MTU discovery, multicast.
-            IP => matches!(name, 4 | 6 | 8 | 10 | 12 | 13 | 15 | 24 | 32 | 33 | 34),
-            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 23 | 49 | 51 | 62 | 66),
+            IP => matches!(name, 4 | 6 | 8 | 10 | 12 | 13 | 15 | 20 | 24 | 32 | 33 | 34),
+            IPV6 => matches!(name, 8 | 17 | 18 | 19 | 23 | 49 | 51 | 62 | 66 | 74),
             UDP => matches!(name, SEGMENT | 104),
             // How much of a datagram a checksum covers, of those that are sent and taken.
             PROTOCOL_UDP_LITE => matches!(name, 10 | 11),

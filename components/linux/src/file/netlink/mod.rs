@@ -23,6 +23,7 @@ use super::socket::{
 use super::{OpenFile, Sink, Source, ready};
 use crate::errno::{Errno, Result};
 use crate::fs::{Attributes, Kind};
+use crate::memory::reserve;
 use crate::task::{Context, WaitQueue, wait};
 
 /// Protocols: routes, and events of devices.
@@ -160,11 +161,12 @@ impl NetlinkSocket {
         port.map_or_else(|| self.take_port(None), Ok)
     }
 
-    /// Lets it receive a message, unless it has too many.
+    /// Lets it receive a message, unless it has too many, or all have too much.
     pub fn deliver(&self, message: Vec<u8>) {
         let mut state = self.state.lock();
         let room = state.kept.get(&(option::LEVEL, option::RECEIVE_BUFFER)).map_or(BUFFER, |room| *room as usize);
-        if state.bytes > 0 && state.bytes.saturating_add(message.len()) > room {
+        let is_full = state.bytes > 0 && state.bytes.saturating_add(message.len()) > room;
+        if is_full || reserve::check(message.len()).is_err() {
             state.is_overrun = true;
         } else {
             state.bytes += message.len();
