@@ -23,8 +23,6 @@ use crate::workspace;
 const SWITCH: &str = "TESSERA_PYTHON_TESTS";
 const PACKAGES: &str = "debian:python3,libpython3.11-testsuite,bash,coreutils,procps,net-tools,media-types,tar";
 const FOLDER: &str = "tests/linux/python";
-/// 50 children of an interpreter at once, each charged for all that it could come to write to.
-const MEMORY: &str = "2G";
 /// For the longest module on a machine that does other things too.
 const LIMIT: Duration = Duration::from_secs(3600);
 
@@ -84,7 +82,7 @@ fn run(module: &str, step: &mut Step) -> Result<Outcome> {
         volumes: vec![format!("{}:/regress.py:ro", runner.display()).parse().map_err(|error: String| miette!(error))?],
         ..Overrides::default()
     };
-    let memory = MEMORY.parse().map_err(|error: String| miette!(error))?;
+    let memory = "1G".parse().map_err(|error: String| miette!(error))?;
     let on = On { memory: Some(memory), engine: Engine::Counting, limit: LIMIT, ..On::default() };
     let (_, console) = boot(&Source::of(PACKAGES)?, &overrides, &on, step)?;
     let of_module = |file| Ok::<_, miette::Report>(list(file)?.remove(module).unwrap_or_default());
