@@ -4,7 +4,7 @@ fn main() {
     let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     println!("cargo:rerun-if-changed=kernel.ld");
     println!("cargo:rustc-link-arg-bins=-T{folder}/kernel.ld");
-    for argument in ["--no-pie", "-zmax-page-size=4096", "--build-id=none", "--gc-sections"] {
+    for argument in ["--no-pie", "--icf=all", "-zmax-page-size=64", "--build-id=none", "--gc-sections"] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
 }

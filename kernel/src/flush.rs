@@ -101,6 +101,7 @@ pub fn serve() {
     WAITING.fetch_and(!bit, Ordering::Release);
 }
 
+#[inline(always)]
 fn perform(own: &Processor, from: u64, to: u64) {
     if from == LEAVE {
         // SAFETY: the kernel's root is never given up.

@@ -129,6 +129,7 @@ impl Hardware for Platform {
         space::create(root, self.kernel, kernel);
     }
 
+    #[inline(always)]
     fn map(
         &mut self,
         root: Frame,

@@ -15,6 +15,7 @@ use crate::{cpu, entry, flush, lock, vector};
 /// A system call: the assembly saved the caller's registers and jumps here, never to return: no register needs to be kept, which
 /// this calling convention says (its arguments are in `r12` and `r13`). `number` is what the caller has in `rax`; with `DIRECT` it is
 /// a program that runs in the kernel's mode.
+#[optimize(speed)]
 pub extern "rust-preserve-none" fn system_call<const DIRECT: bool>(own: &'static Processor, number: u64) -> ! {
     // SAFETY: an entry from a program, where this processor cannot hold the lock; interrupts are off.
     let machine = unsafe { lock::acquire() };
@@ -43,6 +44,7 @@ pub extern "rust-preserve-none" fn system_call<const DIRECT: bool>(own: &'static
 /// This processor holds the big lock, and `machine` is what it got with it.
 #[cold]
 #[inline(never)]
+#[optimize(speed)]
 unsafe extern "rust-preserve-none" fn system_call_beside(
     own: &'static Processor,
     machine: &'static mut Machine<Platform>,
@@ -66,6 +68,7 @@ unsafe extern "rust-preserve-none" fn system_call_beside(
 /// This processor holds the big lock, and `machine` is what it got with it.
 #[cold]
 #[inline(never)]
+#[optimize(speed)]
 unsafe extern "rust-preserve-none" fn system_call_mapping(
     own: &'static Processor,
     machine: &'static mut Machine<Platform>,

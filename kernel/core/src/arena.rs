@@ -1,8 +1,9 @@
 //! Typed tables whose size is fixed at boot. An index and a generation name an entry, so a stale name finds nothing.
 //!
-//! A table allocates once, when it is made. `insert` and `remove` are constant time.
+//! A table allocates once, when it is made. `insert` and `remove` are constant time. A place that was never used is not touched: what a machine has room for
+//! costs nothing at boot.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::marker::PhantomData;
 
 /// Names an entry of an [`Arena`]. [`Id::NONE`] names none. One word: the index below, the generation above.
@@ -89,7 +90,10 @@ impl<T> Slot<T> {
 
 /// A table of `T`.
 pub struct Arena<T> {
-    slots: Box<[Slot<T>]>,
+    /// The places that were used before.
+    slots: Vec<Slot<T>>,
+    capacity: usize,
+    /// The first free place: behind all others, the first that was never used.
     free: u32,
     live: u32,
 }
@@ -97,10 +101,7 @@ pub struct Arena<T> {
 impl<T: Default> Arena<T> {
     /// A table with `capacity` free entries.
     pub fn new(capacity: usize) -> Arena<T> {
-        let slots = (0..capacity as u32)
-            .map(|index| Slot { name: Id::<T>::new(index.wrapping_add(1), 0).0, value: T::default() })
-            .collect();
-        Arena { slots, free: 0, live: 0 }
+        Arena { slots: Vec::with_capacity(capacity), capacity, free: 0, live: 0 }
     }
 
     /// The bytes that a table of this capacity takes.
@@ -110,7 +111,7 @@ impl<T: Default> Arena<T> {
 
     /// How many entries there are room for.
     pub fn capacity(&self) -> usize {
-        self.slots.len()
+        self.capacity
     }
 
     /// How many entries are in use.
@@ -129,12 +130,28 @@ impl<T: Default> Arena<T> {
     #[inline(always)]
     pub fn insert_default(&mut self) -> Option<(Id<T>, &mut T)> {
         let index = self.free;
+        if index as usize >= self.slots.len() {
+            self.take_into_use()?;
+        }
         let slot = self.slots.get_mut(index as usize)?;
         self.free = slot.name as u32;
         self.live = self.live.wrapping_add(1);
         let id = Id::new(index, slot.generation().wrapping_add(1));
         slot.name = id.0;
         Some((id, &mut slot.value))
+    }
+
+    /// Takes one more place into use, which is free then. No memory is allocated for it: there is room for all.
+    #[cold]
+    #[inline(never)]
+    fn take_into_use(&mut self) -> Option<()> {
+        let index = self.slots.len();
+        if index >= self.capacity {
+            return None;
+        }
+        let next = (index as u32).wrapping_add(1);
+        self.slots.push(Slot { name: Id::<T>::new(next, 0).0, value: T::default() });
+        Some(())
     }
 
     /// Frees an entry whose value nobody needs any more.
@@ -184,13 +201,19 @@ impl<T> Arena<T> {
     /// Two different entries, to change both.
     #[inline(always)]
     pub fn pair_mut(&mut self, first: Id<T>, second: Id<T>) -> Option<(&mut T, &mut T)> {
-        match self.slots.get_disjoint_mut([first.index() as usize, second.index() as usize]) {
-            Ok([one, two]) if one.name == first.0 && two.name == second.0 => Some((&mut one.value, &mut two.value)),
-            _ => None,
-        }
+        // Written out: `get_disjoint_mut` is a call where the kernel is compiled for size.
+        let (one, two) = (first.index() as usize, second.index() as usize);
+        let (one, two) = if one < two {
+            let (low, high) = self.slots.split_at_mut_checked(two)?;
+            (low.get_mut(one)?, high.first_mut()?)
+        } else {
+            let (low, high) = self.slots.split_at_mut_checked(one)?;
+            (high.first_mut()?, low.get_mut(two)?)
+        };
+        if one.name == first.0 && two.name == second.0 { Some((&mut one.value, &mut two.value)) } else { None }
     }
 
-    /// Whatever is at a place: the default value where nothing is in use.
+    /// Whatever is at a place that was used before: the default value where nothing is in use.
     #[inline(always)]
     pub fn peek(&self, index: u32) -> Option<&T> {
         self.slots.get(index as usize).map(|slot| &slot.value)
@@ -230,6 +253,20 @@ mod tests {
         arena.discard(first);
         assert_eq!((arena.live(), arena.get(second)), (1, Some(&0)));
         assert!(arena.insert_default().is_none());
+    }
+
+    #[test]
+    fn places_are_taken_into_use_one_after_the_other_and_freed_ones_first() {
+        let mut arena = Arena::new(3);
+        assert_eq!((arena.capacity(), arena.peek(0)), (3, None));
+        let (first, second) = (arena.insert(1u32).unwrap(), arena.insert(2).unwrap());
+        arena.discard(first);
+        assert_eq!(arena.insert(3).unwrap().index(), first.index());
+        arena.discard(second);
+        let third = [arena.insert(4).unwrap(), arena.insert(5).unwrap()];
+        assert_eq!(third.map(Id::index), [1, 2]);
+        assert!(arena.insert(6).is_none());
+        assert_eq!(arena.iter().map(|(_, value)| *value).collect::<alloc::vec::Vec<_>>(), [3, 4, 5]);
     }
 
     #[test]

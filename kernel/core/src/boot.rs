@@ -227,15 +227,14 @@ impl<H: Hardware> Machine<H> {
 
     /// The boot archive as memory. Its frames come on top of what the first pool was given, and are charged to it.
     fn archive(&mut self, pool: Id<Pool>, (first, bytes): (Frame, u64)) -> Result<Id<Vmo>, Error> {
-        let pages = bytes.div_ceil(PAGE);
+        let pages = u32::try_from(bytes.div_ceil(PAGE)).map_err(|_| Error::BadArgument)?;
         if let Some(pool) = self.pools.get_mut(pool) {
-            pool.extend(u32::try_from(pages).map_err(|_| Error::BadArgument)?);
+            pool.extend(pages);
         }
         self.charge(pool, Resource::of(Kind::Vmo), 1)?;
-        let vmo = self.vmos.insert(Vmo { pool, pages: pages.max(1), ..Vmo::default() }).ok_or(Error::NoQuota)?;
-        for page in 0..pages {
-            self.vmo_adopt(vmo, page, Frame(first.0.saturating_add(page)))?;
-        }
+        let vmo = Vmo { pool, pages: u64::from(pages).max(1), ..Vmo::default() };
+        let vmo = self.vmos.insert(vmo).ok_or(Error::NoQuota)?;
+        self.vmo_adopt(vmo, first, pages)?;
         Ok(vmo)
     }
 }

@@ -68,6 +68,7 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// A mapping that shares an address with the range.
+    #[inline(always)]
     pub(crate) fn overlap(&self, space: Id<Space>, range: Range) -> Option<Id<Mapping>> {
         let space = self.spaces.get(space)?;
         let overlaps = |mapping: &Mapping| mapping.start < range.end && range.start < mapping.end;

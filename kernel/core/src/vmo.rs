@@ -109,6 +109,7 @@ impl<H: Hardware> Machine<H> {
     }
 
     /// The page at `index`, if the VMO holds it.
+    #[inline(always)]
     pub(crate) fn vmo_page(&self, id: Id<Vmo>, index: u64) -> Option<Page> {
         let vmo = self.vmos.get(id)?;
         if vmo.levels == 0 || index >> (9 * vmo.levels) != 0 {
@@ -189,14 +190,19 @@ impl<H: Hardware> Machine<H> {
         Ok(())
     }
 
-    /// Enters a frame that exists already, charged to the VMO's pool. For the boot archive.
-    pub(crate) fn vmo_adopt(&mut self, id: Id<Vmo>, index: u64, frame: Frame) -> Result<(), Error> {
+    /// Enters frames in a row that exist already as the first pages of a VMO that has none, charged to its pool. For the boot archive.
+    pub(crate) fn vmo_adopt(&mut self, id: Id<Vmo>, first: Frame, pages: u32) -> Result<(), Error> {
         let pool = self.vmos.get(id).map(|vmo| vmo.pool).ok_or(Error::Gone)?;
-        self.charge(pool, Resource::PAGES, 1)?;
-        let table = self.vmo_leaf(id, index).map_err(|_| Error::NoQuota)?;
-        self.hardware.store(table, slot(index, 0), frame.0);
+        self.charge(pool, Resource::PAGES, pages)?;
+        let pages = u64::from(pages);
+        for begin in (0..pages).step_by(ENTRIES as usize) {
+            let table = self.vmo_leaf(id, begin).map_err(|_| Error::NoQuota)?;
+            for index in begin..pages.min(begin.saturating_add(ENTRIES)) {
+                self.hardware.store(table, slot(index, 0), first.0.saturating_add(index));
+            }
+        }
         if let Some(vmo) = self.vmos.get_mut(id) {
-            vmo.held = vmo.held.saturating_add(1);
+            vmo.held = vmo.held.saturating_add(pages as u32);
         }
         Ok(())
     }
