@@ -43,10 +43,15 @@ impl Archive {
     /// that they can be mapped.
     pub fn place(&self, path: &str) -> Result<core::ops::Range<u64>> {
         let content = self.member(path)?;
+        let start = self.place_of(content)?;
+        Ok(start..start.checked_add(content.len() as u64).ok_or(Error::NotFound)?)
+    }
+
+    /// Where in the archive's memory a member's content begins, in bytes. Of a program, the code begins on a page.
+    pub fn place_of(&self, content: &[u8]) -> Result<u64> {
         // SAFETY: as in `member`.
         let start = unsafe { self.mapping.bytes() }.as_ptr().addr();
-        let start = content.as_ptr().addr().checked_sub(start).ok_or(Error::NotFound)? as u64;
-        Ok(start..start.checked_add(content.len() as u64).ok_or(Error::NotFound)?)
+        content.as_ptr().addr().checked_sub(start).map(|place| place as u64).ok_or(Error::NotFound)
     }
 
     /// The file of program `name`.

@@ -12,8 +12,8 @@ use tessera_rootfs::container::{Container, NOTE_MEMBER, ROOT_MEMBER};
 use tessera_runtime::abi::x86_64::Registers;
 use tessera_runtime::archive::Archive;
 use tessera_runtime::component::StartError;
-use tessera_runtime::log;
 use tessera_runtime::object::Vmo;
+use tessera_runtime::{Object, log};
 
 use crate::attached::{Attachment, Streams};
 use crate::errno::{Errno, Result};
@@ -48,6 +48,8 @@ pub struct Setup {
     pub volumes: Vec<Cap<dyn VolumeNode>>,
     /// The root image, for as long as the machine runs.
     pub root: Image<'static>,
+    /// The memory in which it lies, and where in it.
+    pub root_memory: (Vmo, u64),
     /// What is to run, and how.
     pub note: Container<'static>,
     /// Nanoseconds from 1970 to boot.
@@ -104,6 +106,7 @@ impl Setup {
     /// # Errors
     /// What is missing or damaged, in words for people.
     pub fn of(archive: &Vmo) -> core::result::Result<Setup, StartError> {
+        let memory = archive.try_clone()?;
         let archive = Archive::new(archive).map_err(|error| StartError::new(format!("no boot archive: {error}")))?;
         // Kept for as long as the machine runs: files are read from it.
         let archive: &'static Archive = Box::leak(Box::new(archive));
@@ -112,6 +115,7 @@ impl Setup {
             archive.member(name).map_err(|_| StartError::new(missing()))
         };
         let (root, note) = (member(ROOT_MEMBER)?, member(NOTE_MEMBER)?);
+        let root_memory = (memory, archive.place_of(root)?);
         let root =
             Image::new(root).map_err(|error| StartError::new(format!("the root file system is damaged: {error}")))?;
         Ok(Setup {
@@ -119,6 +123,7 @@ impl Setup {
             attachment: None,
             volumes: Vec::new(),
             root,
+            root_memory,
             note: Container::new(note),
             wall: 0,
             seed: None,
@@ -131,10 +136,10 @@ impl Setup {
 /// # Errors
 /// Why it could not be started; what it was is in the log.
 pub fn start(setup: Setup) -> Result<()> {
-    let Setup { network, attachment, volumes, root, note, wall, seed } = setup;
+    let Setup { network, attachment, volumes, root, root_memory, note, wall, seed } = setup;
     reserve::split_off()?;
     let inet = network.map(Inet::new).transpose()?;
-    let root: Arc<dyn Inode> = Ram::root(1, Some(root), open_device)?;
+    let root: Arc<dyn Inode> = Ram::root_in(1, Some(root), Some(root_memory), open_device)?;
     let mounts = Arc::new(Mounts::default());
     make_devices(&root, &mounts, wall)?;
     let place = Place::root(root);

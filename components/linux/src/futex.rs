@@ -280,7 +280,7 @@ pub fn key(context: &Context, address: u64, private: bool) -> Result<Key> {
     }
     let layout = mm.lock();
     let (start, area) = layout.find(address).ok_or(Errno::EFAULT)?;
-    let is_there = !area.of_file || area.memory.vmo().read(area.offset + (address - start), &mut [0]) == Ok(1);
+    let is_there = !area.of_file || area.memory.read(area.offset + (address - start), &mut [0]) == Ok(1);
     if !area.protection.contains(Protection::READ) || !is_there {
         return Err(Errno::EFAULT);
     }

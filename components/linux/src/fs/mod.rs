@@ -263,6 +263,12 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::ENODEV)
     }
 
+    /// The memory in which the content lies as nobody has changed it yet, and where in it: for private mappings, which go on showing that. Others
+    /// take [`Inode::memory`].
+    fn lies_in(&self) -> Result<Option<(Arc<Memory>, u64)>> {
+        Ok(None)
+    }
+
     /// Zeroes in place of what is in a range of a file, whose size stays (`FALLOC_FL_PUNCH_HOLE`).
     fn punch(&self, _start: u64, _end: u64) -> Result<()> {
         Err(Errno::EOPNOTSUPP)

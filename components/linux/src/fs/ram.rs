@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use tessera_rootfs::{Image, NodeNumber};
+use tessera_runtime::object::Vmo;
 use tessera_runtime::sync::Mutex;
 
 use super::{Attributes, Change, Creation, Entry, Inode, Kind, Owner, Rename, Statistics, Time, concrete, seal};
@@ -39,6 +40,8 @@ pub type Devices = fn(&Context, &Arc<Node>, u32) -> Result<Option<Arc<dyn OpenFi
 pub struct Ram {
     device: u64,
     image: Option<Image<'static>>,
+    /// The memory in which the image lies, and where in it.
+    image_memory: Option<(Vmo, u64)>,
     next: AtomicU64,
     /// Nodes of the image that have several names.
     several: Mutex<BTreeMap<u64, Weak<Node>>>,
@@ -51,11 +54,22 @@ pub struct Ram {
 impl Ram {
     /// A file system with this `st_dev`, over an image if there is one; answers its root.
     pub fn root(device: u64, image: Option<Image<'static>>, devices: Devices) -> Result<Arc<Node>> {
+        Self::root_in(device, image, None, devices)
+    }
+
+    /// The same over an image that lies in memory from a place on, from where its files are mapped.
+    pub fn root_in(
+        device: u64,
+        image: Option<Image<'static>>,
+        image_memory: Option<(Vmo, u64)>,
+        devices: Devices,
+    ) -> Result<Arc<Node>> {
         let first_new = image.as_ref().map_or(2, |image| image.length() + 2);
         let root = image.as_ref().map(|image| image.root());
         let ram = Arc::new(Ram {
             device,
             image,
+            image_memory,
             next: AtomicU64::new(first_new),
             several: Mutex::new(BTreeMap::new()),
             renaming: Mutex::new(()),
@@ -444,6 +458,22 @@ impl Inode for Node {
             Content::Pages(memory, _) => Ok(memory.clone()),
             _ => Err(Errno::ENODEV),
         }
+    }
+
+    fn lies_in(&self) -> Result<Option<(Arc<Memory>, u64)>> {
+        let state = self.state.lock();
+        let (Content::Image(number, _), Some((vmo, start))) = (&state.content, &self.system.image_memory) else {
+            return Ok(None);
+        };
+        let image = self.system.image.as_ref().ok_or(Errno::EIO)?;
+        let inode = image.inode(*number).map_err(|_| Errno::EIO)?;
+        let Some(extent) = image.data_extent(&inode).map_err(|_| Errno::EIO)? else { return Ok(None) };
+        let (first, end) = (start.saturating_add(extent.start), start.saturating_add(extent.end));
+        if !first.is_multiple_of(PAGE) || extent.is_empty() {
+            return Ok(None);
+        }
+        // The rest of the last page is zeroes.
+        Ok(Some((Memory::part_of(vmo, end.next_multiple_of(PAGE))?, first)))
     }
 
     fn punch(&self, start: u64, end: u64) -> Result<()> {

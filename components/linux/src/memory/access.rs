@@ -41,7 +41,7 @@ impl GuestMemory {
         each(&self.mm, &layout, address, to.len(), Protection::READ, |area, start, done, length| {
             let Some(part) = to.get_mut(done..done + length) else { return 0 };
             if area.of_file {
-                return area.memory.vmo().read(area.offset + (start - area.0), part).unwrap_or(0);
+                return area.memory.read(area.offset + (start - area.0), part).unwrap_or(0);
             }
             // SAFETY: `each` found the range mapped readable in this thread's guest, by memory that never shrinks, and the
             // list is locked; `part` is ours, above all guest memory.
@@ -88,7 +88,7 @@ impl GuestMemory {
         if area.of_file {
             // Whether the page is still there: a word of a file that shrank faults for the guest, and is refused here.
             let mut byte = [0];
-            if area.memory.vmo().read(area.offset + (address - start), &mut byte) != Ok(1) {
+            if area.memory.read(area.offset + (address - start), &mut byte) != Ok(1) {
                 return Err(Errno::EFAULT);
             }
         }

@@ -256,7 +256,7 @@ impl Mm {
             wiped: false,
             attached: request.attached,
         };
-        let there = area.memory.vmo().size()?.saturating_sub(offset).min(length);
+        let there = area.memory.size()?.saturating_sub(offset).min(length);
         if there > 0 {
             self.enter_part(start, start + there, &area)?;
         }
@@ -354,10 +354,10 @@ impl Mm {
         if wanted == Protection::NONE {
             access::unmap(&self.space, at, area.end - at)
         } else if before == Protection::NONE {
-            let there = area.memory.vmo().size()?.saturating_sub(area.offset).min(area.end - at);
+            let there = area.memory.size()?.saturating_sub(area.offset).min(area.end - at);
             if there == 0 { Ok(()) } else { self.enter_part(at, at + there, area) }
         } else {
-            let there = area.memory.vmo().size()?.saturating_sub(area.offset).min(area.end - at);
+            let there = area.memory.size()?.saturating_sub(area.offset).min(area.end - at);
             if there == 0 {
                 return Ok(());
             }
@@ -374,7 +374,7 @@ impl Mm {
         }
         if area.entered.contains(access) {
             // Another thread changed it over since the fault; unless nothing is there, the instruction will work now.
-            let end = area.memory.vmo().size().unwrap_or(0);
+            let end = area.memory.size().unwrap_or(0);
             return area.offset.saturating_add(address - at) < end;
         }
         let wanted = entered(area.protection, access);
@@ -503,7 +503,7 @@ impl Mm {
                     };
                 }
                 let there = if area.of_file {
-                    area.memory.vmo().size()?.saturating_sub(area.offset).min(area.end - start)
+                    area.memory.size()?.saturating_sub(area.offset).min(area.end - start)
                 } else {
                     area.end - start
                 };
@@ -546,7 +546,7 @@ fn range(start: u64, length: u64) -> Result<(u64, u64)> {
 
 /// Pages of one's own with a file's content.
 fn own_copy(memory: &Arc<Memory>, offset: u64, length: u64) -> Result<(Arc<Memory>, u64)> {
-    if length > COPY {
+    if length > COPY && !memory.is_part() {
         return Ok((memory.snapshot()?, offset));
     }
     let copy = Memory::new(length)?;
@@ -557,10 +557,10 @@ fn own_copy(memory: &Arc<Memory>, offset: u64, length: u64) -> Result<(Arc<Memor
 fn transfer(from: &Memory, offset: u64, to: &Memory, length: u64) -> Result<()> {
     let mut buffer = [0; PAGE as usize];
     let mut done = 0;
-    let length = length.min(from.vmo().size()?.saturating_sub(offset));
+    let length = length.min(from.size()?.saturating_sub(offset));
     while done < length {
         let part = buffer.get_mut(..(length - done).min(PAGE) as usize).unwrap_or_default();
-        let copied = from.vmo().read(offset + done, part)?;
+        let copied = from.read(offset + done, part)?;
         // Zeroes need no page.
         if part.iter().any(|byte| *byte != 0) {
             to.vmo().write(done, part)?;

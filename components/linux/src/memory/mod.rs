@@ -17,7 +17,7 @@ pub use manage::{MapRequest, Mm, Move, Notes, Target};
 use alloc::sync::Arc;
 
 use tessera_runtime::object::Vmo;
-use tessera_runtime::own;
+use tessera_runtime::{Object, own};
 
 use crate::errno::Result;
 
@@ -37,12 +37,36 @@ pub fn round_up(bytes: u64) -> Option<u64> {
 #[derive(Debug)]
 pub struct Memory {
     vmo: Vmo,
+    /// Where it ends, if it is a part of the object.
+    end: Option<u64>,
 }
 
 impl Memory {
     /// Zeroes of `size` bytes; pages are charged when touched.
     pub fn new(size: u64) -> Result<Arc<Memory>> {
-        Ok(Arc::new(Memory { vmo: Vmo::create(&own::pool(), size)? }))
+        Ok(Arc::new(Memory { vmo: Vmo::create(&own::pool(), size)?, end: None }))
+    }
+
+    /// What lies in `vmo` before `end`, which nobody writes. Places in it are those of the object.
+    pub fn part_of(vmo: &Vmo, end: u64) -> Result<Arc<Memory>> {
+        Ok(Arc::new(Memory { vmo: vmo.try_clone()?, end: Some(end) }))
+    }
+
+    /// Whether it is a part of an object that belongs to others.
+    pub fn is_part(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Where it ends, in bytes.
+    pub fn size(&self) -> Result<u64> {
+        let size = self.vmo.size()?;
+        Ok(self.end.map_or(size, |end| end.min(size)))
+    }
+
+    /// Reads as much as there is; answers how many bytes.
+    pub fn read(&self, offset: u64, to: &mut [u8]) -> Result<usize> {
+        let there = self.end.map_or(u64::MAX, |end| end.saturating_sub(offset)).min(to.len() as u64);
+        Ok(self.vmo.read(offset, to.get_mut(..there as usize).unwrap_or_default())?)
     }
 
     /// The kernel's object.
@@ -52,6 +76,25 @@ impl Memory {
 
     /// A copy that changes independently.
     pub fn snapshot(&self) -> Result<Arc<Memory>> {
-        Ok(Arc::new(Memory { vmo: self.vmo.snapshot(&own::pool())? }))
+        Ok(Arc::new(Memory { vmo: self.vmo.snapshot(&own::pool())?, end: self.end }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_an_object_ends_before_what_lies_behind() {
+        let whole = Memory::new(3 * PAGE).unwrap();
+        whole.vmo().write(2 * PAGE - 2, &[1, 2, 3, 4]).unwrap();
+        let part = Memory::part_of(whole.vmo(), 2 * PAGE).unwrap();
+        assert_eq!((part.size().unwrap(), whole.size().unwrap()), (2 * PAGE, 3 * PAGE));
+        assert!(part.is_part() && !whole.is_part());
+        let mut bytes = [0; 4];
+        assert_eq!(part.read(2 * PAGE - 2, &mut bytes).unwrap(), 2);
+        assert_eq!(bytes, [1, 2, 0, 0]);
+        assert_eq!(part.read(2 * PAGE, &mut bytes).unwrap(), 0);
+        assert_eq!(whole.read(2 * PAGE - 2, &mut bytes).unwrap(), 4);
     }
 }

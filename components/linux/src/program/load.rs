@@ -265,7 +265,10 @@ impl Program {
         } else {
             0
         };
-        let memory = place.inode.memory()?;
+        let memory = match place.inode.lies_in()? {
+            Some(there) => there,
+            None => (place.inode.memory()?, 0),
+        };
         for segment in self.loaded() {
             self.map_segment(mm, place, &memory, segment, bias)?;
         }
@@ -276,7 +279,7 @@ impl Program {
         &self,
         mm: &Mm,
         place: &Arc<Place>,
-        memory: &Arc<Memory>,
+        (memory, begin): &(Arc<Memory>, u64),
         segment: &Segment,
         bias: u64,
     ) -> Result<()> {
@@ -294,7 +297,7 @@ impl Program {
                 length,
                 protection,
                 shared: false,
-                memory: Some((memory.clone(), offset)),
+                memory: Some((memory.clone(), begin.saturating_add(offset))),
                 file: Some(Mapped { place: place.clone(), offset, writable: false }),
                 name: "",
                 attached: None,

@@ -81,7 +81,14 @@ pub fn mmap(
             return Err(Errno::EPERM);
         }
         if !is_zeroes {
-            request.memory = Some((description.file.memory()?, offset));
+            let unchanged = match description.file.inode() {
+                Some(inode) if !shared => inode.lies_in()?,
+                _ => None,
+            };
+            request.memory = Some(match unchanged {
+                Some((memory, begin)) => (memory, begin.saturating_add(offset)),
+                None => (description.file.memory()?, offset),
+            });
             let writable = description.is_writable() && seals & (seal::WRITE | seal::FUTURE_WRITE) == 0;
             request.file = description.place.clone().map(|place| Mapped { place, offset, writable });
         }

@@ -12,7 +12,7 @@ impl Mm {
             let Some((start, area)) = layout.find(at).filter(|_| !rest.is_empty()) else { break };
             let length = rest.len().min((area.end - at) as usize);
             let part = rest.get_mut(..length).unwrap_or_default();
-            match area.memory.vmo().read(area.offset + (at - start), part) {
+            match area.memory.read(area.offset + (at - start), part) {
                 Ok(copied) if copied > 0 => done += copied,
                 _ => break,
             }

@@ -80,7 +80,7 @@ impl Mm {
 
     /// Memory that holds `new` bytes from `area.offset` on: the same where it ends with the mapping, else a copy.
     fn grow(&self, area: &Vma, old: u64, new: u64) -> Result<Arc<Memory>> {
-        let size = area.memory.vmo().size()?;
+        let size = area.memory.size()?;
         if area.offset + new <= size {
             // Room behind it, which may be another mapping's unless nothing else uses this memory.
             if area.of_file || Arc::strong_count(&area.memory) <= 2 {
