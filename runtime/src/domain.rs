@@ -15,7 +15,7 @@ use tessera_abi::PAGE;
 use crate::component::{Context, Notice, Route, StartError};
 use crate::object::{Endpoint, Event, Session};
 use crate::transport::Interface;
-use crate::{Cap, Server, Start, log, own};
+use crate::{Cap, Error, Result, Server, Start, log, own};
 
 /// The exit code of a domain of which a component could not be constructed.
 const NOT_CONSTRUCTED: i32 = 100;
@@ -33,11 +33,16 @@ pub struct Domain {
 }
 
 /// Puts the domain together with `build`, then serves calls with `threads` threads for as long as it lives.
-pub fn run(mut start: Start, threads: usize, build: fn(&mut Domain) -> Result<(), StartError>) -> i32 {
+#[optimize(size)]
+pub fn run(mut start: Start, threads: usize, build: fn(&mut Domain) -> core::result::Result<(), StartError>) -> i32 {
     let life = start.argument("life").and_then(|life| life.parse().ok()).unwrap_or(0);
-    let (endpoint, restarts) = match (start.take::<Endpoint>("endpoint"), start.take("restarts")) {
-        (Ok(endpoint), Ok(restarts)) => (endpoint, Arc::new(restarts)),
-        (Err(error), _) | (_, Err(error)) => {
+    let given = match start.take("endpoint") {
+        Err(Error::NotFound) => alone(&mut start),
+        endpoint => endpoint.and_then(|endpoint| Ok((endpoint, start.take("restarts")?))),
+    };
+    let (endpoint, restarts) = match given {
+        Ok((endpoint, restarts)) => (endpoint, Arc::new(restarts)),
+        Err(error) => {
             log!("{}: the manager gave it no endpoint: {error}", crate::name());
             return NOT_CONSTRUCTED;
         }
@@ -56,8 +61,19 @@ pub fn run(mut start: Start, threads: usize, build: fn(&mut Domain) -> Result<()
     NOT_SERVED
 }
 
+/// What the manager gives, where there is none: a domain that is alone is the machine's first process. The handles to all there is, which
+/// its components were not given, are closed before there is a component.
+#[optimize(size)]
+fn alone(start: &mut Start) -> Result<(Endpoint, Event)> {
+    for name in start.names() {
+        drop(start.take_owned(name));
+    }
+    Ok((Endpoint::create(&own::pool())?, Event::create(&own::pool())?))
+}
+
 impl Domain {
     /// What component `name` is constructed with.
+    #[optimize(size)]
     pub fn context(&mut self, name: &str) -> Context {
         self.component = name.into();
         let prefix = format!("{name}:");
@@ -80,7 +96,11 @@ impl Domain {
     }
 
     /// The route that the manager gave for a use, `COMPONENT.USE`. `bit` is that of its news.
-    pub fn remote<T: Interface + ?Sized>(&mut self, used: &str, bit: Option<u8>) -> Result<Route<T>, StartError> {
+    pub fn remote<T: Interface + ?Sized>(
+        &mut self,
+        used: &str,
+        bit: Option<u8>,
+    ) -> core::result::Result<Route<T>, StartError> {
         let session: Session = self
             .start
             .take(&format!("route.{used}"))

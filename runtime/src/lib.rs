@@ -7,6 +7,7 @@
 //! Built for a host, `raw` is answered by an imitation of the kernel within the process (`host`), and threads are the
 //! host's: components are tested there unchanged. Nothing else differs.
 #![no_std]
+#![cfg_attr(target_os = "none", feature(optimize_attribute))]
 
 extern crate alloc;
 #[cfg(not(target_os = "none"))]

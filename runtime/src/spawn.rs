@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use elf::ElfBytes;
 use elf::abi::{PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
+use elf::segment::ProgramHeader;
 use tessera_abi::{Error, Level, NATIVE_BASE, PAGE, StartupWriter, USER_END};
 
 use crate::handle::{Object, Owned, Result};
@@ -32,6 +33,7 @@ pub struct Program<'a> {
     pool: &'a Pool,
     budget: &'a Budget,
     level: Option<(&'a Privilege, Level)>,
+    lies_in: Option<(&'a Vmo, u64)>,
 }
 
 /// A process that this one started. Dropped, the process is ended.
@@ -46,7 +48,15 @@ pub struct Child {
 impl<'a> Program<'a> {
     /// The program in the ELF file `file`, charged to `pool`, run by `budget`.
     pub fn new(name: &str, file: &'a [u8], pool: &'a Pool, budget: &'a Budget) -> Program<'a> {
-        Program { file, name: name.into(), arguments: Vec::new(), handles: Vec::new(), pool, budget, level: None }
+        let (arguments, handles) = (Vec::new(), Vec::new());
+        Program { file, name: name.into(), arguments, handles, pool, budget, level: None, lies_in: None }
+    }
+
+    /// Says that the file lies in `memory`, which nobody writes, from byte `start` on: what it only reads or executes is shown to it there, as far
+    /// as it fills pages, and costs no memory of its own.
+    pub fn lies_in(mut self, memory: &'a Vmo, start: u64) -> Self {
+        self.lies_in = Some((memory, start));
+        self
     }
 
     /// Lets it run at a level, for which it was linked.
@@ -143,11 +153,31 @@ impl<'a> Program<'a> {
                 _ => return Err(Error::BadArgument),
             };
             let data = file.segment_data(&segment).map_err(|_| Error::BadArgument)?;
-            let memory = Vmo::create(self.pool, length)?;
-            write_all(&memory, offset, data)?;
-            space.map_at(&memory, 0, address, length, access)?;
+            let shown = match access {
+                Access::Write => 0,
+                _ => self.show(space, &segment, access)?,
+            };
+            if shown == length {
+                continue;
+            }
+            let memory = Vmo::create(self.pool, length - shown)?;
+            let copied = data.get(shown as usize..).unwrap_or_default();
+            write_all(&memory, if shown == 0 { offset } else { 0 }, copied)?;
+            space.map_at(&memory, 0, address + shown, length - shown, access)?;
         }
         Ok(())
+    }
+
+    /// Shows the whole pages of a segment where the file lies; answers how many bytes these are. Behind them stands something else.
+    fn show(&self, space: &Space, segment: &ProgramHeader, access: Access) -> Result<u64> {
+        let Some((memory, start)) = self.lies_in else { return Ok(0) };
+        let place = start.checked_add(segment.p_offset).ok_or(Error::BadArgument)?;
+        let whole = segment.p_filesz - segment.p_filesz % PAGE;
+        if whole == 0 || !place.is_multiple_of(PAGE) || !segment.p_vaddr.is_multiple_of(PAGE) {
+            return Ok(0);
+        }
+        space.map_at(memory, place, segment.p_vaddr, whole, access)?;
+        Ok(whole)
     }
 }
 

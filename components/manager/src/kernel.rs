@@ -8,6 +8,7 @@ use core::fmt;
 
 use tessera_manager::{Usage, World};
 use tessera_plan::{Domain, Ending, Need, Plan, Server, badge};
+use tessera_runtime::abi::PAGE;
 use tessera_runtime::abi::syscall::RESOURCE_HANDLES;
 use tessera_runtime::archive::Archive;
 use tessera_runtime::object::{
@@ -88,7 +89,8 @@ impl Kernel {
         // What was restarted while the domain did not run is no news to a process that begins now.
         held.restarts.clear(u64::MAX)?;
         let mut program = Program::new(&held.plan.name, file, &held.pool, &held.budget)
-            .level(&self.authority.privilege, held.plan.level.into());
+            .level(&self.authority.privilege, held.plan.level.into())
+            .lies_in(&self.authority.archive, self.archive.place_of(file)?);
         for (name, owned) in self.handles(held)? {
             program = program.owned(&name, owned);
         }
@@ -147,7 +149,13 @@ impl Kernel {
 
 impl Held {
     fn new(plan: &Domain) -> Result<Held, Error> {
-        let pool = own::pool().create(plan.pages)?;
+        let pool = own::pool().create(plan.pages).inspect_err(|_| {
+            let kibibytes = plan.pages.saturating_mul(PAGE >> 10);
+            log!(
+                "manager: {} is to have {kibibytes} KiB, which are not there: give the machine more memory",
+                plan.name
+            );
+        })?;
         let share = plan.share.map_or((0, 0), |share| (share.amount, share.period));
         let limits =
             Limits { priority: plan.priority.into(), amount: share.0, period: share.1, cores: plan.processors };

@@ -30,8 +30,10 @@ program!(main);
 /// The exit code, and the machine's, if the plan cannot be carried out.
 const NO_PLAN: i32 = 120;
 
-/// Pages that the manager keeps for itself when a domain is to have the rest: its heap, and what starting domains takes.
-const KEPT: u64 = 1024;
+/// Pages that the manager keeps for itself when a domain is to have the rest: its heap, and what starting domains takes. A part of all, between
+/// these.
+const KEPT: (u64, u64) = (96, 1024);
+const KEPT_OF: u64 = 16;
 
 fn main(start: Start) -> i32 {
     match supervise(start) {
@@ -54,7 +56,8 @@ fn supervise(mut start: Start) -> Result<(), Error> {
         }
     };
     let pages = own::pool().usage(0)?;
-    plan.share_rest(pages.quota.saturating_sub(pages.used), KEPT);
+    let free = pages.quota.saturating_sub(pages.used);
+    plan.share_memory(free, (free / KEPT_OF).clamp(KEPT.0, KEPT.1));
     let news = Arc::new(Event::create(&own::pool())?);
     let (kernel, endpoint) = Kernel::new(&plan, start, archive, memory, news.clone())?;
     let supervision = Arc::new(Mutex::new(Supervision::new(plan, kernel)));

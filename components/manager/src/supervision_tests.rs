@@ -81,6 +81,7 @@ fn domain(name: &str, restart: Restart) -> Domain {
         name: name.into(),
         program: name.into(),
         pages: 1,
+        least: 1,
         priority: 1,
         share: None,
         processors: 0,

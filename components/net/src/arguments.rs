@@ -4,9 +4,14 @@ use core::str::FromStr;
 
 use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 use tessera_interfaces::readiness;
+use tessera_runtime::abi::PAGE;
 use tessera_runtime::component::{Context, StartError};
+use tessera_runtime::own;
 
 use crate::stack::{Limits, Source, Static};
+
+/// Bytes of the domain's memory for each frame that is shared with the device, if nothing is said.
+const BUFFERS_OF: u64 = 128 << 10;
 
 /// All arguments, read.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +33,11 @@ impl Arguments {
             None => Source::Asked(context.argument("fallback").map(fallback).transpose()?),
         };
         let most = readiness::CAPACITY as u32 - 1;
-        let limits =
+        let memory = own::pool().usage(0).map_or(0, |usage| usage.quota.saturating_mul(PAGE));
+        let mut limits =
             Limits { sockets: context.parsed("sockets", most)?.min(most), bytes: context.parsed("bytes", 16 << 20)? };
-        let buffers = context.parsed("buffers", 512)?;
+        limits.bytes = limits.bytes.min(memory / 2);
+        let buffers = context.parsed("buffers", (memory / BUFFERS_OF).clamp(64, 512) as u32)?;
         if !(16..=4096).contains(&buffers) {
             return Err(StartError::new(format_args!("buffers={buffers}: must be between 16 and 4096")));
         }

@@ -24,6 +24,7 @@ mod registry;
 mod root;
 mod session;
 mod settings;
+mod slim;
 mod source;
 mod store;
 mod system;
@@ -46,6 +47,7 @@ use crate::workspace;
 
 pub use authority::{Authority, Grant};
 pub use ports::PortMapping;
+pub use slim::write as slim;
 pub use source::Source;
 pub use system::DESCRIPTION;
 use system::System;
@@ -90,10 +92,10 @@ pub struct Container {
     pub volumes: Vec<Device>,
 }
 
-/// Memory for the kernel and the container's programs, in MiB, beside the root image and the other domains: what is given by default, and
-/// what they need at least.
+/// Memory for the kernel and the container's programs, in MiB, beside the image with its files and the other domains: what is given by default,
+/// and what the smallest programs need.
 const PROGRAMS: u64 = 172;
-const LEAST: u64 = 40;
+const LEAST: u64 = 2;
 
 impl Container {
     /// The program and its arguments.
@@ -142,7 +144,7 @@ pub fn prepare(
         Some(made) => made,
         None => make(&kept, overrides, &live, &system.file, &path)?,
     };
-    let memory = choose_memory(memory, made.root, description.fixed_memory())?;
+    let memory = choose_memory(memory, system.file.len() as u64, made.root, &description)?;
     let System { symbols, .. } = system;
     Ok(Container { name, image: path, symbols, note: made.note, root: made.root, memory, system: description, volumes })
 }
@@ -192,20 +194,23 @@ fn make(kept: &Kept, overrides: &Overrides, live: &[&Volume], system: &[u8], pat
     Ok(made)
 }
 
-/// The machine's memory: the root image lies in it, and it holds what the system's other domains are given.
-fn choose_memory(given: Option<Memory>, root: u64, domains: u64) -> Result<Memory> {
-    let [root, domains] = [root, domains].map(|bytes| bytes.div_ceil(1 << 20));
-    let whole = |mebibytes: u64| -> Result<Memory> {
-        let text = format!("{}M", mebibytes.next_multiple_of(32));
-        text.parse().map_err(|error: String| miette!("{error}"))
-    };
-    let Some(given) = given else { return whole(root + domains + PROGRAMS) };
-    let least = whole(root + domains + LEAST)?;
-    if given.bytes() < least.bytes() {
+/// The machine's memory: the image with its files lies in it, and it holds what the system's other domains are given.
+fn choose_memory(given: Option<Memory>, system: u64, root: u64, description: &Description) -> Result<Memory> {
+    let (least, most) = description.fixed_memory();
+    // Where all are one domain, none has something for itself.
+    let least = if description.is_in_kernel() { 0 } else { least };
+    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    let memory = |mebibytes: u64| format!("{mebibytes}M").parse().map_err(|error: String| miette!("{error}"));
+    let usual: Memory = memory((mebibytes(root) + mebibytes(most) + PROGRAMS).next_multiple_of(32))?;
+    let Some(given) = given else { return Ok(usual) };
+    // The kernel's tables come on top, a tenth at most.
+    let needed: Memory = memory((mebibytes(system + root + least) + LEAST) * 10 / 9 + 1)?;
+    if given.bytes() < needed.bytes() {
+        let (system, root, least) = (mebibytes(system), mebibytes(root), mebibytes(least));
         return Err(miette!(
-            help =
-                format!("give at least `--memory {least}`, or leave it out for {}", whole(root + domains + PROGRAMS)?),
-            "{given} is too little memory: the files of the image take {root} MiB of it, the drivers and the network {domains} MiB"
+            help = format!("give at least `--memory {needed}`, or leave it out for {usual}"),
+            "{given} is too little memory: the files of the image take {root} MiB of it, the system {system} MiB, \
+             and its drivers and the network {least} MiB"
         ));
     }
     Ok(given)

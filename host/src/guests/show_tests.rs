@@ -16,6 +16,7 @@ fn sample() -> (Plan, State) {
         name: "echo".into(),
         program: "echo".into(),
         pages: 1024,
+        least: 1024,
         priority: 20,
         share: None,
         processors: 0,

@@ -1,13 +1,15 @@
 //! The boot archive: a USTAR tar file behind a 512-byte header, which the kernel finds at the end of its image.
 //!
 //! Members are sorted by name; times, owners and modes are constants, so that equal programs make equal archives. The
-//! contents of large files that are not programs begin on a page: a member of padding stands before them. So they can
+//! contents of large files begin on a page, those of programs so that their code does: a member of padding stands before them. So they can
 //! be mapped where they lie.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use miette::{IntoDiagnostic, Result, miette};
+
+use super::elf;
 
 /// The header's first bytes.
 pub const MAGIC: [u8; 16] = *b"TESSERA-ARCHIVE\0";
@@ -18,6 +20,9 @@ pub const HEADER_LENGTH: usize = 512;
 const PAGE: usize = 4096;
 /// The name of members that are there to move the next one to a page.
 const PADDING: &str = "padding";
+/// The member that is the first program, and how the names of others begin.
+const INIT: &str = "init";
+const PROGRAMS: &str = "bin/";
 
 /// The members of an archive: path to contents.
 pub type Members<'a> = BTreeMap<String, Cow<'a, [u8]>>;
@@ -28,9 +33,9 @@ pub fn pack(members: &Members) -> Result<Vec<u8>> {
     packed.resize(HEADER_LENGTH, 0);
     let mut tar = tar::Builder::new(packed);
     for (path, contents) in members {
-        if is_mapped(path, contents) {
-            // The position at which the contents would begin: behind this member's header.
-            let begin = tar.get_ref().len() + HEADER_LENGTH;
+        if let Some(mapped) = mapped(path, contents) {
+            // The position at which that would begin: behind this member's header.
+            let begin = tar.get_ref().len() + HEADER_LENGTH + mapped;
             if !begin.is_multiple_of(PAGE) {
                 let padding = (begin + HEADER_LENGTH).next_multiple_of(PAGE) - (begin + HEADER_LENGTH);
                 append(&mut tar, PADDING, &vec![0; padding])?;
@@ -62,13 +67,17 @@ pub fn unpack(packed: &[u8]) -> Result<Members<'_>> {
     Ok(members)
 }
 
-/// Whether a member is one that programs map: programs themselves are copied into place.
-fn is_mapped(path: &str, contents: &[u8]) -> bool {
-    path != "init" && !path.starts_with("bin/") && contents.len() >= PAGE
+/// From where on the contents of a member are mapped, if they are. The first program is copied into place.
+fn mapped(path: &str, contents: &[u8]) -> Option<usize> {
+    match path {
+        INIT => None,
+        _ if path.starts_with(PROGRAMS) => elf::code(contents).filter(|code| code.is_multiple_of(HEADER_LENGTH)),
+        _ => (contents.len() >= PAGE).then_some(0),
+    }
 }
 
 fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, contents: &[u8]) -> Result<()> {
-    let is_program = path == "init" || path.starts_with("bin/");
+    let is_program = path == INIT || path.starts_with(PROGRAMS);
     let mut member = tar::Header::new_ustar();
     member.set_path(path).into_diagnostic()?;
     member.set_size(contents.len() as u64);

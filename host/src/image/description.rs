@@ -35,7 +35,7 @@ use toml::Spanned;
 
 use super::archive::Members;
 use super::mistake::{check_name, closest, listed, report, unreadable};
-use super::sizes::{MachineKind, Memory, Processors, Size};
+use super::sizes::{Amount, MachineKind, Memory, Processors, Size};
 use super::written::{DeviceKind, Placement, Routes, WrittenComponent, WrittenDevice, WrittenDomain, WrittenFile};
 use crate::bare::Package;
 use crate::devices::{Device, Disk};
@@ -101,7 +101,7 @@ struct WrittenProgram {
 }
 
 /// The name that the first process has in reports, which no other program may take.
-const INIT: &str = "init";
+pub const INIT: &str = "init";
 /// The package of the first process of an image of components.
 const MANAGER: &str = "tessera-manager";
 
@@ -266,6 +266,11 @@ impl Description {
         self.file.placement.as_ref()
     }
 
+    /// Whether components are placed in the kernel's mode of the processor, together, if nothing else is said of them.
+    pub fn is_in_kernel(&self) -> bool {
+        self.placement().is_some_and(|placement| placement.get_ref().is_kernel())
+    }
+
     pub fn components(&self) -> &[WrittenComponent] {
         &self.file.components
     }
@@ -278,15 +283,17 @@ impl Description {
         &self.file.routes
     }
 
-    /// Bytes of memory that domains are given whatever there is, if each component that names none has one of its own.
-    pub fn fixed_memory(&self) -> u64 {
+    /// Bytes of memory that domains are given whatever there is, at least and at most, if each component that names none has one of its own.
+    pub fn fixed_memory(&self) -> (u64, u64) {
         let names = self.components().iter().map(|component| component.domain.as_ref().unwrap_or(&component.name));
         let names: BTreeSet<&str> = names.map(|name| name.get_ref().as_str()).collect();
         let of = |name: &str| {
             let memory = self.domains().get(name).and_then(|domain| domain.memory.as_ref());
-            memory.map_or(Size::DEFAULT, |memory| *memory.get_ref())
+            memory.map_or(Amount::DEFAULT, |memory| *memory.get_ref())
         };
-        names.into_iter().map(of).filter(|memory| *memory != Size::REST).map(Size::bytes).sum()
+        let all: Vec<Amount> = names.into_iter().map(of).filter(|memory| *memory != Amount::REST).collect();
+        let sum = |of: fn(&Amount) -> Size| all.iter().map(|memory| of(memory).bytes()).sum();
+        (sum(|memory| memory.least), sum(|memory| memory.most))
     }
 
     /// Where the image's name is written.

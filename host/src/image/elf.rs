@@ -6,7 +6,7 @@
 //! that segment point to it. Every offset and length is checked: a damaged file is an error, never a panic.
 
 use miette::{Result, miette};
-use object::elf::{FileHeader64, PT_GNU_STACK, PT_LOAD};
+use object::elf::{FileHeader64, PF_X, PT_GNU_STACK, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, pod::bytes_of};
 
@@ -50,6 +50,14 @@ pub fn loadable_part(file: &[u8]) -> Result<Vec<u8>> {
     Ok(cut)
 }
 
+/// Where in a program's file its code begins, if it has a page of it or more.
+pub fn code(program: &[u8]) -> Option<usize> {
+    let (_, segments) = parse(program).ok()?;
+    let code =
+        segments.iter().find(|segment| segment.p_type(LITTLE) == PT_LOAD && segment.p_flags(LITTLE).contains(PF_X))?;
+    (code.p_filesz(LITTLE) >= PAGE).then_some(code.p_offset(LITTLE) as usize)
+}
+
 /// The kernel's loadable part with `archive` as the contents of its last segment.
 pub fn with_archive(kernel: &[u8], archive: &[u8]) -> Result<Vec<u8>> {
     let (header, segments) = parse(kernel)?;
@@ -57,6 +65,12 @@ pub fn with_archive(kernel: &[u8], archive: &[u8]) -> Result<Vec<u8>> {
     let table = header.e_phoff(LITTLE);
 
     let mut file = loadable_part(kernel)?;
+    // The empty archive goes with what stands before it.
+    let others =
+        segments.iter().enumerate().filter(|(other, segment)| *other != index && segment.p_type(LITTLE) == PT_LOAD);
+    let ends = others.map(|(_, segment)| segment.p_offset(LITTLE).saturating_add(segment.p_filesz(LITTLE)));
+    let end = ends.max().unwrap_or_default().max(table + size_of_val(segments) as u64);
+    file.truncate(usize::try_from(end).unwrap_or(usize::MAX));
     let offset = (file.len() as u64).next_multiple_of(PAGE);
     let mut segment: Segment = segments[index];
     segment.p_offset.set(LITTLE, offset);

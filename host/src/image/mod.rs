@@ -69,7 +69,9 @@ impl Programs {
         let system = System::new(description, &Manifests::find())?;
         let domains = system.iter().flat_map(|system| &system.domains);
         let made: Vec<Made> = domains.map(|domain| generate::package(domain, &workspace::root())).collect();
-        let written = description.programs().map(|program| program.package.to_owned());
+        let alone = system.as_ref().is_some_and(|system| system.alone().is_some());
+        let written = description.programs().filter(|program| !(alone && program.is_first()));
+        let written = written.map(|program| program.package.to_owned());
         let names =
             written.chain(made.iter().map(|package| package.name.clone())).chain([KERNEL.0.to_owned()]).collect();
         Ok(Self { system, made, names })
@@ -97,7 +99,8 @@ pub fn build(description: &Description) -> Result<Image> {
     let kernel_file = read(&kernel.path)?;
     let mut symbols = BTreeMap::from([(symbols::KERNEL.to_owned(), kernel.path.clone())]);
     let mut members = Members::new();
-    for program in description.programs() {
+    let alone = system.as_ref().and_then(System::alone);
+    for program in description.programs().filter(|program| !(alone.is_some() && program.is_first())) {
         let executable = find(&executables, program.package, program.bin)?;
         // The first process of a system of components, its manager, stays in user mode: nothing waits for it.
         let level =
@@ -113,10 +116,15 @@ pub fn build(description: &Description) -> Result<Image> {
             Some(project) => with_program(&executable.path, project)?,
         };
         let linked = link::link(&read(&path)?, &kernel_file, domain.settings.level)?;
-        members.insert(format!("bin/{}", domain.name), elf::loadable_part(&linked)?.into());
+        let member = if alone.is_some() { description::INIT.to_owned() } else { format!("bin/{}", domain.name) };
+        members.insert(member, elf::loadable_part(&linked)?.into());
         symbols.insert(domain.name.clone(), path);
     }
-    if let Some(system) = &system {
+    if let Some(domain) = alone {
+        // What the kernel reports of the first process is this domain's.
+        symbols.extend(symbols.get(&domain.name).cloned().map(|path| (description::INIT.to_owned(), path)));
+        members.insert("arguments".to_owned(), domain.started_with().join("\0").into_bytes().into());
+    } else if let Some(system) = &system {
         members.insert(tessera_plan::MEMBER.to_owned(), plan::plan(description.name(), system).encode().into());
     }
     if let Some(arguments) = description.packed_arguments() {

@@ -14,7 +14,7 @@ use toml::Spanned;
 
 use super::description::Description;
 use super::manifest::Manifest;
-use super::sizes::Size;
+use super::sizes::Amount;
 use super::system::{Placed, Settings};
 use super::written::{Placement, Privilege, WrittenComponent, WrittenDomain, WrittenRestart};
 
@@ -106,7 +106,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             level: Level::User,
-            memory: Size::DEFAULT,
+            memory: Amount::DEFAULT,
             priority: (20, None),
             share: None,
             processors: 0,

@@ -16,7 +16,8 @@ fn domain(domain: &system::Domain) -> Domain {
     Domain {
         name: domain.name.clone(),
         program: domain.name.clone(),
-        pages: settings.memory.pages(),
+        pages: settings.memory.most.pages(),
+        least: settings.memory.least.pages(),
         priority: settings.priority.0,
         share: settings.share.map(|share| Share { amount: share.amount.0, period: share.period.0 }),
         processors: settings.processors,

@@ -119,22 +119,6 @@ impl Size {
     /// Bytes of a page.
     const PAGE: u64 = 4096;
 
-    /// What the other domains leave: known when the machine starts.
-    pub const REST: Self = Self(tessera_plan::Domain::REST * Self::PAGE);
-
-    /// What a domain has if nothing is said.
-    pub const DEFAULT: Self = Self::mebibytes(4);
-
-    /// The amount that must be there when an image is checked.
-    pub fn least(self) -> u64 {
-        if self == Self::REST { 4 << 20 } else { self.0 }
-    }
-
-    /// Both together.
-    pub fn and(self, other: Self) -> Self {
-        if self == Self::REST || other == Self::REST { Self::REST } else { Self(self.0.saturating_add(other.0)) }
-    }
-
     pub const fn mebibytes(count: u64) -> Self {
         Self(count << 20)
     }
@@ -150,7 +134,6 @@ impl Size {
     /// As a description writes it.
     pub fn written(self) -> String {
         match self.0 >> 10 {
-            _ if self == Self::REST => "the rest".to_owned(),
             kibibytes if kibibytes % 1024 == 0 => format!("{}M", kibibytes >> 10),
             kibibytes => format!("{kibibytes}K"),
         }
@@ -159,11 +142,7 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::REST {
-            formatter.write_str("the memory that the others leave")
-        } else {
-            write!(formatter, "{} KiB of memory", self.0 >> 10)
-        }
+        write!(formatter, "{} KiB of memory", self.0 >> 10)
     }
 }
 
@@ -172,9 +151,6 @@ impl TryFrom<String> for Size {
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
         const WANTED: &str = "an amount of memory is a number and a unit, `K`, `M` or `G`, from \"1M\" to \"1024G\"";
-        if text == "rest" {
-            return Ok(Self::REST);
-        }
         let shift = match text.bytes().last() {
             Some(b'K') => 10,
             Some(b'M') => 20,
@@ -186,6 +162,60 @@ impl TryFrom<String> for Size {
             Some(size) if (1 << 20..=1 << 40).contains(&size) && size % Self::PAGE == 0 => Ok(Self(size)),
             _ => Err(format!("`{text}` is out of range: {WANTED}")),
         }
+    }
+}
+
+/// What a domain has of the memory: an amount, or as much between two as there is when the machine starts.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Amount {
+    pub least: Size,
+    pub most: Size,
+}
+
+impl Amount {
+    /// What the other domains leave: known when the machine starts.
+    pub const REST: Self = Self { least: Size::mebibytes(1), most: Size(tessera_plan::Domain::REST * Size::PAGE) };
+
+    /// What a domain has if nothing is said.
+    pub const DEFAULT: Self = Self::of(Size::mebibytes(4));
+
+    const fn of(size: Size) -> Self {
+        Self { least: size, most: size }
+    }
+
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        if self == Self::REST || other == Self::REST {
+            return Self::REST;
+        }
+        let sum = |one: Size, other: Size| Size(one.0.saturating_add(other.0));
+        Self { least: sum(self.least, other.least), most: sum(self.most, other.most) }
+    }
+
+    /// As a description writes it.
+    pub fn written(self) -> String {
+        match self {
+            Self::REST => "the rest".to_owned(),
+            Self { least, most } if least == most => most.written(),
+            Self { least, most } => format!("{} to {}", least.written(), most.written()),
+        }
+    }
+}
+
+impl TryFrom<String> for Amount {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        if text == "rest" {
+            return Ok(Self::REST);
+        }
+        let Some((least, most)) = text.split_once("..") else { return Size::try_from(text).map(Self::of) };
+        let (least, most) = (Size::try_from(least.to_owned())?, Size::try_from(most.to_owned())?);
+        if least > most {
+            return Err(format!("`{text}` begins with more than it ends with: write the least amount first"));
+        }
+        Ok(Self { least, most })
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use miette::Result;
 
 use super::description::Description;
-use super::sizes::Size;
+use super::sizes::Amount;
 use super::system::{Link, Placed, Settings};
 
 /// Most routes to other domains from one domain: each has a bit of one event.
@@ -147,11 +147,11 @@ fn priorities(description: &Description, placed: &[Placed], settings: &BTreeMap<
 }
 
 fn memory(description: &Description, settings: &BTreeMap<String, Settings>) -> Result<()> {
-    if settings.values().filter(|settings| settings.memory == Size::REST).count() > 1 {
+    if settings.values().filter(|settings| settings.memory == Amount::REST).count() > 1 {
         let mend = "let one [domain] have `memory = \"rest\"`, and give the others amounts";
         return Err(description.wrong(description.name_place(), "several domains want the rest of the memory", mend));
     }
-    let asked: u64 = settings.values().map(|settings| settings.memory.least()).sum();
+    let asked: u64 = settings.values().map(|settings| settings.memory.least.bytes()).sum();
     let whole = description.memory().bytes();
     // The kernel keeps an eighth for its tables.
     let there = (whole - whole / 8).saturating_sub(KEPT);

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use miette::Result;
-use tessera_plan::Level;
+use tessera_plan::{Level, Need};
 use toml::Spanned;
 
 use super::description::Description;
 use super::manifest::{FREE, Manifest, Manifests, Provision, Source};
 use super::mistake::{check_name, closest, listed};
-use super::sizes::Size;
+use super::sizes::Amount;
 use super::written::{WrittenComponent, WrittenRestart, WrittenShare};
 use super::{language, placement, soundness};
 
@@ -28,6 +28,9 @@ const KEEPER: &str = "Keeper";
 const ALLOWS_SUPERVISOR: &str = "supervisor";
 /// Names that reports use for something else.
 const RESERVED: [&str; 4] = [MANAGER, "init", "kernel", "route"];
+/// Most arguments, and bytes of them, that a domain which the kernel starts is given: its start-up block has room for these and its handles.
+const FIRST_ARGUMENTS: usize = 60;
+const FIRST_BYTES: usize = 3 << 10;
 /// The kernel keeps that much of a process's name for its reports.
 const DOMAIN_NAME: usize = 16;
 
@@ -53,7 +56,7 @@ pub struct Domain {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub level: Level,
-    pub memory: Size,
+    pub memory: Amount,
     /// The priority, and where it is written if it is.
     pub priority: (u8, Option<Range<usize>>),
     pub share: Option<WrittenShare>,
@@ -65,6 +68,16 @@ pub struct Settings {
 }
 
 impl Domain {
+    /// The arguments of the process, as the manager would give them to the domain's first life.
+    pub fn started_with(&self) -> Vec<String> {
+        let own = [format!("process-name={}", self.name), "life=1".to_owned()];
+        let given = self
+            .instances
+            .iter()
+            .flat_map(|instance| instance.arguments.iter().map(|argument| format!("{}:{argument}", instance.name)));
+        own.into_iter().chain(given).collect()
+    }
+
     /// The Cargo project whose program is linked into it.
     pub fn program(&self) -> Option<&Path> {
         self.instances.iter().find_map(|instance| instance.program.as_deref())
@@ -148,6 +161,28 @@ impl Placed<'_> {
 }
 
 impl System {
+    /// The domain that the kernel starts itself, as the first process: one that is alone in the kernel's mode, is not started again, and has
+    /// nothing that only the manager can give. An image that has one goes without the manager.
+    pub fn alone(&self) -> Option<&Domain> {
+        let [domain] = self.domains.as_slice() else { return None };
+        let settings = &domain.settings;
+        let is_plain = settings.level != Level::User
+            && settings.restart == WrittenRestart::Never
+            && settings.essential
+            && settings.memory == Amount::REST
+            && settings.share.is_none()
+            && settings.processors == 0;
+        let needs_no_manager = |instance: &Instance| {
+            let needs = instance.manifest.needs();
+            let is_managers = |used: &Bound| matches!(used.target, Some(Target::Manager { .. }));
+            needs.iter().all(|need| matches!(need.need, Need::Log | Need::Clock))
+                && !instance.uses.iter().any(is_managers)
+        };
+        let fits = domain.started_with().len() <= FIRST_ARGUMENTS
+            && domain.started_with().iter().map(|argument| argument.len() + 8).sum::<usize>() <= FIRST_BYTES;
+        (is_plain && fits && domain.instances.iter().all(needs_no_manager)).then_some(domain)
+    }
+
     /// Puts `description` together from the components in `manifests`; nothing if it is an image of programs.
     pub fn new(description: &Description, manifests: &Manifests) -> Result<Option<Self>> {
         if description.components().is_empty() {

@@ -212,6 +212,26 @@ fn neighbours_are_constructed_servers_first_and_call_one_another_directly() {
     assert!(matches!(system.domains[0].instances[1].uses[0].target, Some(Target::Neighbour { .. })));
 }
 
+#[test]
+fn a_single_domain_in_the_kernels_mode_that_needs_no_manager_goes_without() {
+    const LAST: &str = "memory = \"rest\"\nrestart = \"never\"\nessential = true\n";
+    let one = |placement: &str, settings: &str| {
+        let server = "[[component]]\nname = \"server\"\narguments = [\"a=1\"]\n[domain.server]\n";
+        image(&format!("placement = \"{placement}\"\n{server}{settings}")).unwrap()
+    };
+    for placement in ["monolith", "unikernel"] {
+        let system = one(placement, LAST);
+        let arguments = system.alone().map(Domain::started_with);
+        assert_eq!(arguments.unwrap(), ["process-name=system", "life=1", "server:a=1"]);
+        for other in ["restart = \"always\"\n", "memory = \"rest\"\nrestart = \"never\"\n", ""] {
+            assert!(one(placement, other).alone().is_none(), "{other}");
+        }
+        let devices = image(&format!("placement = \"{placement}\"\n{DEVICES}[domain.loop]\n{LAST}")).unwrap();
+        assert!(devices.alone().is_none(), "it is given devices");
+    }
+    assert!(one("isolated", LAST).alone().is_none(), "the processor holds it: another process gives it what it has");
+}
+
 fn domains(system: &System) -> Vec<&str> {
     system.domains.iter().map(|domain| domain.name.as_str()).collect()
 }
@@ -223,7 +243,7 @@ fn monolith_and_unikernel_link_all_with_the_kernel_and_add_up_what_the_parts_hav
         assert_eq!(domains(&system), ["system"]);
         let settings = &system.domains[0].settings;
         assert_eq!(settings.level, level);
-        assert_eq!(settings.memory.bytes(), 10 << 20, "2 of the driver, 4 each of those that say nothing");
+        assert_eq!(settings.memory.most.bytes(), 10 << 20, "2 of the driver, 4 each of those that say nothing");
         assert_eq!((settings.priority.0, settings.essential), (31, true));
         assert_eq!(settings.restart, WrittenRestart::OnFailure, "the strictest holds");
         assert!(settings.share.is_none());

@@ -14,7 +14,7 @@
 //!
 //! [domain.services]              # each key has a default
 //! privilege = "kernel"           # linked with the kernel, in its mode of the processor; or "user"
-//! memory = "8M"                  # what its pool holds; "rest": all that the other domains leave (for one domain)
+//! memory = "8M"                  # what its pool holds; "2M..64M": as much between as there is; "rest": all that the other domains leave (for one domain)
 //! priority = 20                  # 0 to 59, higher first; a server's is not lower than its clients'
 //! processor = { amount = "10ms", period = "100ms" }
 //! processors = [0, 1]            # which it may use
@@ -45,7 +45,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::sizes::{Size, Time};
+use super::sizes::{Amount, Size, Time};
 
 /// From the names of a component and of what it uses to the name of a component, or of a component and what it provides.
 pub type Routes = BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Spanned<String>>>;
@@ -100,7 +100,7 @@ pub struct WrittenComponent {
 #[serde(deny_unknown_fields, default)]
 pub struct WrittenDomain {
     pub privilege: Option<Spanned<Privilege>>,
-    pub memory: Option<Spanned<Size>>,
+    pub memory: Option<Spanned<Amount>>,
     pub priority: Option<Spanned<i64>>,
     pub processor: Option<Spanned<WrittenShare>>,
     pub processors: Vec<Spanned<i64>>,

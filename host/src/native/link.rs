@@ -30,7 +30,17 @@ pub fn link(domain: &Path, program: &Path, to: &Path) -> Result<()> {
     fs::write(&closed, object).into_diagnostic().wrap_err_with(|| format!("cannot write {}", closed.display()))?;
     let mut command = linker(&tool_chain);
     command.arg("-T").arg(workspace::root().join("runtime/program.ld"));
-    command.args(["--no-pie", "--no-dynamic-linker", "--gc-sections", "-z", "noexecstack", "-o"]).arg(to);
+    command
+        .args([
+            "--no-pie",
+            "--no-dynamic-linker",
+            "--gc-sections",
+            "--icf=all",
+            "-zmax-page-size=512",
+            "-znoexecstack",
+            "-o",
+        ])
+        .arg(to);
     command.arg(&closed).arg(program);
     run(&mut command, "the program cannot be linked with what it runs on")
 }

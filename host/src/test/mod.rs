@@ -19,6 +19,7 @@ mod outcome;
 mod programs;
 mod python;
 mod redis;
+mod small;
 mod suites;
 mod system;
 mod web;

@@ -27,7 +27,7 @@ pub fn case() -> Case {
 }
 
 /// A container that ends with this value.
-struct Container(Child);
+pub struct Container(pub Child);
 
 impl Drop for Container {
     fn drop(&mut self) {

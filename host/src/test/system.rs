@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use miette::{Result, miette};
 
 use super::outcome::{Counts, Outcome, count};
-use super::{Case, Lane, Suite, containers, control, copies, native, web};
+use super::{Case, Lane, Suite, containers, control, copies, native, small, web};
 use crate::accelerator::{GREETING, PROBE_IMAGE};
 use crate::container;
 use crate::devices;
@@ -329,6 +329,7 @@ pub fn suite() -> Suite {
         if expected.processors > 1 || expected.image == TESTS.image { case.alone() } else { case }
     }));
     cases.extend(containers::cases());
+    cases.extend(small::cases());
     cases.extend(super::attended::cases());
     cases.extend(super::linux::cases());
     cases.extend(super::nix::cases());

@@ -43,7 +43,7 @@ impl Domain {
     fn check(&self, plan: &Plan, routes: &mut BTreeSet<u32>) -> Result<(), Refusal> {
         need(is_name(&self.name) && is_name(&self.program), "a domain's name")?;
         need(PRIORITIES.contains(&self.priority), "a domain's priority")?;
-        need(self.pages > 0 && self.pages < 1 << 40, "a domain's memory")?;
+        need(self.least > 0 && self.least <= self.pages && self.pages < 1 << 40, "a domain's memory")?;
         if let Some(share) = self.share {
             need(share.amount > 0 && share.amount <= share.period, "a domain's share of processor time")?;
         }
@@ -121,6 +121,7 @@ mod tests {
             name: name.to_string(),
             program: name.to_string(),
             pages: 1024,
+            least: 1024,
             priority: 20,
             share: Some(Share { amount: 10, period: 100 }),
             processors: 0,
@@ -226,11 +227,31 @@ mod tests {
         let mut plan = plan();
         let others: u64 = plan.domains[1..].iter().map(|domain| domain.pages).sum();
         plan.domains[0].pages = Domain::REST;
-        plan.share_rest(others + 300, 100);
+        plan.share_memory(others + 300, 100);
         assert_eq!(plan.domains[0].pages, 200);
         plan.domains[0].pages = Domain::REST;
-        plan.share_rest(10, 100);
+        plan.share_memory(10, 100);
         assert_eq!(plan.domains[0].pages, 1, "too little is told when its pool is made, not here");
+    }
+
+    #[test]
+    fn domains_that_can_do_with_less_have_what_half_of_the_memory_allows() {
+        let shared = |free: u64| {
+            let mut plan = plan();
+            plan.domains.truncate(2);
+            plan.domains.push(plan.domains[0].clone());
+            for (domain, (least, pages)) in plan.domains.iter_mut().zip([(10, 110), (20, 220), (1, Domain::REST)]) {
+                (domain.least, domain.pages) = (least, pages);
+            }
+            plan.share_memory(free + 5, 5);
+            let pages: alloc::vec::Vec<u64> = plan.domains.iter().map(|domain| domain.pages).collect();
+            <[u64; 3]>::try_from(pages).unwrap()
+        };
+        assert_eq!(shared(1000), [110, 220, 670], "all that they may have");
+        assert_eq!(shared(660), [110, 220, 330]);
+        assert_eq!(shared(360), [60, 120, 180], "halfway");
+        assert_eq!(shared(60), [10, 20, 30]);
+        assert_eq!(shared(32), [10, 20, 2], "never less than the least");
     }
 
     #[test]

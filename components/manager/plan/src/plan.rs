@@ -31,8 +31,10 @@ pub struct Domain {
     pub name: String,
     /// The name of its program in the boot archive.
     pub program: String,
-    /// Pages of its pool, or [`Domain::REST`].
+    /// Pages of its pool at most, or [`Domain::REST`].
     pub pages: u64,
+    /// The pages that it has in any case.
+    pub least: u64,
     /// Its budget's priority.
     pub priority: u8,
     /// How much processor time it may use; all that its priority gets if there is none.
@@ -173,13 +175,24 @@ pub const fn badge(object: u16, route: u32) -> u64 {
 
 impl Plan {
     /// The version of the format.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 
-    /// Gives the domain that is to have the rest its pages: what is left of `free` pages when the others have theirs and the
-    /// manager keeps `kept` for itself.
-    pub fn share_rest(&mut self, free: u64, kept: u64) {
-        let others = self.domains.iter().map(|domain| domain.pages).filter(|pages| *pages != Domain::REST);
-        let taken = others.fold(kept, u64::saturating_add);
+    /// Says how many pages each domain has, of `free` pages of which the manager keeps `kept` for itself: those that can do with less have all
+    /// that they may have if it is half of the memory or less, otherwise as much of that half as there is, above their least, all in the
+    /// same proportion. The domain that is to have the rest has what the others leave.
+    pub fn share_memory(&mut self, free: u64, kept: u64) {
+        let free = free.saturating_sub(kept);
+        let others = || self.domains.iter().filter(|domain| domain.pages != Domain::REST);
+        let least = others().map(|domain| domain.least).fold(0, u64::saturating_add);
+        let most = others().map(|domain| domain.pages).fold(0, u64::saturating_add);
+        let more = (free / 2).min(most).saturating_sub(least);
+        let mut taken = 0_u64;
+        for domain in self.domains.iter_mut().filter(|domain| domain.pages != Domain::REST) {
+            let wanted = u128::from(domain.pages.saturating_sub(domain.least)) * u128::from(more);
+            let part = wanted.checked_div(u128::from(most.saturating_sub(least))).unwrap_or(0);
+            domain.pages = domain.least.saturating_add(part as u64);
+            taken = taken.saturating_add(domain.pages);
+        }
         let wanting = self.domains.iter_mut().filter(|domain| domain.pages == Domain::REST);
         for domain in wanting.take(1) {
             domain.pages = free.saturating_sub(taken).max(1);
