@@ -45,9 +45,12 @@ pub trait Network {
 /// It is an array of little-endian 64-bit words. The word at a socket's number (numbers begin with 1, and are used again) holds in its
 /// low 8 bits what is ready, and above them how often something happened: that counter also grows when new data comes to a
 /// socket that was readable before. After [`CAPACITY`](readiness::CAPACITY) words comes a map of what has changed: bit `number % 64` of its word
-/// `number / 64` is set after each change, then the event is raised. The client takes a word of the map by exchanging it for 0. Word 0 and bit 0 stand for the
-/// network as a whole: a name was found, or the configuration changed.
+/// `number / 64` is set after each change, then the bit of that word in the two words behind the map, then the event is raised. The client takes a
+/// word of those, and of the map, by exchanging it for 0. Word 0 and bit 0 stand for the network as a whole: a name was found, or the configuration
+/// changed.
 pub mod readiness {
+    use core::sync::atomic::{AtomicU64, Ordering};
+
     /// There is something to receive or to accept, or the stream has ended.
     pub const READABLE: u64 = 1;
     /// There is room to send; a connection that was begun is there or has failed.
@@ -66,8 +69,65 @@ pub mod readiness {
     pub const CAPACITY: usize = 8192;
     /// Words of the map of changes.
     pub const CHANGED: usize = CAPACITY / 64;
-    /// Bytes of table and map.
-    pub const BYTES: u64 = (CAPACITY as u64 + CHANGED as u64) * 8;
+    /// Words that say which words of the map are not 0.
+    pub const SUMMARY: usize = CHANGED / 64;
+    /// Bytes of table, map and what says where to look in it.
+    pub const BYTES: u64 = (CAPACITY + CHANGED + SUMMARY) as u64 * 8;
+
+    /// Tells the client of a socket's change. `words` are the table's.
+    pub fn mark(words: &[AtomicU64], number: usize) {
+        let place = number / 64;
+        let [map, summary] = [CAPACITY + place, CAPACITY + CHANGED + place / 64].map(|word| words.get(word));
+        if let (Some(map), Some(summary), true) = (map, summary, number < CAPACITY) {
+            map.fetch_or(1 << (number % 64), Ordering::AcqRel);
+            summary.fetch_or(1 << (place % 64), Ordering::Release);
+        }
+    }
+
+    /// The numbers of the sockets that were marked since they were last asked for. `words` are the table's.
+    pub fn changed(words: &[AtomicU64]) -> impl Iterator<Item = u32> {
+        let places = words.get(CAPACITY + CHANGED..).unwrap_or_default().iter().take(SUMMARY).enumerate();
+        places.flat_map(|(at, summary)| bits(take(summary)).map(move |bit| at * 64 + bit)).flat_map(|place| {
+            let word = words.get(CAPACITY + place).filter(|_| place < CHANGED);
+            bits(word.map_or(0, take)).map(move |bit| (place * 64 + bit) as u32)
+        })
+    }
+
+    /// Takes the bits of a word; what was not set is not written, as the other side may be writing beside it.
+    fn take(word: &AtomicU64) -> u64 {
+        if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::AcqRel) }
+    }
+
+    fn bits(mut left: u64) -> impl Iterator<Item = usize> {
+        core::iter::from_fn(move || {
+            let bit = (left != 0).then(|| left.trailing_zeros())?;
+            left &= left - 1;
+            Some(bit as usize)
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn what_was_marked_is_told_once() {
+            let words: alloc::vec::Vec<AtomicU64> = (0..BYTES / 8).map(|_| AtomicU64::new(0)).collect();
+            for number in [8191, 0, 64, 63, 4096, 64, 8192, usize::MAX] {
+                mark(&words, number);
+            }
+            let told: alloc::vec::Vec<u32> = changed(&words).collect();
+            assert_eq!(told, [0, 63, 64, 4096, 8191], "a number that is none is not marked");
+            assert_eq!(changed(&words).count(), 0);
+        }
+
+        #[test]
+        fn words_of_any_content_are_numbers_of_sockets() {
+            let words: alloc::vec::Vec<AtomicU64> = (0..BYTES / 8).map(|_| AtomicU64::new(u64::MAX)).collect();
+            assert_eq!(changed(&words).count(), CAPACITY);
+            assert_eq!(changed(&[]).count(), 0);
+        }
+    }
 }
 
 /// A socket. It is closed when the last capability to it is gone.

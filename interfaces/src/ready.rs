@@ -1,11 +1,11 @@
 //! The reader's side of the readiness table: which sockets have changed, and what is ready.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use tessera_runtime::object::{Access, Event};
 use tessera_runtime::{Error, Mapping, Object, own};
 
-use crate::readiness::{BYTES, CAPACITY, CHANGED};
+use crate::readiness::{self, BYTES, CAPACITY};
 use crate::{Network, NetworkError};
 
 /// A client's readiness table, laid out as [`readiness`](crate::readiness) says, and the event that is raised at each change.
@@ -34,15 +34,7 @@ impl Readiness {
 
     /// The numbers of the sockets that have changed since they were last asked for; 0 is the network as a whole.
     pub fn changed(&self) -> impl Iterator<Item = u32> {
-        let map = self.table.words().iter().skip(CAPACITY).take(CHANGED);
-        map.enumerate().flat_map(|(place, word)| {
-            let mut bits = take(word);
-            core::iter::from_fn(move || {
-                let bit = (bits != 0).then(|| bits.trailing_zeros())?;
-                bits &= bits - 1;
-                Some(place as u32 * 64 + bit)
-            })
-        })
+        readiness::changed(self.table.words())
     }
 
     /// What is ready of the socket with a number, and how often something happened: the word of the table.
@@ -50,11 +42,6 @@ impl Readiness {
         let word = self.table.words().get(number as usize).filter(|_| (number as usize) < CAPACITY);
         word.map_or(0, |word| word.load(Ordering::Acquire))
     }
-}
-
-/// Takes the bits of a word; what was not set is not written, as the other side may be writing beside it.
-fn take(word: &AtomicU64) -> u64 {
-    if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::AcqRel) }
 }
 
 /// What a call answered; none where it would have had to wait.

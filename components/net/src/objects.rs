@@ -167,13 +167,10 @@ impl Signals for Table {
     fn set(&mut self, number: u32, bits: u64) {
         let number = number as usize;
         let words = self.mapping.words();
-        let changed = words.get(readiness::CAPACITY + number / 64);
-        let (Some(word), Some(changed), true) = (words.get(number), changed, number < readiness::CAPACITY) else {
-            return;
-        };
+        let Some(word) = words.get(number).filter(|_| number < readiness::CAPACITY) else { return };
         let events = (word.load(Ordering::Relaxed) >> readiness::EVENT_SHIFT).wrapping_add(1);
         word.store(events << readiness::EVENT_SHIFT | bits, Ordering::Release);
-        changed.fetch_or(1 << (number % 64), Ordering::Release);
+        readiness::mark(words, number);
     }
 
     fn raise(&mut self) {

@@ -12,14 +12,31 @@ pub const PAGE: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct DmaMemory {
     memory: Memory,
-    pages: Arc<[u64]>,
+    pages: Arc<[Page]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    /// On the device's bus.
+    address: u64,
+    /// How many pages from this one on follow one another there, so that nobody counts them for each request.
+    together: usize,
 }
 
 impl DmaMemory {
     /// `memory` with the bus address of each of its pages; none if there are fewer addresses than pages.
     pub fn new(memory: Memory, pages: Vec<u64>) -> Option<DmaMemory> {
         let whole = memory.length().is_multiple_of(PAGE) && memory.length() / PAGE <= pages.len();
-        whole.then(|| DmaMemory { memory, pages: pages.into() })
+        let mut after: Option<Page> = None;
+        let mut known: Vec<Page> = Vec::with_capacity(pages.len());
+        for address in pages.into_iter().rev() {
+            let follows = after.filter(|after| address.checked_add(PAGE as u64) == Some(after.address));
+            let page = Page { address, together: follows.map_or(0, |after| after.together).saturating_add(1) };
+            known.push(page);
+            after = Some(page);
+        }
+        known.reverse();
+        whole.then(|| DmaMemory { memory, pages: known.into() })
     }
 
     /// The memory.
@@ -36,17 +53,8 @@ impl DmaMemory {
     /// happen to follow one another). None if it is not inside.
     pub fn address(&self, offset: usize) -> Option<(u64, usize)> {
         let inside = offset % PAGE;
-        let first = offset / PAGE;
-        let address = *self.pages.get(first)?;
-        let mut length = PAGE.saturating_sub(inside);
-        let mut before = address;
-        for next in self.pages.iter().skip(first.saturating_add(1)) {
-            if before.checked_add(PAGE as u64) != Some(*next) {
-                break;
-            }
-            before = *next;
-            length = length.saturating_add(PAGE);
-        }
+        let Page { address, together } = *self.pages.get(offset / PAGE)?;
+        let length = together.saturating_mul(PAGE).saturating_sub(inside);
         let left = self.memory.length().checked_sub(offset)?;
         Some((address.checked_add(inside as u64)?, length.min(left)))
     }

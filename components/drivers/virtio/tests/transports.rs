@@ -210,6 +210,8 @@ fn pieces_follow_the_bus_addresses() {
     let pieces: Vec<_> = dma.pieces(100, 4 * PAGE).collect();
     assert_eq!(pieces, [(0x1064, 8092), (0x9000, 4096), (0x4000, 4096)], "ends where the memory does");
     assert_eq!(dma.address(4 * PAGE), None);
+    let part = dma.part(0, PAGE).unwrap();
+    assert_eq!(part.address(8), Some((0x1008, PAGE - 8)), "what follows it on the bus is not its own");
     assert_eq!(dma.pieces(usize::MAX, 10).count(), 0);
     assert!(DmaMemory::new(memory, vec![0; 3]).is_none());
     let wraps = DmaMemory::new(Memory::private(PAGE), vec![u64::MAX]).unwrap();

@@ -107,20 +107,14 @@ impl Inet {
     /// Wakes the sockets that changed, for ever.
     fn watch(&self, bell: &Event) {
         while bell.wait_until(1, 1, None).is_ok() {
-            for index in 0..readiness::CHANGED {
-                let Some(word) = self.table.words().get(readiness::CAPACITY + index) else { return };
-                let mut changed = if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::AcqRel) };
-                while changed != 0 {
-                    let number = index as u32 * 64 + changed.trailing_zeros();
-                    changed &= changed - 1;
-                    if number == 0 {
-                        self.changed.wake_all();
-                        continue;
-                    }
-                    let socket = self.sockets.lock().get(&number).and_then(Weak::upgrade);
-                    if let Some(socket) = socket {
-                        socket.queue.wake_all();
-                    }
+            for number in readiness::changed(self.table.words()) {
+                if number == 0 {
+                    self.changed.wake_all();
+                    continue;
+                }
+                let socket = self.sockets.lock().get(&number).and_then(Weak::upgrade);
+                if let Some(socket) = socket {
+                    socket.queue.wake_all();
                 }
             }
         }
