@@ -45,8 +45,8 @@ pub trait Network {
 /// It is an array of little-endian 64-bit words. The word at a socket's number (numbers begin with 1, and are used again) holds in its
 /// low 8 bits what is ready, and above them how often something happened: that counter also grows when new data comes to a
 /// socket that was readable before. After [`CAPACITY`](readiness::CAPACITY) words comes a map of what has changed: bit `number % 64` of its word
-/// `number / 64` is set after each change, then the bit of that word in the two words behind the map, then the event is raised. The client takes a
-/// word of those, and of the map, by exchanging it for 0. Word 0 and bit 0 stand for the network as a whole: a name was found, or the configuration
+/// `number / 64` is set after each change that somebody may wait for, then the bit of that word in the two words behind the map, then the event is
+/// raised; nothing of this when something is merely ready no longer. The client takes a word of those, and of the map, by exchanging it for 0. Word 0 and bit 0 stand for the network as a whole: a name was found, or the configuration
 /// changed.
 pub mod readiness {
     use core::sync::atomic::{AtomicU64, Ordering};

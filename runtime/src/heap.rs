@@ -1,10 +1,10 @@
-//! The heap: the allocator of crate `talc`, on memory objects mapped one after the other into a range of the own space.
+//! The heap: the allocator of crate `talc`, on memory objects mapped one after the other into a range of the own space; before it, shelves of small blocks.
 //!
 //! What the heap took is kept until the process ends. Growing must not allocate. How much of it is in use is counted: a program
 //! that others drive refuses them in time, as it ends when its heap can give no more.
 
 use core::alloc::{GlobalAlloc, Layout};
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use talc::TalcLock;
@@ -15,49 +15,83 @@ use tessera_abi::PAGE;
 
 use crate::object::{Access, Vmo};
 use crate::own;
-use crate::sync::RawMutex;
+use crate::shelves::{Shelf, Shelves};
+use crate::sync::{Mutex, RawMutex};
 
 #[global_allocator]
-static HEAP: Counted = Counted(TalcLock::new(Growing { end: None }));
-
-/// Bytes that are allocated now.
-static USED: AtomicUsize = AtomicUsize::new(0);
+static HEAP: Heap = Heap {
+    shelves: Mutex::new(Shelves::new()),
+    blocks: TalcLock::new(Growing { end: None }),
+    used: AtomicUsize::new(0),
+};
 
 /// Bytes of the heap that are allocated now.
 #[inline(always)]
 pub fn used() -> usize {
-    USED.load(Ordering::Relaxed)
+    HEAP.used.load(Ordering::Relaxed)
 }
 
-/// The allocator, with a count of what it gave out.
-struct Counted(TalcLock<RawMutex, Growing>);
+/// The allocator: small blocks lie on shelves before they go back to where all come from.
+struct Heap {
+    shelves: Mutex<Shelves>,
+    blocks: TalcLock<RawMutex, Growing>,
+    /// Bytes that are allocated now.
+    used: AtomicUsize,
+}
 
-// SAFETY: all is the allocator's; the count changes nothing of it.
-unsafe impl GlobalAlloc for Counted {
+// SAFETY: a block is on a shelf, or the allocator's, or given out. Each comes from the allocator with the layout of its shelf, if there is one
+// for what was asked for, and goes back with it: the layout that a caller gives back with is the one that it asked with. The count changes nothing of it.
+unsafe impl GlobalAlloc for Heap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as the caller promises.
-        let memory = unsafe { self.0.alloc(layout) };
+        let shelf = Shelf::of(layout);
+        let kept = shelf.and_then(|shelf| self.shelves.lock().take(shelf));
+        // SAFETY: a shelf's layout has a size, as the caller promises of its own.
+        let fresh = || unsafe { self.blocks.alloc(shelf.map_or(layout, Shelf::layout)) };
+        let memory = kept.map_or_else(fresh, NonNull::as_ptr);
         if !memory.is_null() {
-            USED.fetch_add(layout.size(), Ordering::Relaxed);
+            self.used.fetch_add(layout.size(), Ordering::Relaxed);
         }
         memory
     }
 
     #[inline]
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        USED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { self.0.dealloc(memory, layout) }
+        self.used.fetch_sub(layout.size(), Ordering::Relaxed);
+        let shelf = Shelf::of(layout);
+        let is_kept = shelf.zip(NonNull::new(memory)).is_some_and(|(shelf, memory)| {
+            // SAFETY: it came with the shelf's layout, and the caller gives it away.
+            unsafe { self.shelves.lock().put(shelf, memory) }
+        });
+        if !is_kept {
+            // SAFETY: as the caller promises; it came with this layout.
+            unsafe { self.blocks.dealloc(memory, shelf.map_or(layout, Shelf::layout)) };
+        }
     }
 
     #[inline]
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as the caller promises.
-        let moved = unsafe { self.0.realloc(memory, layout, size) };
+        // SAFETY: the caller promises that `size` can be one.
+        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        let moved = match (Shelf::of(layout), Shelf::of(wanted)) {
+            (Some(before), Some(now)) if before == now => memory,
+            // SAFETY: as the caller promises.
+            (None, None) => unsafe { self.blocks.realloc(memory, layout, size) },
+            _ => {
+                // SAFETY: the new block is another one, and as long as what is copied; the old one is given away behind that.
+                unsafe {
+                    let moved = self.alloc(wanted);
+                    if !moved.is_null() {
+                        ptr::copy_nonoverlapping(memory, moved, layout.size().min(size));
+                        self.dealloc(memory, layout);
+                    }
+                    return moved;
+                }
+            }
+        };
         if !moved.is_null() {
-            USED.fetch_add(size, Ordering::Relaxed);
-            USED.fetch_sub(layout.size(), Ordering::Relaxed);
+            self.used.fetch_add(size, Ordering::Relaxed);
+            self.used.fetch_sub(layout.size(), Ordering::Relaxed);
         }
         moved
     }

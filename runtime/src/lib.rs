@@ -2,7 +2,7 @@
 //! what every component links: capabilities and interfaces.
 //!
 //! A program forbids `unsafe` and uses what is here. The unsafe code is in few files, each of which says at its head what it
-//! must keep: `raw` (the system call instruction), `handle` and `object` (their arguments), `start`, `thread`, `sync`, `heap`, `mapping`, `panic`.
+//! must keep: `raw` (the system call instruction), `handle` and `object` (their arguments), `start`, `thread`, `sync`, `heap`, `shelves`, `mapping`, `panic`.
 //!
 //! Built for a host, `raw` is answered by an imitation of the kernel within the process (`host`), and threads are the
 //! host's: components are tested there unchanged. Nothing else differs.
@@ -35,6 +35,8 @@ mod panic;
 #[cfg_attr(not(target_os = "none"), path = "host/raw.rs")]
 pub mod raw;
 pub mod server;
+#[cfg(any(test, target_os = "none"))]
+mod shelves;
 pub mod spawn;
 mod start;
 pub mod sync;

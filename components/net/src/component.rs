@@ -60,7 +60,7 @@ impl Core {
     /// Does something with the stack, and what follows from it.
     pub fn act<R>(&self, act: impl FnOnce(&mut Stack) -> R) -> R {
         let mut stack = self.stack.lock();
-        stack.set_time(now());
+        stack.set_time(own::now());
         let result = act(&mut stack);
         let next = stack.run().unwrap_or(u64::MAX);
         // Whose port broke is to be begun anew with at once.
@@ -94,7 +94,7 @@ impl Core {
             in_vain = if self.act(Stack::attend) { in_vain.saturating_sub(1) } else { in_vain + 1 };
             if in_vain >= IN_VAIN {
                 in_vain = 0;
-                let _ = never.wait_until(u64::MAX, 0, Some(now().saturating_add(PAUSE)));
+                let _ = never.wait_until(u64::MAX, 0, Some(own::now().saturating_add(PAUSE)));
                 continue;
             }
             if self.stack.lock().attend_no_more() && self.bell.wait(BELL).is_err() {
@@ -109,18 +109,13 @@ impl Core {
     }
 }
 
-/// Nanoseconds since boot.
-fn now() -> u64 {
-    own::clock().now().unwrap_or(0)
-}
-
 /// How long the entropy source may take.
 const ENTROPY: u64 = 2_000_000_000;
 
 /// The key of the stack's secrets: from the entropy source if the image has one. Else it is only hard to guess from outside: time stamps, of this moment and of
 /// the next ones.
 fn key(source: Option<Cap<dyn Entropy>>) -> [u8; KEY] {
-    let mut key = (u128::from(tessera_runtime::object::ticks()) << 64 | u128::from(now())).to_le_bytes();
+    let mut key = (u128::from(tessera_runtime::object::ticks()) << 64 | u128::from(own::now())).to_le_bytes();
     let filled = source.map(|source| match source.with_timeout(ENTROPY) {
         Ok(source) => source.fill(&mut key),
         Err(error) => Err(error.into()),
@@ -138,7 +133,7 @@ impl Net {
     pub fn new(context: Context, uses: Uses) -> Result<Arc<Net>, StartError> {
         let arguments = Arguments::read(&context)?;
         let event = Arc::new(Event::create(&own::pool())?);
-        let stack = Mutex::new(Stack::new(key(uses.entropy.map(|route| route.cap)), now()));
+        let stack = Mutex::new(Stack::new(key(uses.entropy.map(|route| route.cap)), own::now()));
         let core = Arc::new(Core {
             stack,
             event: event.clone(),
@@ -186,7 +181,7 @@ fn drive(
         if !attached {
             attached = attach(core, cap, shared, &mut waiting, source);
         }
-        let retry = if attached { u64::MAX } else { now().saturating_add(RETRY) };
+        let retry = if attached { u64::MAX } else { own::now().saturating_add(RETRY) };
         let happened = wait(core, retry);
         if happened & (RESTARTED | ENDED) != 0 {
             attached = false;
@@ -211,7 +206,7 @@ fn attach(
     match waiting.take() {
         Some(port) => {
             let mut stack = core.stack.lock();
-            stack.set_time(now());
+            stack.set_time(own::now());
             stack.attach(port, &device(&information), source);
         }
         None => core.stack.lock().restart_wire(),
@@ -229,7 +224,7 @@ fn attach(
 fn wait(core: &Core, latest: u64) -> u64 {
     loop {
         let mut stack = core.stack.lock();
-        stack.set_time(now());
+        stack.set_time(own::now());
         let next = stack.run().unwrap_or(u64::MAX).min(latest);
         if stack.wire_is_broken() {
             return 0;

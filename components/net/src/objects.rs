@@ -164,13 +164,15 @@ struct Table {
 }
 
 impl Signals for Table {
-    fn set(&mut self, number: u32, bits: u64) {
+    fn set(&mut self, number: u32, bits: u64, is_news: bool) {
         let number = number as usize;
         let words = self.mapping.words();
         let Some(word) = words.get(number).filter(|_| number < readiness::CAPACITY) else { return };
-        let events = (word.load(Ordering::Relaxed) >> readiness::EVENT_SHIFT).wrapping_add(1);
+        let events = (word.load(Ordering::Relaxed) >> readiness::EVENT_SHIFT).wrapping_add(is_news.into());
         word.store(events << readiness::EVENT_SHIFT | bits, Ordering::Release);
-        readiness::mark(words, number);
+        if is_news {
+            readiness::mark(words, number);
+        }
     }
 
     fn raise(&mut self) {

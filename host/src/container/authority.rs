@@ -111,12 +111,13 @@ impl Authority {
     /// The system that is described, changed so that it gives this much and these volumes. Its name stays, so that what is the same in it is
     /// built once.
     pub fn narrow(&self, system: &Description, volumes: &[&Volume]) -> Result<Description> {
-        let mut narrowed = self.changed(system.path(), system.text(), volumes)?;
+        let mut narrowed = self.changed(system, volumes)?;
         narrowed.place(system.placement().map(|placement| *placement.get_ref()));
         Ok(narrowed)
     }
 
-    fn changed(&self, path: &Path, text: &str, volumes: &[&Volume]) -> Result<Description> {
+    fn changed(&self, described: &Description, volumes: &[&Volume]) -> Result<Description> {
+        let (path, text) = (described.path(), described.text());
         if *self == Self::default() && volumes.is_empty() {
             return Description::parse(path, text.to_owned());
         }
@@ -146,7 +147,8 @@ impl Authority {
             }
         }
         if !volumes.is_empty() {
-            give_volumes(&mut system, volumes);
+            let together = described.placement().is_some_and(|placement| placement.get_ref().is_kernel());
+            give_volumes(&mut system, volumes, together);
         }
         let text = toml::to_string(&system).into_diagnostic()?;
         Description::parse(path, text)
@@ -178,9 +180,9 @@ fn take_network(system: &mut Table) {
     }
 }
 
-/// Drivers for as many volumes as there can be, so that one system serves all numbers of them; all in one domain, and the
-/// personality's routes to them. One without a device refuses everything.
-fn give_volumes(system: &mut Table, volumes: &[&Volume]) {
+/// Drivers for as many volumes as there can be, so that one system serves all numbers of them; all in one domain, which is everybody's where all are
+/// `together`, and the personality's routes to them. One without a device refuses everything.
+fn give_volumes(system: &mut Table, volumes: &[&Volume], together: bool) {
     let table = |pairs: &[(&str, Value)]| -> Value {
         Value::Table(pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
     };
@@ -189,12 +191,15 @@ fn give_volumes(system: &mut Table, volumes: &[&Volume]) {
         let name = if index == 0 { "virtio-9p".to_owned() } else { format!("virtio-9p-{}", index + 1) };
         let is_read_only = volumes.get(index).is_some_and(|volume| volume.is_read_only());
         let arguments = if is_read_only { vec![Value::from("read-only")] } else { Vec::new() };
-        list(system, "component").push(table(&[
+        let mut driver = vec![
             ("name", Value::from(name.clone())),
             ("component", Value::from("virtio-9p")),
-            ("domain", Value::from("volumes")),
             ("arguments", Value::Array(arguments)),
-        ]));
+        ];
+        if !together {
+            driver.push(("domain", Value::from("volumes")));
+        }
+        list(system, "component").push(table(&driver));
         routes.insert(format!("volume_{}", index + 1), Value::from(name));
     }
     let mut sub = |key: &str, name: &str, more: Table| {
@@ -207,7 +212,9 @@ fn give_volumes(system: &mut Table, volumes: &[&Volume]) {
         }
     };
     sub("route", "linux", routes);
-    sub("domain", "volumes", Table::from_iter([("memory".to_owned(), Value::from("16M"))]));
+    if !together {
+        sub("domain", "volumes", Table::from_iter([("memory".to_owned(), Value::from("16M"))]));
+    }
 }
 
 #[cfg(test)]
@@ -291,7 +298,21 @@ mod tests {
         assert!(arguments(&system, "virtio-9p").is_empty());
         assert_eq!(arguments(&system, "virtio-9p-2"), ["read-only"]);
         let many = vec![&first; VOLUMES + 1];
-        let refused = Authority::default().changed(Path::new("system.toml"), "", &many).unwrap_err();
+        let described = Description::read(&workspace::root().join(DESCRIPTION)).unwrap();
+        let refused = Authority::default().changed(&described, &many).unwrap_err();
         assert!(refused.to_string().contains("4 volumes"));
+    }
+
+    #[test]
+    fn the_drivers_of_volumes_go_where_the_bus_and_the_personality_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume: Volume = format!("{}:/a", folder.path().display()).parse().unwrap();
+        for placement in [Placement::Isolated, Placement::Libos, Placement::Monolith, Placement::Unikernel] {
+            let mut described = Description::read(&workspace::root().join(DESCRIPTION)).unwrap();
+            described.place(Some(placement));
+            let system = Authority::default().narrow(&described, &[&volume]).unwrap();
+            assert_eq!(system.domains().contains_key("volumes"), !placement.is_kernel());
+            assert!(system.plan().is_ok());
+        }
     }
 }

@@ -57,7 +57,7 @@ impl<L: Link> Transport<L> {
         if self.queue.publish() {
             self.link.transport().notify(0);
         }
-        let deadline = own::clock().now().ok().map(|now| now.saturating_add(PATIENCE));
+        let deadline = Some(own::now().saturating_add(PATIENCE));
         loop {
             if let Some(completed) = self.queue.take().ok()? {
                 return Some((completed.written as usize).min(LONGEST));

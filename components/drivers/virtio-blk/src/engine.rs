@@ -219,7 +219,7 @@ impl<L: Link> Engine<L> {
 
     /// Waits until a slot's request is done; answers what the device says of it.
     fn wait(&self, slot: usize) -> Result<Result<(), Failure>, Failure> {
-        let deadline = own::clock().now().ok().map(|now| now.saturating_add(PATIENCE));
+        let deadline = Some(own::now().saturating_add(PATIENCE));
         loop {
             if self.is_broken() {
                 return Err(Failure::Broken);

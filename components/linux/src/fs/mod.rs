@@ -193,6 +193,11 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::EPERM)
     }
 
+    /// Whether each change of its names, its permissions and its link is told ([`path::known::changed`]).
+    fn is_steady(&self) -> bool {
+        false
+    }
+
     // Directories.
 
     fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>> {

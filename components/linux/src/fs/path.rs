@@ -1,5 +1,7 @@
 //! Paths: how a name leads to an inode, and who may go there (path_resolution(7)).
 
+pub mod known;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -79,6 +81,7 @@ impl Mounts {
     pub fn add(&self, on: &Arc<dyn Inode>, root: Arc<dyn Inode>) -> Result<()> {
         let attributes = on.attributes()?;
         self.0.lock().push(Mount { device: attributes.device, number: attributes.number, root });
+        known::changed();
         Ok(())
     }
 
@@ -180,7 +183,7 @@ pub fn check(inode: &Arc<dyn Inode>, who: &Credentials, wanted: u32) -> Result<(
 }
 
 /// How to walk.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Walk {
     /// Whether a link at the end is not followed.
     pub no_follow: bool,
@@ -205,6 +208,7 @@ pub enum Within {
 }
 
 /// Where a walk ended.
+#[derive(Clone)]
 pub struct Walked {
     /// The directory of the last name.
     pub parent: Arc<Place>,
@@ -233,6 +237,25 @@ impl Walked {
 
 /// Walks a path from a directory.
 pub fn walk(context: &Context, start: Arc<Place>, path: &[u8], how: Walk) -> Result<Walked> {
+    if (Walk { no_follow: false, ..how }) != Walk::default() {
+        return walk_through(context, start, path, how, &mut true);
+    }
+    let (root, who) = (context.fs.root(), context.credentials());
+    let question = known::Question { root: &root, start: &start, who: &who, no_follow: how.no_follow, path };
+    let walks = &context.system.walks;
+    if let Some(walked) = walks.find(&question) {
+        return Ok(walked);
+    }
+    let (changes, mut is_steady) = (known::changes(), true);
+    let walked = walk_through(context, start.clone(), path, how, &mut is_steady)?;
+    if is_steady && walked.place.is_some() {
+        walks.remember(&question, &walked, changes);
+    }
+    Ok(walked)
+}
+
+/// Walks name by name. `is_steady` is made false if what was seen on the way can change without being told.
+fn walk_through(context: &Context, start: Arc<Place>, path: &[u8], how: Walk, is_steady: &mut bool) -> Result<Walked> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
     }
@@ -276,6 +299,7 @@ pub fn walk(context: &Context, start: Arc<Place>, path: &[u8], how: Walk) -> Res
         if name.len() > LONGEST_NAME {
             return Err(Errno::ENAMETOOLONG);
         }
+        *is_steady &= at.inode.is_steady();
         let attributes = at.inode.attributes()?;
         if attributes.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
@@ -305,6 +329,7 @@ pub fn walk(context: &Context, start: Arc<Place>, path: &[u8], how: Walk) -> Res
             Err(error) => return Err(error),
         };
         stays(&inode)?;
+        *is_steady &= inode.is_steady();
         let kind = inode.attributes()?.kind;
         if kind == Kind::Link && (!is_last || wants_directory || !how.no_follow) {
             links += 1;

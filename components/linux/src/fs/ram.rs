@@ -15,6 +15,7 @@ use tessera_rootfs::{Image, NodeNumber};
 use tessera_runtime::object::Vmo;
 use tessera_runtime::sync::Mutex;
 
+use super::path::known;
 use super::{Attributes, Change, Creation, Entry, Inode, Kind, Owner, Rename, Statistics, Time, concrete, seal};
 use crate::errno::{Errno, Result};
 use crate::file::transfer::{Sink, Source, copy_out, put_all, through_buffer};
@@ -269,12 +270,19 @@ impl Inode for Node {
         if let Some(permissions) = change.permissions {
             state.permissions = permissions & 0o7777;
         }
+        if change.permissions.is_some() || change.uid.is_some() || change.gid.is_some() {
+            known::changed();
+        }
         state.owner.uid = change.uid.unwrap_or(state.owner.uid);
         state.owner.gid = change.gid.unwrap_or(state.owner.gid);
         state.accessed = change.accessed.unwrap_or(state.accessed);
         state.modified = change.modified.unwrap_or(state.modified);
         state.changed = change.changed.unwrap_or(state.changed);
         Ok(())
+    }
+
+    fn is_steady(&self) -> bool {
+        true
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {

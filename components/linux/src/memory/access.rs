@@ -38,14 +38,24 @@ impl GuestMemory {
     /// Copies from guest memory; answers how many bytes there were before the first that may not be read.
     pub fn read_some(&self, address: u64, to: &mut [u8]) -> usize {
         let layout = self.mm.lock();
+        // SAFETY: when this is called, the range is mapped readable in this thread's guest, by memory that does not shrink meanwhile, and the
+        // list is locked; `part` is ours, above all guest memory.
+        let copy = |start: u64, part: &mut [u8]| unsafe {
+            ptr::copy_nonoverlapping(start as *const u8, part.as_mut_ptr(), part.len());
+        };
+        if to.len() <= AT_ONCE && layout.knows(address, to.len(), Protection::READ) && !self.mm.is_doomed() {
+            copy(address, to);
+            return to.len();
+        }
         each(&self.mm, &layout, address, to.len(), Protection::READ, |area, start, done, length| {
             let Some(part) = to.get_mut(done..done + length) else { return 0 };
             if area.of_file {
-                return area.memory.read(area.offset + (start - area.0), part).unwrap_or(0);
+                let from = area.offset + (start - area.0);
+                let shown = area.memory.while_shown(from + length as u64, || copy(start, part));
+                return shown.map_or_else(|| area.memory.read(from, part).unwrap_or(0), |()| length);
             }
-            // SAFETY: `each` found the range mapped readable in this thread's guest, by memory that never shrinks, and the
-            // list is locked; `part` is ours, above all guest memory.
-            unsafe { ptr::copy_nonoverlapping(start as *const u8, part.as_mut_ptr(), length) };
+            copy(start, part);
+            layout.remember(start, area.0, area.end, Protection::READ);
             length
         })
     }
@@ -53,13 +63,21 @@ impl GuestMemory {
     /// Copies to guest memory; answers how many bytes fitted before the first that may not be written.
     pub fn write_some(&self, address: u64, from: &[u8]) -> usize {
         let layout = self.mm.lock();
+        // SAFETY: as in `read_some`, for writing.
+        let copy = |start: u64, part: &[u8]| unsafe {
+            ptr::copy_nonoverlapping(part.as_ptr(), start as *mut u8, part.len());
+        };
+        if from.len() <= AT_ONCE && layout.knows(address, from.len(), Protection::WRITE) && !self.mm.is_doomed() {
+            copy(address, from);
+            return from.len();
+        }
         each(&self.mm, &layout, address, from.len(), Protection::WRITE, |area, start, done, length| {
             let Some(part) = from.get(done..done + length) else { return 0 };
             if area.of_file || !area.entered.contains(Protection::WRITE) {
                 return area.memory.vmo().write(area.offset + (start - area.0), part).unwrap_or(0);
             }
-            // SAFETY: as in `read_some`, for writing.
-            unsafe { ptr::copy_nonoverlapping(part.as_ptr(), start as *mut u8, length) };
+            copy(start, part);
+            layout.remember(start, area.0, area.end, Protection::WRITE);
             length
         })
     }

@@ -5,6 +5,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use super::{LOWEST, Memory, PAGE, TOP};
 use crate::fs::Place;
@@ -103,9 +104,46 @@ pub struct Layout {
     areas: BTreeMap<u64, Vma>,
     /// Pages mapped in all, for the address-space limit and /proc.
     pages: u64,
+    /// Mappings that were found lately and may be touched without more ado, so that few accesses search for theirs.
+    known: [Cell<Known>; KNOWN],
 }
 
+/// A mapping's range, and whether it may be read and written where it lies.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    start: u64,
+    end: u64,
+    access: Protection,
+}
+
+const KNOWN: usize = 8;
+
 impl Layout {
+    /// Whether a range is known to lie in one mapping that allows this access.
+    #[inline]
+    pub fn knows(&self, address: u64, length: usize, access: Protection) -> bool {
+        let known = self.slot(address).map(Cell::get).unwrap_or_default();
+        let end = address.checked_add(length as u64);
+        known.start <= address && end.is_some_and(|end| end <= known.end) && known.access.contains(access)
+    }
+
+    /// Remembers that the mapping around an address may be touched in this way, until any mapping changes.
+    pub fn remember(&self, address: u64, start: u64, end: u64, access: Protection) {
+        let Some(slot) = self.slot(address) else { return };
+        let before = slot.get();
+        let same = (before.start, before.end) == (start, end);
+        slot.set(Known { start, end, access: if same { before.access.union(access) } else { access } });
+    }
+
+    fn slot(&self, address: u64) -> Option<&Cell<Known>> {
+        // The stack, the heap and what a program is made of lie in different ones as a rule.
+        self.known.get((address >> 16 ^ address >> 21) as usize % KNOWN)
+    }
+
+    fn forget(&mut self) {
+        self.known = Default::default();
+    }
+
     /// The mapping that holds `address`, and its start.
     pub fn find(&self, address: u64) -> Option<(u64, &Vma)> {
         let (start, area) = self.areas.range(..=address).next_back()?;
@@ -113,6 +151,7 @@ impl Layout {
     }
 
     pub fn find_mut(&mut self, address: u64) -> Option<(u64, &mut Vma)> {
+        self.forget();
         let (start, area) = self.areas.range_mut(..=address).next_back()?;
         (address < area.end).then_some((*start, area))
     }
@@ -175,6 +214,7 @@ impl Layout {
     pub fn remove(&mut self, start: u64, end: u64) -> Vec<(u64, Vma)> {
         self.split(start);
         self.split(end);
+        self.forget();
         let starts = self.overlapping(start, end);
         let mut removed = Vec::with_capacity(starts.len());
         for start in starts {
@@ -188,6 +228,7 @@ impl Layout {
 
     /// Lets the mapping that starts at `start` end at `end`, where nothing may be in the way.
     pub fn set_end(&mut self, start: u64, end: u64) {
+        self.forget();
         if let Some(area) = self.areas.get_mut(&start) {
             self.pages = (self.pages + end.saturating_sub(start) / PAGE).saturating_sub((area.end - start) / PAGE);
             area.end = end;

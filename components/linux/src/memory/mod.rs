@@ -17,6 +17,7 @@ pub use manage::{MapRequest, Mm, Move, Notes, Target};
 use alloc::sync::Arc;
 
 use tessera_runtime::object::Vmo;
+use tessera_runtime::sync::Mutex;
 use tessera_runtime::{Object, own};
 
 use crate::errno::Result;
@@ -39,17 +40,19 @@ pub struct Memory {
     vmo: Vmo,
     /// Where it ends, if it is a part of the object.
     end: Option<u64>,
+    /// Its bytes, unless they were ever others: then a mapping may show less than there is. Who holds the lock can rely on them.
+    constant_size: Mutex<Option<u64>>,
 }
 
 impl Memory {
     /// Zeroes of `size` bytes; pages are charged when touched.
     pub fn new(size: u64) -> Result<Arc<Memory>> {
-        Ok(Arc::new(Memory { vmo: Vmo::create(&own::pool(), size)?, end: None }))
+        Ok(Arc::new(Memory { vmo: Vmo::create(&own::pool(), size)?, end: None, constant_size: Mutex::new(Some(size)) }))
     }
 
     /// What lies in `vmo` before `end`, which nobody writes. Places in it are those of the object.
     pub fn part_of(vmo: &Vmo, end: u64) -> Result<Arc<Memory>> {
-        Ok(Arc::new(Memory { vmo: vmo.try_clone()?, end: Some(end) }))
+        Ok(Arc::new(Memory { vmo: vmo.try_clone()?, end: Some(end), constant_size: Mutex::new(Some(end)) }))
     }
 
     /// Whether it is a part of an object that belongs to others.
@@ -74,9 +77,23 @@ impl Memory {
         &self.vmo
     }
 
+    /// Makes it larger or smaller; to be done in no other way.
+    pub fn resize(&self, size: u64) -> Result<()> {
+        *self.constant_size.lock() = None;
+        Ok(self.vmo.resize(size)?)
+    }
+
+    /// Runs `then` if each mapping shows all up to `end`, and keeps it so meanwhile.
+    pub fn while_shown<T>(&self, end: u64, then: impl FnOnce() -> T) -> Option<T> {
+        let size = self.constant_size.lock();
+        size.is_some_and(|size| end <= size).then(then)
+    }
+
     /// A copy that changes independently.
     pub fn snapshot(&self) -> Result<Arc<Memory>> {
-        Ok(Arc::new(Memory { vmo: self.vmo.snapshot(&own::pool())?, end: self.end }))
+        let size = self.constant_size.lock();
+        let vmo = self.vmo.snapshot(&own::pool())?;
+        Ok(Arc::new(Memory { vmo, end: self.end, constant_size: Mutex::new(*size) }))
     }
 }
 

@@ -154,6 +154,7 @@ pub fn unlinkat(context: &mut Context, directory: i32, path: u64, flags: u32) ->
     }
     may_remove(context, &walked.parent, &place)?;
     walked.parent.inode.unlink(&walked.name, removes_directory, context.system.wall_now())?;
+    context.system.walks.forget();
     if !removes_directory {
         inotify::tell_inode(&place.inode, event::ATTRIBUTES);
     }
@@ -198,6 +199,7 @@ pub fn renameat2(context: &mut Context, from: i32, old: u64, to: i32, new: u64, 
     }
     let now = context.system.wall_now();
     source.parent.inode.rename(&source.name, &target.parent.inode, &target.name, how, now)?;
+    context.system.walks.forget();
     let (from, to) = ((&*source.parent, source.name.as_slice()), (&*target.parent, target.name.as_slice()));
     inotify::tell_moved(from, to, &place.inode);
     if let Some(there) = &target.place {

@@ -16,6 +16,7 @@ use super::{Process, Task};
 use crate::attached::Attachment;
 use crate::errno::Result;
 use crate::fs::path::Mounts;
+use crate::fs::path::known::KnownWalks;
 use crate::futex::Futexes;
 use crate::ipc::Ipc;
 use crate::program::vdso::Vdso;
@@ -30,6 +31,7 @@ pub struct System {
     /// What processes share by key or name.
     pub ipc: Ipc,
     pub mounts: Arc<Mounts>,
+    pub walks: KnownWalks,
     /// The network, where the container was given one.
     pub inet: Option<Arc<crate::file::inet::Inet>>,
     /// Who runs the container, where somebody is there.
@@ -83,6 +85,7 @@ impl System {
             futexes: Futexes::new(),
             ipc: Ipc::default(),
             mounts,
+            walks: KnownWalks::default(),
             inet,
             attachment,
             held_to,

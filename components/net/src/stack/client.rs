@@ -17,8 +17,8 @@ pub struct Limits {
 
 /// Where a client looks for what is ready.
 pub trait Signals: Send {
-    /// Stores the bits of a socket.
-    fn set(&mut self, number: u32, bits: u64);
+    /// Stores the bits of a socket. `is_news`: something happened that somebody may wait for.
+    fn set(&mut self, number: u32, bits: u64, is_news: bool);
     /// Tells the client to look.
     fn raise(&mut self);
 }
@@ -27,7 +27,7 @@ pub trait Signals: Send {
 pub struct Deaf;
 
 impl Signals for Deaf {
-    fn set(&mut self, _number: u32, _bits: u64) {}
+    fn set(&mut self, _number: u32, _bits: u64, _is_news: bool) {}
     fn raise(&mut self) {}
 }
 
@@ -93,7 +93,7 @@ impl Client {
 
     /// Ends the use of a number.
     pub fn return_number(&mut self, number: u32) {
-        self.signals.set(number, 0);
+        self.signals.set(number, 0, false);
         if let Some(streams) = &mut self.streams {
             streams.revoke(number);
         }
@@ -146,9 +146,9 @@ impl Client {
     }
 
     /// Stores a socket's bits; the client is told at the next `flush`.
-    pub fn set(&mut self, number: u32, bits: u64) {
-        self.signals.set(number, bits);
-        self.raise = true;
+    pub fn set(&mut self, number: u32, bits: u64, is_news: bool) {
+        self.signals.set(number, bits, is_news);
+        self.raise |= is_news;
     }
 
     /// Tells the client, once for all that changed.

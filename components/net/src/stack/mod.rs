@@ -279,7 +279,7 @@ impl Stack {
         }
         for (_, entry) in self.sockets.iter_mut().filter(|(_, entry)| entry.client == client) {
             if let (Some(number), Some(client)) = (entry.number, self.clients.get_mut(client)) {
-                client.set(number, entry.bits);
+                client.set(number, entry.bits, true);
             }
         }
     }
@@ -483,9 +483,10 @@ impl Stack {
         if bits == entry.bits && !event || entry.orphan {
             return;
         }
-        entry.bits = bits;
+        // That something is no longer ready is nothing to wait for.
+        let is_news = event || bits & !core::mem::replace(&mut entry.bits, bits) != 0;
         if let (Some(number), Some(client)) = (entry.number, self.clients.get_mut(entry.client)) {
-            client.set(number, bits);
+            client.set(number, bits, is_news);
         }
     }
 

@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
-use smoltcp::phy::{ChecksumCapabilities, DeviceCapabilities, Medium};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, DeviceCapabilities, Medium};
 use smoltcp::socket::{dhcpv4, dns};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
@@ -75,6 +75,8 @@ impl Stack {
         // IPv6 asks for links of 1280 bytes at least, RFC 8200 section 5.
         capabilities.max_transmission_unit = usize::from(device.mtu).max(1280) + ETHERNET_HEADER;
         capabilities.checksum = device.checksums.clone();
+        // Filled in on the way out, by the device or here, in larger steps than the library's.
+        capabilities.checksum.tcp = if device.checksums.tcp.rx() { Checksum::Rx } else { Checksum::None };
         let longest = capabilities.max_transmission_unit;
         let mut outgoing = Outgoing::new(port, longest, device.checksums.clone(), device.cuts);
         let largest = if device.receives_large { MOST } else { longest };
@@ -292,7 +294,7 @@ impl Stack {
     /// Tells a client that something changed about the network as a whole.
     pub(super) fn tell_all(&mut self, client: super::ClientId) {
         if let Some(client) = self.clients.get_mut(client) {
-            client.set(0, tessera_interfaces::readiness::READABLE);
+            client.set(0, tessera_interfaces::readiness::READABLE, true);
         }
     }
 

@@ -1,8 +1,9 @@
 //! One socket's turn to send, and when it wants the next.
 
-use smoltcp::iface::{PollResult, SocketSet};
+use smoltcp::iface::{Interface, PollResult, SocketSet};
 use smoltcp::time::Instant;
 
+use super::link::OneFrame;
 use super::{Id, Stack, TURN, Which};
 
 /// When a socket is to be looked at again.
@@ -11,34 +12,51 @@ pub(super) enum Turn {
     At(Instant),
 }
 
+/// Sends while there is something to send, up to `TURN` frames; answers how many times it did, and when there is something again. Asking when costs less than to
+/// try, and is asked in the end anyway.
+fn send(
+    interface: &mut Interface,
+    device: &mut OneFrame<'_>,
+    set: &mut SocketSet<'static>,
+    now: Instant,
+) -> (usize, Option<Instant>) {
+    let mut turns = 0;
+    loop {
+        let next = interface.poll_at(now, set);
+        let is_due = next.is_some_and(|time| time <= now);
+        if turns == TURN || !is_due {
+            return (turns, next);
+        }
+        if interface.poll_egress(now, device, set) == PollResult::None {
+            // It may have found that it must ask for a neighbour first.
+            return (turns, interface.poll_at(now, set));
+        }
+        turns += 1;
+    }
+}
+
 impl Stack {
     /// Sends what a set has to send over one link, at most `TURN` frames; answers when it wants to be called again.
     pub(super) fn send_set(&mut self, id: Id, which: Which, set: &mut SocketSet<'static>) -> Turn {
         let now = self.now;
         let room;
         let sent;
-        let mut turns = 0;
+        let turns;
         let next;
         match which {
             Which::Loopback => {
                 let Some(link) = &mut self.loopback else { return Turn::Never };
                 let (interface, mut device) = link.open(None);
-                while turns < TURN && interface.poll_egress(now, &mut device, set) != PollResult::None {
-                    turns += 1;
-                }
+                (turns, next) = send(interface, &mut device, set, now);
                 room = device.transmit.has_room();
                 sent = device.sent;
-                next = interface.poll_at(now, set);
             }
             Which::Wire => {
                 let Some(link) = &mut self.wire else { return Turn::Never };
                 let (interface, mut device) = link.open(None);
-                while turns < TURN && interface.poll_egress(now, &mut device, set) != PollResult::None {
-                    turns += 1;
-                }
+                (turns, next) = send(interface, &mut device, set, now);
                 room = device.transmit.has_room();
                 sent = device.sent;
-                next = interface.poll_at(now, set);
             }
         }
         if turns == TURN {

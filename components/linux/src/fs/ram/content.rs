@@ -37,7 +37,7 @@ impl Node {
             let pages = memory.vmo().size()?;
             if pages < size {
                 // Growing by a fraction, so that many small writes do not resize at each.
-                memory.vmo().resize((size + (size / 8).min(16 << 20)).next_multiple_of(PAGE))?;
+                memory.resize((size + (size / 8).min(16 << 20)).next_multiple_of(PAGE))?;
             }
             *length = size;
         }
@@ -92,7 +92,7 @@ impl Node {
             Content::Bytes(bytes) => bytes.truncate(size as usize),
             Content::Pages(memory, length) => {
                 let end = size.next_multiple_of(PAGE);
-                memory.vmo().resize(end.max(PAGE))?;
+                memory.resize(end.max(PAGE))?;
                 if size == 0 {
                     memory.vmo().discard(0, PAGE)?;
                 } else if end > size {

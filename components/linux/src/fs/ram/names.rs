@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::{Content, Directory, Node, State};
 use crate::errno::{Errno, Result};
+use crate::fs::path::known;
 use crate::fs::{Kind, Time};
 
 impl Node {
@@ -66,6 +67,7 @@ impl Node {
         directory.names.insert(name.to_vec(), Some(node));
         directory.order += 1;
         state.touch(time);
+        known::changed();
         Ok(())
     }
 
@@ -79,6 +81,7 @@ impl Node {
         }
         directory.order += 1;
         state.touch(time);
+        known::changed();
         Ok(())
     }
 

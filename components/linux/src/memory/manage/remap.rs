@@ -87,7 +87,7 @@ impl Mm {
                 return Ok(area.memory.clone());
             }
         } else if area.offset + old == size && !area.of_file {
-            area.memory.vmo().resize(area.offset + new)?;
+            area.memory.resize(area.offset + new)?;
             return Ok(area.memory.clone());
         }
         let copy = Memory::new(new)?;

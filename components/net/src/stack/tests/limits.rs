@@ -102,7 +102,7 @@ struct Table(Arc<Mutex<Seen>>);
 type Seen = (BTreeMap<u32, (u64, u32)>, u32);
 
 impl Signals for Table {
-    fn set(&mut self, number: u32, bits: u64) {
+    fn set(&mut self, number: u32, bits: u64, _is_news: bool) {
         let mut table = self.0.lock().unwrap();
         let entry = table.0.entry(number).or_default();
         *entry = (bits, entry.1 + 1);
