@@ -484,7 +484,8 @@ impl Stack {
             return;
         }
         // That something is no longer ready is nothing to wait for.
-        let is_news = event || bits & !core::mem::replace(&mut entry.bits, bits) != 0;
+        let before = core::mem::replace(&mut entry.bits, bits);
+        let is_news = event || bits & !before != 0;
         if let (Some(number), Some(client)) = (entry.number, self.clients.get_mut(entry.client)) {
             client.set(number, bits, is_news);
         }

@@ -98,14 +98,14 @@ fn a_listener_takes_no_more_than_its_client_may_have() {
 #[derive(Clone, Default)]
 struct Table(Arc<Mutex<Seen>>);
 
-/// By number: the bits, and how often they were set. And how often the client was woken.
+/// By number: the bits, and how often they were news. And how often the client was woken.
 type Seen = (BTreeMap<u32, (u64, u32)>, u32);
 
 impl Signals for Table {
-    fn set(&mut self, number: u32, bits: u64, _is_news: bool) {
+    fn set(&mut self, number: u32, bits: u64, is_news: bool) {
         let mut table = self.0.lock().unwrap();
         let entry = table.0.entry(number).or_default();
-        *entry = (bits, entry.1 + 1);
+        *entry = (bits, entry.1 + u32::from(is_news));
     }
 
     fn raise(&mut self) {
@@ -137,8 +137,10 @@ fn a_client_is_told_of_every_event_and_woken_once_for_all() {
     assert!(second.1 > first.1, "new data is an event, also where there was some");
     assert!(table.0.lock().unwrap().1 > woken);
     let mut into = [0; 100];
+    let woken = table.0.lock().unwrap().1;
     assert_eq!(alone.stack.receive(server, &mut into, false), Ok(6));
-    assert_eq!(of(&table).0 & READABLE, 0);
+    assert_eq!(of(&table), (second.0 & !READABLE, second.1), "what is not ready any more is seen, and no news");
+    assert_eq!(table.0.lock().unwrap().1, woken, "nor a reason to wake anybody");
     alone.settle();
     let woken = table.0.lock().unwrap().1;
     alone.settle();
