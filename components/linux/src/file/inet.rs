@@ -15,7 +15,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tessera_interfaces::{
     Address, Cap, Family, Marks, Network, NetworkError, Shutdown, SocketOption, Stream, Streams, readiness,
@@ -43,8 +43,9 @@ const PROTOCOL_ICMP6: i32 = 58;
 const PROTOCOL_UDP_LITE: i32 = 136;
 const FIONREAD: u32 = 0x541b;
 const SIOCOUTQ: u32 = 0x5411;
-/// Bytes that are copied at a time.
+/// Bytes that are copied at a time, and at least.
 const PIECE: usize = 16 << 10;
+const LITTLE: usize = 256;
 /// The longest datagram.
 const DATAGRAM: usize = 65_535;
 
@@ -74,6 +75,8 @@ pub struct InetSocket {
     connecting: AtomicBool,
     /// It was given a local address.
     bound: AtomicBool,
+    /// How many bytes it took last from a stream.
+    received: AtomicUsize,
 }
 
 #[derive(Clone, Default)]
@@ -155,6 +158,7 @@ impl Inet {
             state: Mutex::new(State::default()),
             connecting: AtomicBool::new(false),
             bound: AtomicBool::new(false),
+            received: AtomicUsize::new(0),
         });
         self.sockets.lock().insert(number, Arc::downgrade(&socket));
         Ok(socket)
@@ -339,8 +343,13 @@ impl InetSocket {
         let mut received = Received::default();
         let mut buffer = Vec::new();
         if self.is_stream() {
-            buffer.resize(to.room().min(PIECE), 0);
+            // Not much larger than what came lately: what is not filled was cleared for nothing.
+            let lately = self.received.load(Ordering::Relaxed);
+            let mut size = lately.next_power_of_two().clamp(LITTLE, PIECE);
             while to.room() > 0 {
+                if buffer.len() < size {
+                    buffer.resize(size.min(to.room()), 0);
+                }
                 let wanted = buffer.len().min(to.room());
                 let part = buffer.get_mut(..wanted).unwrap_or_default();
                 let count = match if peek { self.stream.peek(part) } else { self.stream.receive(part) } {
@@ -352,7 +361,9 @@ impl InetSocket {
                 if peek || count < wanted {
                     break;
                 }
+                size = PIECE;
             }
+            self.received.store(received.stored, Ordering::Relaxed);
             received.whole = received.stored;
             return Ok(received);
         }

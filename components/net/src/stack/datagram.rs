@@ -470,7 +470,7 @@ impl Stack {
             let protocol = datagrams.protocol;
             let Some(mut out) = datagrams.outgoing.of(which).take() else { continue };
             let before = out.queued(protocol);
-            let turn = self.send_set(id, which, &mut out.set);
+            let turn = self.send_set(id, which, &mut out.set, true);
             let after = out.queued(protocol);
             if after == 0 || after < before {
                 out.waits_since = None;

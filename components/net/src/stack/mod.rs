@@ -109,10 +109,19 @@ pub enum Protocol {
 }
 
 /// Both ends of a connection, in the order in which they are searched: all connections of a local port lie together.
-type Ends = (u16, IpEndpoint, IpEndpoint);
+type Ends = (Ports, IpEndpoint, IpEndpoint);
+
+/// The local port, and below it the remote one: two connections differ there as a rule, so that hardly any search compares addresses.
+type Ports = u32;
 
 fn ends(local: IpEndpoint, remote: IpEndpoint) -> Ends {
-    (local.port, local, remote)
+    (u32::from(local.port) << 16 | u32::from(remote.port), local, remote)
+}
+
+/// Where the connections of a local port begin in the order of their ends.
+fn first_of(port: u16) -> Ends {
+    let lowest = IpEndpoint::new(IpAddress::v4(0, 0, 0, 0), 0);
+    (u32::from(port) << 16, lowest, lowest)
 }
 
 /// A socket.
@@ -464,9 +473,6 @@ impl Stack {
         // The place may have been used again since it was scheduled.
         if !core::mem::take(&mut entry.scheduled) {
             return;
-        }
-        if let Some(time) = entry.timer.take() {
-            self.timers.remove(&(time, id));
         }
         match entry.kind {
             Kind::Connection(_) => self.send_segments(id),

@@ -3,7 +3,7 @@
 use smoltcp::wire::{IpAddress, IpEndpoint, Ipv4Address, Ipv6Address};
 
 use super::address::{self, Local};
-use super::{Entry, Id, Kind, Protocol, Stack, Which, ends};
+use super::{Entry, Id, Kind, Protocol, Stack, Which, ends, first_of};
 use tessera_interfaces::{Address, Family, NetworkError};
 
 /// Ports given to those who do not ask for one.
@@ -143,9 +143,8 @@ impl Stack {
     }
 
     fn has_connection(&self, port: u16) -> bool {
-        let lowest = IpEndpoint::new(IpAddress::v4(0, 0, 0, 0), 0);
-        let first = self.connections.range((port, lowest, lowest)..).next();
-        first.is_some_and(|((found, ..), _)| *found == port)
+        let first = self.connections.range(first_of(port)..).next();
+        first.is_some_and(|((_, local, _), _)| local.port == port)
     }
 
     /// A port that is free: altogether, or for a connection between these addresses.

@@ -4,9 +4,8 @@
 use alloc::collections::{BTreeMap, VecDeque};
 
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{IpAddress, IpEndpoint};
 
-use super::Ends;
+use super::{Ends, first_of};
 
 /// How long they rest.
 const TIME: Duration = Duration::from_secs(10);
@@ -48,8 +47,7 @@ impl Resting {
     }
 
     pub fn has_port(&self, port: u16) -> bool {
-        let lowest = IpEndpoint::new(IpAddress::v4(0, 0, 0, 0), 0);
-        self.ends.range((port, lowest, lowest)..).next().is_some_and(|((found, ..), _)| *found == port)
+        self.ends.range(first_of(port)..).next().is_some_and(|((_, local, _), _)| local.port == port)
     }
 
     /// Forgets those whose time is over.

@@ -414,8 +414,9 @@ impl Stack {
         entry.exchange();
         let Kind::Connection(connection) = &mut entry.kind else { return };
         let which = connection.which;
+        let likely = connection.look().send_queue() > 0;
         let mut set = core::mem::replace(&mut connection.set, SocketSet::new(alloc::vec::Vec::new()));
-        let turn = self.send_set(id, which, &mut set);
+        let turn = self.send_set(id, which, &mut set, likely);
         if let Some(Entry { kind: Kind::Connection(connection), .. }) = self.sockets.get_mut(id) {
             connection.set = set;
         }

@@ -13,14 +13,15 @@ pub(super) enum Turn {
 }
 
 /// Sends while there is something to send, up to `TURN` frames; answers how many times it did, and when there is something again. Asking when costs less than to
-/// try, and is asked in the end anyway.
+/// try, and is asked in the end anyway; unless there is something most `likely`.
 fn send(
     interface: &mut Interface,
     device: &mut OneFrame<'_>,
     set: &mut SocketSet<'static>,
     now: Instant,
+    likely: bool,
 ) -> (usize, Option<Instant>) {
-    let mut turns = 0;
+    let mut turns = usize::from(likely && interface.poll_egress(now, device, set) != PollResult::None);
     loop {
         let next = interface.poll_at(now, set);
         let is_due = next.is_some_and(|time| time <= now);
@@ -37,7 +38,8 @@ fn send(
 
 impl Stack {
     /// Sends what a set has to send over one link, at most `TURN` frames; answers when it wants to be called again.
-    pub(super) fn send_set(&mut self, id: Id, which: Which, set: &mut SocketSet<'static>) -> Turn {
+    /// `likely`: there is something, as far as one can tell.
+    pub(super) fn send_set(&mut self, id: Id, which: Which, set: &mut SocketSet<'static>, likely: bool) -> Turn {
         let now = self.now;
         let room;
         let sent;
@@ -47,14 +49,14 @@ impl Stack {
             Which::Loopback => {
                 let Some(link) = &mut self.loopback else { return Turn::Never };
                 let (interface, mut device) = link.open(None);
-                (turns, next) = send(interface, &mut device, set, now);
+                (turns, next) = send(interface, &mut device, set, now, likely);
                 room = device.transmit.has_room();
                 sent = device.sent;
             }
             Which::Wire => {
                 let Some(link) = &mut self.wire else { return Turn::Never };
                 let (interface, mut device) = link.open(None);
-                (turns, next) = send(interface, &mut device, set, now);
+                (turns, next) = send(interface, &mut device, set, now, likely);
                 room = device.transmit.has_room();
                 sent = device.sent;
             }
@@ -96,11 +98,14 @@ impl Stack {
     pub(super) fn set_timer(&mut self, id: Id, time: Instant) {
         if let Some(entry) = self.sockets.get_mut(id) {
             let time = time.total_micros();
-            let first = entry.timer.map_or(time, |other| other.min(time));
-            if let Some(old) = entry.timer.replace(first) {
+            // One that rings too early finds nothing to do and is set again: that happens less often than a later time is wanted.
+            if entry.timer.is_some_and(|set| set <= time) {
+                return;
+            }
+            if let Some(old) = entry.timer.replace(time) {
                 self.timers.remove(&(old, id));
             }
-            self.timers.insert((first, id));
+            self.timers.insert((time, id));
         }
     }
 }
