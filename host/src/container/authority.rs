@@ -177,6 +177,9 @@ fn take_network(system: &mut Table) {
         driver.clear();
         driver.insert("name".to_owned(), Value::from("no-wire"));
     }
+    if let Some(Value::Table(domains)) = system.get_mut("domain") {
+        domains.remove("virtio-net");
+    }
 }
 
 /// Drivers for as many volumes as there can be, so that one system serves all numbers of them; all in one domain, which is everybody's where all are
@@ -279,6 +282,7 @@ mod tests {
         let names: Vec<&str> = system.components().iter().map(|component| component.name.get_ref().as_str()).collect();
         assert!(names.contains(&"no-wire") && !names.contains(&"virtio-net"), "{names:?}");
         assert!(!system.devices().unwrap().contains(&Device::Network));
+        assert!(crate::image::picture(&system).is_ok(), "nor a domain for it");
     }
 
     #[test]
