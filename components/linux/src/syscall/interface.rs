@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::errno::{Errno, Result};
-use crate::file::inet::interfaces::{Interface, Interfaces, mask};
+use crate::file::inet::interfaces::{Interface, Interfaces, await_address, mask};
 use crate::file::socket::{SOCK_STREAM, Socket};
 use crate::task::Context;
 
@@ -69,7 +69,11 @@ pub fn control(context: &mut Context, socket: &dyn Socket, request: u32, argumen
         }
         return context.write_u32(argument, 0).map(|()| 0);
     }
-    let interfaces = Interfaces::of(context.system.inet.as_deref());
+    let system = context.system.clone();
+    if let (LIST | ADDRESS | OTHER_SIDE | BROADCAST | MASK, Some(inet)) = (request, &system.inet) {
+        await_address(context, inet)?;
+    }
+    let interfaces = Interfaces::of(system.inet.as_deref());
     if request == LIST {
         return list(context, argument, &interfaces);
     }

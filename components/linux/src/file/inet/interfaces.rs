@@ -6,10 +6,28 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tessera_interfaces::Configuration;
 
 use super::Inet;
+use crate::errno::{Errno, Result};
+use crate::task::{Context, wait};
 
 /// The numbers of the loop and of the wire.
 pub const LOOP: u32 = 1;
 pub const WIRE: u32 = 2;
+
+/// Until so long after the start (nanoseconds) who asks for addresses waits for the network to be given one: other systems start programs on a
+/// network that is set up, and programs conclude from no address that names of this version need not be asked for.
+const PATIENCE: u64 = 4_000_000_000;
+
+/// Waits until the network has an address, but not for long.
+///
+/// # Errors
+/// `ERESTARTSYS` if a signal is to be handled.
+pub fn await_address(context: &mut Context, inet: &Inet) -> Result<()> {
+    let is_there = |_: &mut Context| (!Interfaces::of(Some(inet)).awaits_address()).then_some(());
+    match wait(context, &[&inet.changed], Some(PATIENCE), is_there) {
+        Ok(()) | Err(Errno::ETIMEDOUT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
 
 /// Flags of an interface (netdevice(7)).
 pub mod flag {
@@ -99,12 +117,9 @@ impl Interfaces {
         Interfaces { wire: configuration.filter(|configuration| configuration.mtu != 0) }
     }
 
-    /// Whether there is a wire that has no address yet but its own.
+    /// Whether there is a wire that has no IPv4 address yet. One of IPv6 can come before it.
     pub fn awaits_address(&self) -> bool {
-        self.wire.is_some_and(|wire| {
-            let v6 = Ipv6Addr::from(wire.v6);
-            wire.v4 == [0; 4] && (v6.is_unspecified() || v6.is_unicast_link_local())
-        })
+        self.wire.is_some_and(|wire| wire.v4 == [0; 4])
     }
 
     pub fn all(&self) -> Vec<Interface> {
@@ -186,14 +201,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_wire_awaits_its_address_until_it_has_one_that_others_reach() {
+    fn a_wire_awaits_its_address_until_it_has_one() {
         assert!(!Interfaces::new(Some(configuration())).awaits_address());
         let early = Configuration { v4: [0; 4], v4_gateway: [0; 4], ..configuration() };
         let interfaces = Interfaces::new(Some(early));
         assert!(interfaces.awaits_address() && interfaces.gateways().is_empty());
         assert!(interfaces.addresses().iter().all(|held| held.ip != IpAddr::from([0; 4])));
         let v6_alone = Configuration { v6: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5).octets(), ..early };
-        assert!(!Interfaces::new(Some(v6_alone)).awaits_address());
+        assert!(Interfaces::new(Some(v6_alone)).awaits_address());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tessera_runtime::sync::Mutex;
 
 use super::inet::Inet;
-use super::inet::interfaces::Interfaces;
+use super::inet::interfaces::{Interfaces, await_address};
 use super::socket::{
     AF_NETLINK, Ancillary, Credentials, Limits, Received, SOCK_DGRAM, SOCK_RAW, Socket, family, message as mark,
     number, option, time_limit, time_limit_bytes, value,
@@ -24,7 +24,7 @@ use super::{OpenFile, Sink, Source, ready};
 use crate::errno::{Errno, Result};
 use crate::fs::{Attributes, Kind};
 use crate::memory::reserve;
-use crate::task::{Context, WaitQueue, wait};
+use crate::task::{Context, WaitQueue};
 
 /// Protocols: routes, and events of devices.
 const ROUTE: i32 = 0;
@@ -42,10 +42,6 @@ const STRICT: i32 = 12;
 const MOST_GROUPS: u32 = 36;
 /// Bytes that wait to be received, and that are sent at once, unless it was said otherwise.
 const BUFFER: usize = 212_992;
-/// Until so long after the start (nanoseconds) who asks for addresses waits for the network to be given one: other systems start programs on a
-/// network that is set up, and programs conclude from no address that names of this version need not be asked for.
-const PATIENCE: u64 = 4_000_000_000;
-
 static NEXT: AtomicU64 = AtomicU64::new(1);
 /// Numbers for sockets whose process has one already.
 static NEXT_PORT: AtomicU32 = AtomicU32::new(u32::MAX - 4096);
@@ -197,11 +193,7 @@ impl NetlinkSocket {
         if route::asks_for_addresses(&bytes)
             && let (Some(context), Some(inet)) = (waits, &self.inet)
         {
-            let is_there = |_: &mut Context| (!Interfaces::of(Some(inet)).awaits_address()).then_some(());
-            match wait(context, &[&inet.changed], Some(PATIENCE), is_there) {
-                Ok(()) | Err(Errno::ETIMEDOUT) => {}
-                Err(error) => return Err(error),
-            }
+            await_address(context, inet)?;
         }
         let interfaces = Interfaces::of(self.inet.as_deref());
         let state = self.state.lock();
