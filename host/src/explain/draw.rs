@@ -95,13 +95,19 @@ fn rings(text: &mut String, picture: &Picture, places: &Layout) {
         let _ =
             writeln!(text, "<text class=\"ring\" x=\"{:.1}\" y=\"{:.1}\">{title}</text>", area.x + 16.0, area.y + 25.0);
     }
-    let tip = "Starts the domains, hands out their routes and starts them again. Its end is the machine's.";
-    let area = places.manager;
-    rectangle(text, area, "box", 10.0, tip);
-    let manager = sum(&picture.manager);
-    let own = format!("{} lines", grouped(manager.lines));
-    let marked = format!("{} with unsafe", grouped(manager.unsafe_lines));
-    words(text, area, &[("name", "manager"), ("soft", &own), ("soft", &marked), ("soft", "starts and restarts all")]);
+    if !picture.manager.is_empty() {
+        let tip = "Starts the domains, hands out their routes and starts them again. Its end is the machine's.";
+        let area = places.manager;
+        rectangle(text, area, "box", 10.0, tip);
+        let manager = sum(&picture.manager);
+        let own = format!("{} lines", grouped(manager.lines));
+        let marked = format!("{} with unsafe", grouped(manager.unsafe_lines));
+        words(
+            text,
+            area,
+            &[("name", "manager"), ("soft", &own), ("soft", &marked), ("soft", "starts and restarts all")],
+        );
+    }
     let area = places.kernel;
     rectangle(text, area, "kernel", 10.0, "Every domain rests on the kernel. Its fault is the machine's end.");
     let kernel = format!("{}, everything linked into it", counted(sum(&picture.kernel)));

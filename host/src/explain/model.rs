@@ -13,7 +13,7 @@ pub struct Picture {
     pub program: Option<String>,
     /// Servers before their clients.
     pub domains: Vec<Domain>,
-    /// What is linked into the kernel, and into the manager.
+    /// What is linked into the kernel, and into the manager; nothing where there is none.
     pub kernel: Vec<Part>,
     pub manager: Vec<Part>,
 }

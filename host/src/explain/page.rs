@@ -136,15 +136,17 @@ fn domains(text: &mut String, picture: &Picture) {
         let ring = if domain.in_kernel { 0 } else { 3 };
         row(text, &domain.name, ring, &domain.memory, &names.join(", "), sum(&domain.parts), &picture.fault(index));
     }
-    row(
-        text,
-        "manager",
-        3,
-        "",
-        "starts the domains and hands out their routes",
-        sum(&picture.manager),
-        "the machine ends",
-    );
+    if !picture.manager.is_empty() {
+        row(
+            text,
+            "manager",
+            3,
+            "",
+            "starts the domains and hands out their routes",
+            sum(&picture.manager),
+            "the machine ends",
+        );
+    }
     row(text, "kernel", 0, "", "everything rests on it", sum(&picture.kernel), "the machine ends");
     text.push_str("</table></div>\n");
 }

@@ -17,11 +17,14 @@ pub fn text(picture: &Picture, costs: Option<&Costs>) -> String {
     }
     let _ = writeln!(text, "\nring 0: the kernel, {}\n  {}", counted(sum(&picture.kernel)), parts(&picture.kernel));
     let _ = writeln!(text, "  a fault in it: the machine ends");
-    let _ = writeln!(text, "\nring 3: the manager, {}\n  {}", counted(sum(&picture.manager)), parts(&picture.manager));
-    let _ = writeln!(
-        text,
-        "  starts the domains, hands out their routes, starts them again; a fault in it: the machine ends"
-    );
+    if !picture.manager.is_empty() {
+        let _ =
+            writeln!(text, "\nring 3: the manager, {}\n  {}", counted(sum(&picture.manager)), parts(&picture.manager));
+        let _ = writeln!(
+            text,
+            "  starts the domains, hands out their routes, starts them again; a fault in it: the machine ends"
+        );
+    }
     for (index, domain) in picture.domains.iter().enumerate() {
         let ring = if domain.in_kernel { 0 } else { 3 };
         let _ = writeln!(

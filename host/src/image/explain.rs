@@ -37,7 +37,7 @@ pub fn picture(description: &Description) -> Result<Option<Picture>> {
         program: None,
         domains,
         kernel: packages.linked(&["tessera-kernel"]),
-        manager: packages.linked(&["tessera-manager"]),
+        manager: if system.alone().is_none() { packages.linked(&["tessera-manager"]) } else { Vec::new() },
     }))
 }
 
