@@ -338,9 +338,13 @@ fn a_plan_holds_what_the_image_says() {
 
 #[test]
 fn an_image_is_explained() {
-    use crate::explain::{model::Picture, text};
+    use crate::explain::{linked::Part, model::Picture, text};
     let domains = super::super::explain::domains(&image(DEVICES).unwrap());
-    golden("explained", &text::text(&Picture { name: "test".to_owned(), domains, ..Picture::default() }, None));
+    let manager = vec![Part { name: "tessera-manager".to_owned(), is_own: true, count: Default::default() }];
+    golden(
+        "explained",
+        &text::text(&Picture { name: "test".to_owned(), domains, manager, ..Picture::default() }, None),
+    );
 }
 
 #[test]
