@@ -16,6 +16,8 @@ type Header = FileHeader64<Endianness>;
 type Segment = object::elf::ProgramHeader64<Endianness>;
 
 const PAGE: u64 = 4096;
+/// How segments stand in a file: in memory they begin on pages, and are copied there.
+const IN_FILE: u64 = 64;
 const LITTLE: Endianness = Endianness::Little;
 
 pub fn damaged(error: object::read::Error) -> miette::Report {
@@ -71,9 +73,10 @@ pub fn with_archive(kernel: &[u8], archive: &[u8]) -> Result<Vec<u8>> {
     let ends = others.map(|(_, segment)| segment.p_offset(LITTLE).saturating_add(segment.p_filesz(LITTLE)));
     let end = ends.max().unwrap_or_default().max(table + size_of_val(segments) as u64);
     file.truncate(usize::try_from(end).unwrap_or(usize::MAX));
-    let offset = (file.len() as u64).next_multiple_of(PAGE);
+    let offset = (file.len() as u64).next_multiple_of(IN_FILE);
     let mut segment: Segment = segments[index];
     segment.p_offset.set(LITTLE, offset);
+    segment.p_align.set(LITTLE, IN_FILE);
     segment.p_filesz.set(LITTLE, archive.len() as u64);
     segment.p_memsz.set(LITTLE, archive.len() as u64);
     let place = table as usize + index * size_of::<Segment>();
