@@ -16,8 +16,8 @@ const KEPT: usize = 4096;
 /// The shelves, one for each size.
 pub struct Shelves {
     first: [*mut Block; SHELVES],
-    /// Blocks that fit on the shelf yet.
-    room: [u16; SHELVES],
+    /// Blocks on each.
+    held: [u16; SHELVES],
 }
 
 /// A block that is free begins with where the next one is.
@@ -48,15 +48,9 @@ impl Shelf {
 }
 
 impl Shelves {
-    /// Empty ones.
+    /// Empty ones, which are zeroes: they take no room in a program's file.
     pub const fn new() -> Shelves {
-        let mut room = [0; SHELVES];
-        let mut index = 0;
-        while index < SHELVES {
-            room[index] = (KEPT / ((index + 1) * STEP)) as u16;
-            index += 1;
-        }
-        Shelves { first: [ptr::null_mut(); SHELVES], room }
+        Shelves { first: [ptr::null_mut(); SHELVES], held: [0; SHELVES] }
     }
 
     /// Takes a block, if there is one.
@@ -66,8 +60,8 @@ impl Shelves {
         let block = NonNull::new(*first)?;
         // SAFETY: what is on a shelf was put there by `put`, whose caller gave it away: nobody else uses it.
         *first = unsafe { block.as_ref().next };
-        if let Some(room) = self.room.get_mut(shelf.0) {
-            *room += 1;
+        if let Some(held) = self.held.get_mut(shelf.0) {
+            *held -= 1;
         }
         Some(block.cast())
     }
@@ -78,12 +72,15 @@ impl Shelves {
     /// It is a block of the shelf's layout, which the caller gives away if it is taken.
     #[inline(always)]
     pub unsafe fn put(&mut self, shelf: Shelf, block: NonNull<u8>) -> bool {
-        let Some((first, room)) = self.first.get_mut(shelf.0).zip(self.room.get_mut(shelf.0)) else { return false };
-        let Some(left) = room.checked_sub(1) else { return false };
+        let Some((first, held)) = self.first.get_mut(shelf.0).zip(self.held.get_mut(shelf.0)) else { return false };
+        let more = *held + 1;
+        if usize::from(more) * (shelf.0 + 1) * STEP > KEPT {
+            return false;
+        }
         let block = block.cast::<Block>();
         // SAFETY: it is at least `STEP` bytes, aligned to as much, and the caller's no more.
         unsafe { block.write(Block { next: *first }) };
-        (*first, *room) = (block.as_ptr(), left);
+        (*first, *held) = (block.as_ptr(), more);
         true
     }
 }
