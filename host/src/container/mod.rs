@@ -24,7 +24,6 @@ mod registry;
 mod root;
 mod session;
 mod settings;
-mod slim;
 mod source;
 mod store;
 mod system;
@@ -46,8 +45,8 @@ use crate::symbols::Symbols;
 use crate::workspace;
 
 pub use authority::{Authority, Grant};
+pub use look::Look;
 pub use ports::PortMapping;
-pub use slim::write as slim;
 pub use source::Source;
 pub use system::DESCRIPTION;
 use system::System;

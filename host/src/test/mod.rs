@@ -19,6 +19,7 @@ mod outcome;
 mod programs;
 mod python;
 mod redis;
+mod slim;
 mod small;
 mod suites;
 mod system;

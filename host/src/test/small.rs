@@ -14,6 +14,7 @@ use super::Case;
 use super::command as run;
 use super::outcome::Outcome;
 use super::redis::Container;
+use super::slim;
 use crate::container::{self, Source};
 use crate::progress::Step;
 use crate::workspace;
@@ -38,7 +39,7 @@ pub fn cases() -> Vec<Case> {
 
 /// A root file system of nginx alone.
 fn root(folder: &Path) -> Result<()> {
-    container::slim(&container::root_image(&Source::of(PACKAGE)?)?, PROGRAM, folder)?;
+    slim::write(&container::root_image(&Source::of(PACKAGE)?)?, PROGRAM, folder)?;
     for made in ["etc", "tmp", "var/log/nginx", "var/lib/nginx"] {
         fs::create_dir_all(folder.join(made)).into_diagnostic()?;
     }

@@ -12,7 +12,7 @@ use object::elf::{DT_NEEDED, FileHeader64, PT_INTERP};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use tessera_rootfs::Image;
 
-use super::look::Look;
+use crate::container::Look;
 
 /// Where a loader looks for libraries on Debian.
 const LIBRARIES: [&str; 4] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib", "usr/lib"];
@@ -59,7 +59,9 @@ fn needs(file: &[u8]) -> Result<Needs> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
     let segments = header.program_headers(endian, file).into_diagnostic()?;
     let loader = segments.iter().find(|segment| segment.p_type(endian) == PT_INTERP);
-    let loader = loader.and_then(|segment| segment.data(endian, file).ok()).map(|path| text(path)[1..].to_owned());
+    let loader = loader
+        .and_then(|segment| segment.data(endian, file).ok())
+        .map(|path| text(path).trim_start_matches('/').to_owned());
     let sections = header.sections(endian, file).into_diagnostic()?;
     let mut libraries = Vec::new();
     if let Some((entries, link)) = sections.dynamic(endian, file).into_diagnostic()? {
