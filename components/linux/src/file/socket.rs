@@ -190,6 +190,11 @@ pub fn family(address: &[u8]) -> Result<u16> {
     address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)
 }
 
+/// The number of four bytes at a place.
+pub fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
 /// The first four bytes of an option's value.
 pub fn number(value: &[u8]) -> Result<i32> {
     value.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)

@@ -7,7 +7,7 @@ use core::net::IpAddr;
 use super::interfaces::Interfaces;
 use super::{IP, IPV6};
 use crate::errno::{Errno, Result};
-use crate::file::socket::{AF_INET, AF_INET6, family};
+use crate::file::socket::{AF_INET, AF_INET6, family, word};
 
 /// Options that join and leave: those of one version of IP, and those of either.
 const JOIN_4: i32 = 35;
@@ -36,10 +36,6 @@ fn address(bytes: &[u8], at: usize, version: u16) -> Option<IpAddr> {
         AF_INET => rest.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes)),
         _ => rest.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes)),
     }
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 
 /// What an option says to change; none: it is not one of these.

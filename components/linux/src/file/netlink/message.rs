@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use crate::file::socket::word;
+
 /// Bytes of a `struct nlmsghdr`, and of a `struct nlattr`.
 pub const HEAD: usize = 16;
 const ATTRIBUTE: usize = 4;
@@ -42,10 +44,6 @@ pub struct Request<'a> {
     /// All of it, with its head; what is behind the head.
     pub whole: &'a [u8],
     pub body: &'a [u8],
-}
-
-pub fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 
 pub fn half(bytes: &[u8], at: usize) -> Option<u16> {

@@ -18,7 +18,7 @@ use super::inet::Inet;
 use super::inet::interfaces::{Interfaces, await_address};
 use super::socket::{
     AF_NETLINK, Ancillary, Credentials, Limits, Received, SOCK_DGRAM, SOCK_RAW, Socket, family, message as mark,
-    number, option, time_limit, time_limit_bytes, value,
+    number, option, time_limit, time_limit_bytes, value, word,
 };
 use super::{OpenFile, Sink, Source, ready};
 use crate::errno::{Errno, Result};
@@ -101,8 +101,8 @@ fn address_of(port: u32, groups: u32) -> Vec<u8> {
 
 /// Number and groups of an address.
 fn parts_of(address: &[u8]) -> Result<(u32, u32)> {
-    let port = message::word(address, 4).ok_or(Errno::EINVAL)?;
-    let groups = message::word(address, 8).ok_or(Errno::EINVAL)?;
+    let port = word(address, 4).ok_or(Errno::EINVAL)?;
+    let groups = word(address, 8).ok_or(Errno::EINVAL)?;
     if family(address)? == AF_NETLINK { Ok((port, groups)) } else { Err(Errno::EINVAL) }
 }
 
@@ -357,8 +357,7 @@ impl Socket for NetlinkSocket {
             (option::LEVEL, option::SEND_TIMEOUT) => state.limits.send = time_limit(bytes)?,
             (option::LEVEL, option::SEND_BUFFER | option::RECEIVE_BUFFER) => {
                 // Doubled, and between bounds, as socket(7) says.
-                let bytes = number(bytes)?.clamp(1152, BUFFER as i32 / 2 * 2).saturating_mul(2);
-                state.kept.insert((level, name), bytes.min(BUFFER as i32 * 2));
+                state.kept.insert((level, name), number(bytes)?.clamp(1152, BUFFER as i32) * 2);
             }
             (option::LEVEL, option::REUSE_ADDRESS | option::BROADCAST | option::PASS_CREDENTIALS)
             | (LEVEL, 3..=5 | SHORT..=STRICT) => {

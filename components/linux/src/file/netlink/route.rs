@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::message::{Message, Request, Thread, attributes, flag, kind, requests, word};
+use super::message::{Message, Request, Thread, attributes, flag, kind, requests};
 use crate::errno::{Errno, Result};
 use crate::file::inet::interfaces::{Held, Interface, Interfaces, LOOP, WIRE, flag as link};
-use crate::file::socket::{AF_INET, AF_INET6, AF_UNSPEC};
+use crate::file::socket::{AF_INET, AF_INET6, AF_UNSPEC, word};
 
 /// Kinds of messages: what is new, of which what is asked for is two more.
 const LINK: u16 = 16;
