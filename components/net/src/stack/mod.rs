@@ -16,6 +16,7 @@ mod client;
 mod connection;
 mod datagram;
 mod deliver;
+mod ends;
 mod failure;
 mod frame;
 mod gather;
@@ -49,6 +50,7 @@ use client::Client;
 pub use client::{Limits, Signals};
 use connection::{Connection, Options, Spare};
 use datagram::Datagrams;
+use ends::{Ends, ends, first_of};
 pub use gather::Cuts;
 pub use link::{Arrived, Offload, Port};
 use link::{Loopback, OneFrame, Outgoing, Transmit};
@@ -106,22 +108,6 @@ pub enum Protocol {
     Udp,
     UdpLite,
     Icmp,
-}
-
-/// Both ends of a connection, in the order in which they are searched: all connections of a local port lie together.
-type Ends = (Ports, IpEndpoint, IpEndpoint);
-
-/// The local port, and below it the remote one: two connections differ there as a rule, so that hardly any search compares addresses.
-type Ports = u32;
-
-fn ends(local: IpEndpoint, remote: IpEndpoint) -> Ends {
-    (u32::from(local.port) << 16 | u32::from(remote.port), local, remote)
-}
-
-/// Where the connections of a local port begin in the order of their ends.
-fn first_of(port: u16) -> Ends {
-    let lowest = IpEndpoint::new(IpAddress::v4(0, 0, 0, 0), 0);
-    (u32::from(port) << 16, lowest, lowest)
 }
 
 /// A socket.
