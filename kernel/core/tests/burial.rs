@@ -1,6 +1,6 @@
 //! The end of objects where it takes long: what is taken apart in steps, in whatever order its parts come.
 
-use tessera_abi::{Error, FaultKind, PAGE, Syscall, Tag, syscall::map_flags};
+use tessera_abi::{Delivery, Error, FaultKind, PAGE, Syscall, Tag, syscall::map_flags};
 use tessera_core::{Fault, Next};
 use tessera_core_testing::{Answer, System};
 
@@ -104,4 +104,88 @@ fn a_thread_that_fails_in_a_queue_leaves_the_others_in_it() {
         assert_eq!(system.result().error(), Some(Error::PeerGone));
         assert_eq!(system.call(Syscall::Park, &[u64::MAX]), Answer::Waits);
     }
+}
+
+/// Two processors. On the second runs a client; two processes wait in the same call, the first of them is killed by the first processor,
+/// and before that is taken apart the client does something.
+fn between_death_and_burial(wait: impl Fn(&mut System, u64, u64), act: impl Fn(&mut System, u64, u64)) -> System {
+    let mut machine = System::new(2048, 2);
+    let system = &mut machine;
+    let ([pool, budget], first) = (["pool", "budget"].map(|name| system.first(name)), system.who());
+    let [here, there] =
+        [1, 2].map(|cores| system.call(Syscall::BudgetCreate, &[pool, budget, 63, 0, 0, cores]).value());
+    let own = system.first("thread");
+    assert_eq!(system.call(Syscall::ThreadBudget, &[own, here]).error(), None);
+    let endpoint = system.call(Syscall::EndpointCreate, &[pool]).value();
+    let session = system.call(Syscall::SessionCreate, &[endpoint, pool, 1]).value();
+    let event = system.call(Syscall::EventCreate, &[pool]).value();
+    let mut processes = Vec::new();
+    for stack in [0x1000, 0x2000] {
+        let (_, process) = system.process(pool);
+        let (endpoint, event) = (system.grant(process, endpoint), system.grant(process, event));
+        system.thread(pool, process, here, stack);
+        system.switch_to(stack);
+        wait(system, endpoint, event);
+        system.switch_to(first);
+        processes.push(process);
+    }
+    let (_, client) = system.process(pool);
+    let (session, raised) = (system.grant(client, session), system.grant(client, event));
+    assert_eq!(system.call(Syscall::EndpointBind, &[endpoint, event, 2]).error(), None);
+    system.thread(pool, client, there, 0x3000);
+    system.processor = 1;
+    system.settle();
+    assert_eq!(system.who(), 0x3000);
+    // The kill alone, with nothing that follows from it.
+    let registers = &mut system.machine.activation(0).expect("the first program runs").registers;
+    (registers.rax, registers.rdi, registers.rsi) = (Syscall::ProcessKill as u64, processes[0], 9);
+    system.machine.syscall(0);
+    act(system, session, raised);
+    system.processor = 0;
+    machine
+}
+
+#[test]
+fn a_call_is_not_handed_to_a_receiver_that_is_about_to_end() {
+    let mut system = between_death_and_burial(
+        |system, endpoint, _| {
+            assert_eq!(system.message(Syscall::Receive, endpoint, Tag::new(0), [0; 8]), Answer::Waits);
+        },
+        |system, session, _| {
+            assert_eq!(system.message(Syscall::Call, session, Tag::new(7), [0; 8]), Answer::Waits);
+        },
+    );
+    // On its caller's time, so where that may run.
+    system.processor = 1;
+    system.settle();
+    assert_eq!(system.who(), 0x2000);
+    let (delivery, _, tag, _) = system.received();
+    assert_eq!((delivery, tag.label()), (Delivery::Call as u64, 7));
+}
+
+#[test]
+fn bits_are_not_told_to_a_receiver_that_is_about_to_end() {
+    let mut system = between_death_and_burial(
+        |system, endpoint, _| {
+            assert_eq!(system.message(Syscall::Receive, endpoint, Tag::new(0), [0; 8]), Answer::Waits);
+        },
+        |system, _, event| assert_eq!(system.call(Syscall::EventRaise, &[event, 2]).error(), None),
+    );
+    system.settle();
+    system.switch_to(0x2000);
+    assert_eq!(system.received().0, Delivery::Event as u64);
+    assert_eq!(system.received().1, 2);
+}
+
+#[test]
+fn bits_are_not_cleared_by_a_waiter_that_is_about_to_end() {
+    let mut system = between_death_and_burial(
+        |system, _, event| {
+            assert_eq!(system.call(Syscall::EventWait, &[event, 4, 4, u64::MAX]), Answer::Waits);
+        },
+        |system, _, event| assert_eq!(system.call(Syscall::EventRaise, &[event, 4]).error(), None),
+    );
+    system.settle();
+    system.switch_to(0x2000);
+    assert_eq!(system.result().value(), 4);
 }
