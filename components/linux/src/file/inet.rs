@@ -54,7 +54,7 @@ pub struct Inet {
     network: Cap<dyn Network>,
     streams: Streams,
     table: Mapping,
-    sockets: Mutex<BTreeMap<u32, Weak<InetSocket>>>,
+    sockets: Mutex<BTreeMap<u32, Known>>,
     /// Woken when the network as a whole has changed: it was given an address.
     pub changed: WaitQueue,
 }
@@ -69,7 +69,7 @@ pub struct InetSocket {
     family: u16,
     kind: u32,
     protocol: i32,
-    queue: WaitQueue,
+    queue: Arc<WaitQueue>,
     state: Mutex<State>,
     /// A connection was begun and nobody has asked how it went.
     connecting: AtomicBool,
@@ -77,6 +77,13 @@ pub struct InetSocket {
     bound: AtomicBool,
     /// How many bytes it took last from a stream.
     received: AtomicUsize,
+}
+
+/// A socket, as the network's number leads to it.
+struct Known {
+    socket: Weak<InetSocket>,
+    /// Who wakes those who wait there holds this alone: the socket ends with the last file that is closed, in no other thread and no later.
+    queue: Weak<WaitQueue>,
 }
 
 #[derive(Clone, Default)]
@@ -115,9 +122,9 @@ impl Inet {
                     self.changed.wake_all();
                     continue;
                 }
-                let socket = self.sockets.lock().get(&number).and_then(Weak::upgrade);
-                if let Some(socket) = socket {
-                    socket.queue.wake_all();
+                let queue = self.sockets.lock().get(&number).and_then(|known| known.queue.upgrade());
+                if let Some(queue) = queue {
+                    queue.wake_all();
                 }
             }
         }
@@ -154,13 +161,14 @@ impl Inet {
             family,
             kind,
             protocol,
-            queue: WaitQueue::new(),
+            queue: Arc::new(WaitQueue::new()),
             state: Mutex::new(State::default()),
             connecting: AtomicBool::new(false),
             bound: AtomicBool::new(false),
             received: AtomicUsize::new(0),
         });
-        self.sockets.lock().insert(number, Arc::downgrade(&socket));
+        let known = Known { socket: Arc::downgrade(&socket), queue: Arc::downgrade(&socket.queue) };
+        self.sockets.lock().insert(number, known);
         Ok(socket)
     }
 
@@ -582,7 +590,7 @@ impl Drop for InetSocket {
         let mut sockets = self.inet.sockets.lock();
         // The number may be another socket's by now.
         let number = self.stream.number();
-        if sockets.get(&number).is_some_and(|socket| socket.strong_count() == 0) {
+        if sockets.get(&number).is_some_and(|known| known.socket.strong_count() == 0) {
             sockets.remove(&number);
         }
     }

@@ -1,6 +1,6 @@
 //! The sockets of the network, for those who list them: `/proc/net/tcp` and its like.
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
@@ -36,7 +36,8 @@ pub enum Stage {
 impl Inet {
     /// All sockets that have an address.
     pub fn list(&self) -> Vec<Row> {
-        let sockets: Vec<Arc<InetSocket>> = self.sockets.lock().values().filter_map(Weak::upgrade).collect();
+        let sockets: Vec<Arc<InetSocket>> =
+            self.sockets.lock().values().filter_map(|known| known.socket.upgrade()).collect();
         sockets.iter().filter_map(|socket| socket.row()).collect()
     }
 }
