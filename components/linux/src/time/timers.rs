@@ -17,7 +17,7 @@ use super::SECOND;
 use crate::errno::{Errno, Result};
 use crate::signal::{Info, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, code, send};
 use crate::task::process::{UNLIMITED, limit};
-use crate::task::{Process, System};
+use crate::task::{Process, System, Task};
 
 /// The shortest and the longest time between two looks at what measures processor time, in nanoseconds.
 const SHORTEST: u64 = 1_000_000;
@@ -120,8 +120,8 @@ impl Timers {
         self.limit != 0 || self.armed().any(|timer| timer.meter != Meter::Boot)
     }
 
-    /// The moment since boot at which to look again; `at_once` threads can work at the same time.
-    fn next_look(&mut self, now: u64, at_once: u64, read: &dyn Fn(Meter) -> Option<u64>) -> Option<u64> {
+    /// The moment since boot at which to look again; `at_once` threads can work at the same time, and some do if it `works`.
+    fn next_look(&mut self, now: u64, at_once: u64, works: bool, read: &dyn Fn(Meter) -> Option<u64>) -> Option<u64> {
         let by_clock = self.armed().filter(|timer| timer.meter == Meter::Boot).map(|timer| timer.due).min();
         if !self.measures_work() {
             return by_clock;
@@ -131,9 +131,12 @@ impl Timers {
         let least = self.armed().filter(|timer| timer.meter != Meter::Boot).filter_map(left).min();
         let to_limit = (self.limit != 0).then(|| self.limit.saturating_sub(used));
         let least = least.into_iter().chain(to_limit).min().unwrap_or(u64::MAX);
-        self.pause = if used == self.seen { self.pause.saturating_mul(2).clamp(SHORTEST, SELDOM) } else { SHORTEST };
+        let is_same = used == self.seen;
+        self.pause = if is_same { self.pause.saturating_mul(2).clamp(SHORTEST, SELDOM) } else { SHORTEST };
         self.seen = used;
-        let by_work = now.saturating_add((least / at_once.max(1)).max(self.pause));
+        // A guest that has not left yet may have used much more than what was counted.
+        let to_least = if works && is_same { 0 } else { least / at_once.max(1) };
+        let by_work = now.saturating_add(to_least.max(self.pause));
         Some(by_clock.map_or(by_work, |due| due.min(by_work)))
     }
 
@@ -203,14 +206,19 @@ pub fn read(system: &System, process: &Process, meter: Meter) -> Option<u64> {
     })
 }
 
-/// How many threads of a process can work at the same time.
-fn at_once(process: &Process) -> u64 {
-    processors().min(process.threads.lock().len() as u64)
+/// How many threads of a process can work at the same time, and whether any does now.
+fn at_work(process: &Process) -> (u64, bool) {
+    let threads = process.threads.lock();
+    (processors().min(threads.len() as u64), threads.iter().any(|task| is_at_work(task)))
+}
+
+fn is_at_work(task: &Task) -> bool {
+    task.waiter.doing.load(Relaxed) == 0
 }
 
 /// Lets the guests of a process leave, so that what they used is counted.
 pub fn count_guests(process: &Process) {
-    for task in process.threads.lock().iter().filter(|task| task.waiter.doing.load(Relaxed) == 0) {
+    for task in process.threads.lock().iter().filter(|task| is_at_work(task)) {
         task.waiter.kick();
     }
 }
@@ -245,8 +253,8 @@ impl Service {
                     };
                 }
                 look_at_limit(&system, process);
-                let at_once = at_once(process);
-                if let Some(due) = process.timers.lock().next_look(system.now(), at_once, &read) {
+                let (at_once, works) = at_work(process);
+                if let Some(due) = process.timers.lock().next_look(system.now(), at_once, works, &read) {
                     earliest = Some(earliest.map_or(due, |other| other.min(due)));
                 }
             }
@@ -365,14 +373,23 @@ mod tests {
     #[test]
     fn who_does_not_work_is_looked_at_ever_more_seldom() {
         let mut timers = armed(Meter::Own, 100 * SHORTEST, 0);
-        assert_eq!(timers.next_look(0, 2, &shown(0, 10)), Some(50 * SHORTEST - 5));
+        assert_eq!(timers.next_look(0, 2, true, &shown(0, 10)), Some(50 * SHORTEST - 5));
         let idle = shown(0, 100 * SHORTEST - 1);
-        let looks: Vec<_> = (0..7).map(|_| timers.next_look(0, 1, &idle).unwrap() / SHORTEST).collect();
+        let looks: Vec<_> = (0..7).map(|_| timers.next_look(0, 1, false, &idle).unwrap() / SHORTEST).collect();
         assert_eq!(looks, [1, 2, 4, 8, 16, 16, 16]);
-        assert_eq!(timers.next_look(0, 1, &shown(0, 100 * SHORTEST - 2)), Some(SHORTEST));
+        assert_eq!(timers.next_look(0, 1, true, &shown(0, 100 * SHORTEST - 2)), Some(SHORTEST));
         let mut by_clock = armed(Meter::Boot, 70, 0);
         assert!(!by_clock.measures_work());
-        assert_eq!(by_clock.next_look(0, 1, &idle), Some(70));
+        assert_eq!(by_clock.next_look(0, 1, false, &idle), Some(70));
+    }
+
+    #[test]
+    fn a_guest_that_was_not_counted_is_looked_at_again_soon() {
+        let mut timers = armed(Meter::Own, 1000 * SHORTEST, 0);
+        let early = shown(0, 10);
+        assert_eq!(timers.next_look(0, 1, true, &early), Some(1000 * SHORTEST - 10));
+        assert_eq!(timers.next_look(0, 1, true, &early), Some(2 * SHORTEST), "it may have worked all the time");
+        assert_eq!(timers.next_look(0, 1, false, &early), Some(1000 * SHORTEST - 10), "or it waits");
     }
 
     #[test]
