@@ -140,6 +140,33 @@ static void a_child_has_copies_of_private_and_shares_shared_memory(void) {
     CHECK(waitpid(-1, &status, 0) == -1 && errno == ECHILD);
 }
 
+static void children_pay_for_what_they_write_and_no_more(void) {
+    enum { LENGTH = 100 << 20, CHILDREN = 8 };
+    char *memory = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(memory, 'p', LENGTH);
+    pid_t children[CHILDREN];
+    for (int i = 0; i < CHILDREN; i++) {
+        children[i] = fork();
+        CHECK(children[i] >= 0);
+        if (children[i] == 0) {
+            memory[i * 4096] = 'c';
+            for (int at = 0; at < LENGTH; at += 4096) {
+                if (memory[at] != (at == i * 4096 ? 'c' : 'p')) _exit(1);
+            }
+            raise(SIGSTOP);
+            _exit(0);
+        }
+    }
+    for (int i = 0; i < CHILDREN; i++) CHECK(waitpid(children[i], NULL, WUNTRACED) == children[i]);
+    memset(memory, 'q', 1 << 20);
+    for (int i = 0; i < CHILDREN; i++) {
+        kill(children[i], SIGCONT);
+        CHECK(status_of(children[i]) == 0);
+    }
+    CHECK(memory[0] == 'q' && memory[LENGTH - 1] == 'p');
+    munmap(memory, LENGTH);
+}
+
 static void a_child_that_a_signal_ends_says_so(void) {
     pid_t child = fork();
     if (child == 0) raise(SIGKILL);
@@ -328,6 +355,7 @@ static const struct test own_tests[] = {
     TEST(memory_moves_grows_and_is_given_back),
     TEST(code_that_was_written_runs),
     TEST(a_child_has_copies_of_private_and_shares_shared_memory),
+    TEST(children_pay_for_what_they_write_and_no_more),
     TEST(a_child_that_a_signal_ends_says_so),
     TEST(a_child_stops_and_goes_on),
     TEST(a_signal_interrupts_a_sleep_and_tells_what_is_left),

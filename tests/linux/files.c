@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -147,6 +148,39 @@ static void what_is_shared_is_separated(void) {
     CHECK(write(1, "", 0) == 0);
 }
 
+static void a_listing_that_is_read_in_pieces_shows_one_moment(void) {
+    enum { MANY = 200 };
+    char *areas = mmap(NULL, MANY * 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < MANY; i++) CHECK(mprotect(areas + i * 8192, 4096, PROT_NONE) == 0);
+    int file = open("/proc/self/maps", O_RDONLY);
+    static char text[200000];
+    size_t length = 0;
+    ssize_t count;
+    while ((count = read(file, text + length, 100)) > 0) {
+        length += count;
+        if (length == 1000) CHECK(munmap(areas, MANY * 4096) == 0);
+    }
+    CHECK(count == 0 && length > MANY * 20 && text[length - 1] == '\n');
+    // Every line is whole, and their addresses rise.
+    unsigned long last = 0;
+    for (char *line = text; line < text + length; line = strchr(line, '\n') + 1) {
+        unsigned long start, end;
+        CHECK(sscanf(line, "%lx-%lx ", &start, &end) == 2 && last <= start && start < end);
+        last = end;
+    }
+    // From the start it is another moment.
+    char *again = mmap(NULL, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    char name[32];
+    snprintf(name, sizeof name, "%lx-", (unsigned long)again);
+    CHECK(lseek(file, 0, SEEK_SET) == 0);
+    for (length = 0; (count = read(file, text + length, 4096)) > 0; length += count) {}
+    text[length] = 0;
+    CHECK(strstr(text, name) != NULL);
+    close(file);
+    munmap(again, 4096);
+    munmap(areas + MANY * 4096, MANY * 4096);
+}
+
 const struct test file_tests[] = {
     TEST(a_memory_file_is_sealed),
     TEST(a_hole_reads_as_zeroes_and_keeps_the_size),
@@ -154,6 +188,7 @@ const struct test file_tests[] = {
     TEST(pipes_are_doubled_and_filled_from_memory),
     TEST(directories_are_read_the_old_way),
     TEST(another_process_is_looked_into),
+    TEST(a_listing_that_is_read_in_pieces_shows_one_moment),
     TEST(what_is_shared_is_separated),
     END,
 };

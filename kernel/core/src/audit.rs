@@ -10,9 +10,10 @@ use crate::{
     space::Backing,
     thread::{Answerer, State, Thread},
     timer::Alarm,
+    vmo::Sharing,
 };
 use alloc::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
     vec::Vec,
@@ -90,8 +91,15 @@ impl<H: Hardware> Machine<H> {
         for (_, node) in self.nodes.iter() {
             owe(node.pool, RESOURCE_HANDLES, 1);
         }
+        let mut paid: BTreeSet<(u32, Frame)> = BTreeSet::new();
         for (_, vmo) in self.vmos.iter() {
-            owe(vmo.pool, 0, vmo.held + vmo.tables);
+            owe(vmo.pool, 0, vmo.tables);
+            if vmo.sharing == Sharing::Anybody {
+                owe(vmo.pool, 0, vmo.held);
+            } else if vmo.levels != 0 {
+                let new = |page: &Frame| paid.insert((vmo.pool.index(), *page));
+                owe(vmo.pool, 0, self.audit_pages(vmo.root, vmo.levels).into_iter().filter(new).count() as u32);
+            }
         }
         for (_, space) in self.spaces.iter() {
             owe(space.pool, 0, space.tables);
@@ -198,7 +206,7 @@ impl<H: Hardware> Machine<H> {
                 same(&format!("pages and tables of memory {id:?}"), (vmo.held, vmo.tables), reached)?;
             }
         }
-        let mut visited = alloc::collections::BTreeSet::new();
+        let mut visited = BTreeSet::new();
         while let Some((table, levels)) = to_visit.pop() {
             if levels == 0 || !visited.insert(table) {
                 continue;
@@ -250,6 +258,15 @@ impl<H: Hardware> Machine<H> {
             leads.entry(frame).or_default();
         }
         Ok(lists)
+    }
+
+    /// The pages that a tree reaches.
+    fn audit_pages(&self, table: Frame, levels: u32) -> Vec<Frame> {
+        let entries = (0..512).map(|index| self.hardware.load(table, index)).filter(|entry| *entry != 0);
+        match levels {
+            1 => entries.map(Frame).collect(),
+            _ => entries.flat_map(|entry| self.audit_pages(Frame(entry), levels - 1)).collect(),
+        }
     }
 
     /// Pages and tables that a tree reaches.

@@ -1,8 +1,9 @@
 //! Memory objects. The pages hang in a radix tree of frames (512 entries each, up to three levels), which snapshots share until
 //! one side writes: a shared table or page is copied on the way down to a write.
 //!
-//! Every VMO is charged for all pages and tables that it reaches, shared or not. So a write after a snapshot never fails for want
-//! of quota, and the frames in use never exceed what is charged.
+//! Every VMO is charged for all tables that it reaches, shared or not. A page that VMOs of one pool share is charged to that pool
+//! once, and a write that makes a copy of it pays for the copy. VMOs that share with those of another pool are charged for all pages that they
+//! reach. So the frames in use never exceed what is charged, and to let go of pages never costs anything.
 
 use crate::{
     Caller, Flow, Frame, Hardware, Machine,
@@ -34,6 +35,18 @@ pub enum Source {
     Pager(Id<Endpoint>, u64),
 }
 
+/// With whom a VMO may share pages, which says who pays for them.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// With nobody: it was never on either side of a snapshot.
+    #[default]
+    Nobody,
+    /// With VMOs of the same pool, which pays for each page once.
+    Pool,
+    /// With VMOs of other pools too: each pays for all pages that it reaches.
+    Anybody,
+}
+
 /// Memory.
 #[derive(Default)]
 pub struct Vmo {
@@ -43,10 +56,11 @@ pub struct Vmo {
     /// Size in pages.
     pub(crate) pages: u64,
     pub(crate) source: Source,
+    pub(crate) sharing: Sharing,
     /// The tree's root and how many levels of tables it has; no levels: no root.
     pub(crate) root: Frame,
     pub(crate) levels: u32,
-    /// Pages held, and tables: what the pool was charged.
+    /// Pages and tables that it reaches.
     pub(crate) held: u32,
     pub(crate) tables: u32,
     /// Mappings of this memory.
@@ -162,7 +176,7 @@ impl<H: Hardware> Machine<H> {
     /// Answers the frame, and whether it replaced another.
     pub(crate) fn vmo_own_page(&mut self, id: Id<Vmo>, index: u64) -> Result<(Frame, bool), Miss> {
         let table = self.vmo_leaf(id, index)?;
-        let pool = self.vmos.get(id).map(|vmo| vmo.pool).ok_or(Miss::Denied)?;
+        let (pool, sharing) = self.vmos.get(id).map(|vmo| (vmo.pool, vmo.sharing)).ok_or(Miss::Denied)?;
         let entry = self.hardware.load(table, slot(index, 0));
         if entry != 0 && self.frames.holders(Frame(entry)) == 1 {
             return Ok((Frame(entry), false));
@@ -174,7 +188,11 @@ impl<H: Hardware> Machine<H> {
             }
             frame
         } else {
-            let frame = self.frames.take().ok_or(Miss::NoQuota)?;
+            let frame = match sharing {
+                // Whoever takes a copy has paid for it with the snapshot.
+                Sharing::Anybody => self.frames.take().ok_or(Miss::NoQuota)?,
+                Sharing::Nobody | Sharing::Pool => self.paid_frame(pool)?,
+            };
             self.hardware.copy_frame(Frame(entry), frame);
             self.frames.release(Frame(entry));
             frame
@@ -228,13 +246,18 @@ impl<H: Hardware> Machine<H> {
 
     /// A zeroed frame charged to a pool.
     pub(crate) fn charged_frame(&mut self, pool: Id<Pool>) -> Result<Frame, Miss> {
-        self.charge(pool, Resource::PAGES, 1).map_err(|_| Miss::NoQuota)?;
-        let Some(frame) = self.frames.take() else {
-            self.credit(pool, Resource::PAGES, 1);
-            return Err(Miss::NoQuota);
-        };
+        let frame = self.paid_frame(pool)?;
         self.hardware.zero(frame);
         Ok(frame)
+    }
+
+    /// A frame charged to a pool, with whatever it contains.
+    fn paid_frame(&mut self, pool: Id<Pool>) -> Result<Frame, Miss> {
+        self.charge(pool, Resource::PAGES, 1).map_err(|_| Miss::NoQuota)?;
+        self.frames.take().ok_or_else(|| {
+            self.credit(pool, Resource::PAGES, 1);
+            Miss::NoQuota
+        })
     }
 
     /// The same table, or a copy of it if others hold it too.
@@ -287,13 +310,19 @@ impl<H: Hardware> Machine<H> {
         }
     }
 
-    /// `vmo_snapshot`: when no mapping can write any more, both share the tree.
+    /// `vmo_snapshot`: when no mapping can write any more, both share the tree. Memory that shares pages within its pool, which pays for
+    /// each once, cannot share them with another pool as well.
     pub(crate) fn vmo_snapshot(&mut self, caller: &Caller, vmo: u64, pool: u64) -> Result<Flow, Error> {
         let (parent, id) = self.vmo(caller.process, vmo, Rights::READ)?;
         let (_, pool) = self.pool(caller.process, pool, Rights::MANAGE)?;
         let vmo = self.vmos.get(id).ok_or(Error::Gone)?;
         let (pages, source, root, levels, held, tables, mut mapping) =
             (vmo.pages, vmo.source, vmo.root, vmo.levels, vmo.held, vmo.tables, vmo.mappings);
+        let (sharing, price) = match (vmo.sharing, vmo.pool == pool) {
+            (Sharing::Nobody | Sharing::Pool, true) => (Sharing::Pool, tables),
+            (Sharing::Nobody, false) | (Sharing::Anybody, _) => (Sharing::Anybody, held.saturating_add(tables)),
+            (Sharing::Pool, false) => return Err(Error::BadState),
+        };
         if vmo.pinned != 0 {
             // The first write to either side would move a page, and a device would go on with the old one.
             return Err(Error::BadState);
@@ -311,7 +340,7 @@ impl<H: Hardware> Machine<H> {
         }
         let handles = self.handle_pool(caller.process)?;
         self.charge_object(pool, Kind::Vmo, handles)?;
-        if let Err(error) = self.charge(pool, Resource::PAGES, held.saturating_add(tables)) {
+        if let Err(error) = self.charge(pool, Resource::PAGES, price) {
             self.credit(pool, Resource::of(Kind::Vmo), 1);
             self.credit(handles, Resource::HANDLES, 1);
             return Err(error);
@@ -319,7 +348,10 @@ impl<H: Hardware> Machine<H> {
         if levels != 0 {
             self.frames.share(root);
         }
-        let copy = Vmo { pool, pages, source, root, levels, held, tables, ..Vmo::default() };
+        if let Some(vmo) = self.vmos.get_mut(id) {
+            vmo.sharing = sharing;
+        }
+        let copy = Vmo { pool, pages, source, sharing, root, levels, held, tables, ..Vmo::default() };
         let copy = self.vmos.insert(copy).ok_or(Error::NoQuota)?;
         // Derived from the memory it was taken of: revoking that ends the copies too.
         Ok(Flow::One(self.publish(caller.process, parent, Object::Vmo(copy), Rights::ALL)?))
@@ -379,7 +411,7 @@ impl<H: Hardware> Machine<H> {
     fn vmo_drop_page(&mut self, id: Id<Vmo>, index: u64) -> Result<(), Error> {
         self.unmap_page_everywhere(id, index);
         let vmo = self.vmos.get(id).ok_or(Error::Gone)?;
-        let (pool, levels) = (vmo.pool, vmo.levels);
+        let (pool, levels, sharing) = (vmo.pool, vmo.levels, vmo.sharing);
         let mut table = self.own_table(vmo.root).map_err(|_| Error::NoQuota)?;
         if let Some(vmo) = self.vmos.get_mut(id) {
             vmo.root = table;
@@ -393,28 +425,34 @@ impl<H: Hardware> Machine<H> {
         }
         let page = Frame(self.hardware.load(table, slot(index, 0)));
         self.hardware.store(table, slot(index, 0), 0);
+        let owes_less = sharing == Sharing::Anybody || self.frames.holders(page) == 1;
         self.frames.release(page);
-        self.credit(pool, Resource::PAGES, 1);
+        self.credit(pool, Resource::PAGES, owes_less.into());
         Ok(())
     }
 
     /// Lets go of the tree a bounded part at a time, then of the VMO.
     pub(crate) fn vmo_reap(&mut self, id: Id<Vmo>) -> Progress {
         let Some(vmo) = self.vmos.get(id) else { return Progress::Finished };
-        let (root, levels) = (vmo.root, vmo.levels);
-        let mut budget = STEP;
-        if levels != 0 && !self.release_tree(root, levels - 1, &mut budget) {
+        let (pool, sharing, root, levels, held, tables) =
+            (vmo.pool, vmo.sharing, vmo.root, vmo.levels, vmo.held, vmo.tables);
+        let (mut budget, mut freed) = (STEP, 0);
+        let is_released = levels == 0 || self.release_tree(root, levels - 1, &mut budget, &mut freed);
+        if sharing != Sharing::Anybody {
+            self.credit(pool, Resource::PAGES, freed);
+        }
+        if !is_released {
             return Progress::More;
         }
-        if let Some(vmo) = self.vmos.remove(id) {
-            self.credit(vmo.pool, Resource::PAGES, vmo.held.saturating_add(vmo.tables));
-            self.credit(vmo.pool, Resource::of(Kind::Vmo), 1);
-        }
+        self.vmos.remove(id);
+        let rest = if sharing == Sharing::Anybody { held.saturating_add(tables) } else { tables };
+        self.credit(pool, Resource::PAGES, rest);
+        self.credit(pool, Resource::of(Kind::Vmo), 1);
         Progress::Finished
     }
 
-    /// Lets go of a table and what only it holds; false when `budget` entries were not enough.
-    fn release_tree(&mut self, table: Frame, level: u32, budget: &mut usize) -> bool {
+    /// Lets go of a table and what only it holds; false when `budget` entries were not enough. Pages that nobody holds any more are counted in `freed`.
+    fn release_tree(&mut self, table: Frame, level: u32, budget: &mut usize, freed: &mut u32) -> bool {
         if self.frames.holders(table) == 1 {
             for index in 0..ENTRIES as usize {
                 let entry = self.hardware.load(table, index);
@@ -426,8 +464,9 @@ impl<H: Hardware> Machine<H> {
                 }
                 *budget -= 1;
                 if level == 0 {
+                    *freed += u32::from(self.frames.holders(Frame(entry)) == 1);
                     self.frames.release(Frame(entry));
-                } else if !self.release_tree(Frame(entry), level - 1, budget) {
+                } else if !self.release_tree(Frame(entry), level - 1, budget, freed) {
                     return false;
                 }
                 self.hardware.store(table, index, 0);

@@ -240,6 +240,66 @@ fn a_snapshot_and_its_source_change_independently() {
 }
 
 #[test]
+fn memory_of_one_pool_pays_for_a_shared_page_once_and_for_each_copy() {
+    let Bench { mut system, pool, space, .. } = bench();
+    let own = system.call(Syscall::PoolCreate, &[pool, 200]).value();
+    let (_, bytes) = system.memory(pool, space, 1);
+    let filler = system.call(Syscall::VmoCreate, &[own, 200 * PAGE]).value();
+    (0..187).for_each(|page| {
+        assert_eq!(system.call(Syscall::VmoWrite, &[filler, page * PAGE, bytes, 1]).value(), 1);
+    });
+    let pages = |system: &mut System| system.accounts(own)[0][1] - 188;
+    let source = system.call(Syscall::VmoCreate, &[own, 8 * PAGE]).value();
+    assert!(system.write(bytes, b"content"));
+    let write = |system: &mut System, vmo: u64, page: u64| {
+        let answer = system.call(Syscall::VmoWrite, &[vmo, page * PAGE, bytes, 7]);
+        if answer.error().is_some() { 0 } else { answer.value() }
+    };
+    (0..8).for_each(|page| assert_eq!(write(&mut system, source, page), 7));
+    assert_eq!(pages(&mut system), 8 + 1, "and a table");
+    let copy = system.call(Syscall::VmoSnapshot, &[source, own]).value();
+    assert_eq!(pages(&mut system), 8 + 2, "the pages are shared");
+    // What there is no memory for is refused, and there is some once another copy is gone.
+    (0..2).for_each(|page| assert_eq!(write(&mut system, copy, page), 7));
+    assert_eq!(pages(&mut system), 12);
+    assert_eq!((write(&mut system, copy, 2), write(&mut system, source, 2)), (0, 0));
+    assert_eq!(system.call(Syscall::VmoDiscard, &[copy, 0, PAGE]).error(), None);
+    assert_eq!(pages(&mut system), 11);
+    assert_eq!(system.call(Syscall::VmoDiscard, &[copy, 2 * PAGE, PAGE]).error(), None);
+    assert_eq!(pages(&mut system), 11, "the source still has it");
+    assert_eq!(write(&mut system, source, 2), 7, "which is alone with it now");
+    assert_eq!(write(&mut system, source, 3), 7);
+    assert_eq!(pages(&mut system), 12);
+    // Another pool does not pay for pages that this one shares.
+    assert_eq!(system.call(Syscall::VmoSnapshot, &[source, pool]).error(), Some(Error::BadState));
+    assert_eq!(system.call(Syscall::Close, &[source]).error(), None);
+    assert_eq!(pages(&mut system), 1 + 6, "of the copy: two of eight were discarded");
+    assert_eq!(system.call(Syscall::Close, &[copy]).error(), None);
+    assert_eq!(pages(&mut system), 0);
+}
+
+#[test]
+fn memory_of_several_pools_is_paid_for_by_each() {
+    let Bench { mut system, pool, space, .. } = bench();
+    let [own, other] = [200; 2].map(|pages| system.call(Syscall::PoolCreate, &[pool, pages]).value());
+    let source = system.call(Syscall::VmoCreate, &[own, 8 * PAGE]).value();
+    let (_, bytes) = system.memory(pool, space, 1);
+    (0..7).for_each(|page| {
+        assert_eq!(system.call(Syscall::VmoWrite, &[source, page * PAGE, bytes, 1]).value(), 1);
+    });
+    let copy = system.call(Syscall::VmoSnapshot, &[source, other]).value();
+    assert_eq!(system.accounts(other)[0][1], 8);
+    // It is paid for, so that no write to it can fail.
+    (0..7).for_each(|page| {
+        assert_eq!(system.call(Syscall::VmoWrite, &[copy, page * PAGE, bytes, 1]).value(), 1);
+    });
+    assert_eq!(system.call(Syscall::VmoSnapshot, &[source, own]).error(), None);
+    assert_eq!(system.accounts(own)[0][1], 16, "the same within the pool, from then on");
+    assert_eq!(system.call(Syscall::Close, &[copy]).error(), None);
+    assert_eq!(system.accounts(other)[0][1], 0);
+}
+
+#[test]
 fn all_that_objects_were_charged_comes_back() {
     let Bench { mut system, pool, .. } = bench();
     let before = system.accounts(pool);

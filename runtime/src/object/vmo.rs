@@ -65,7 +65,11 @@ impl Vmo {
         request(Syscall::VmoDiscard, [self.owned().number(), offset, length]).map(|_| ())
     }
 
-    /// Memory with the same content that changes independently.
+    /// Memory with the same content that changes independently. If it is for the pool of this memory, pages that neither side wrote to since are
+    /// charged once, and the first write to one is charged for a copy.
+    ///
+    /// # Errors
+    /// `BadState`: pages are pinned, or it is for another pool and pages are shared within this one.
     pub fn snapshot(&self, pool: &Pool) -> Result<Vmo> {
         create(Syscall::VmoSnapshot, [self.owned().number(), pool.owned().number()])
     }

@@ -1,4 +1,4 @@
-//! `/proc`: proc(5). What is shown is made when it is read; nothing is kept.
+//! `/proc`: proc(5). What is shown is made when it is read from the start; who goes on where the last read ended sees the rest of it.
 //!
 //! [`system`] has the files of the whole container, [`process`] those of one process, [`sysfs`] those of `/sys`. A number in a path that is no process's any
 //! more gives `ENOENT`, or `ESRCH` from a file that was open.
@@ -15,7 +15,9 @@ use alloc::vec::Vec;
 use super::{Attributes, Entry, Inode, Kind, Place, Statistics};
 use crate::errno::{Errno, Result};
 use crate::file::{Sink, Source};
+use crate::memory::reserve;
 use crate::task::{Context, Process, System};
+use tessera_runtime::sync::Mutex;
 
 /// `st_dev` of /proc, and what `statfs` calls it.
 pub const DEVICE: u64 = 0x14;
@@ -58,6 +60,13 @@ struct ProcInode {
     /// `st_dev`: of /proc, or of /sys.
     device: u64,
     node: Node,
+    rest: Mutex<Option<Rest>>,
+}
+
+/// What was made for a reader that has not come to its end, and where it stopped.
+struct Rest {
+    at: u64,
+    content: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -89,12 +98,12 @@ enum Node {
 
 /// The root of /proc.
 pub fn root(system: Arc<System>) -> Arc<dyn Inode> {
-    Arc::new(ProcInode { system, device: DEVICE, node: Node::Root })
+    Arc::new(ProcInode::new(system, DEVICE, Node::Root))
 }
 
 /// The root of /sys.
 pub fn sys_root(system: Arc<System>) -> Arc<dyn Inode> {
-    Arc::new(ProcInode { system, device: SYS_DEVICE, node: Node::Fixed(sysfs::ROOT) })
+    Arc::new(ProcInode::new(system, SYS_DEVICE, Node::Fixed(sysfs::ROOT)))
 }
 
 /// The process whose directory in /proc this is.
@@ -126,8 +135,12 @@ fn number(name: &[u8]) -> Option<i32> {
 }
 
 impl ProcInode {
+    fn new(system: Arc<System>, device: u64, node: Node) -> ProcInode {
+        ProcInode { system, device, node, rest: Mutex::new(None) }
+    }
+
     fn at(&self, node: Node) -> Arc<dyn Inode> {
-        Arc::new(ProcInode { system: self.system.clone(), device: self.device, node })
+        Arc::new(ProcInode::new(self.system.clone(), self.device, node))
     }
 
     fn process(&self, number: i32) -> Result<Arc<Process>> {
@@ -352,7 +365,7 @@ impl Inode for ProcInode {
                 _ => position + 1,
             };
             if position > from && goes_on {
-                let inode = ProcInode { system: self.system.clone(), device: self.device, node };
+                let inode = ProcInode::new(self.system.clone(), self.device, node);
                 goes_on = each(Entry { name, number: inode.number(), kind: inode.kind(), next: position });
             }
         })
@@ -430,9 +443,14 @@ impl Inode for ProcInode {
     }
 
     fn read_at(&self, at: u64, to: &mut dyn Sink) -> Result<usize> {
-        let content = self.content()?;
+        let kept = self.rest.lock().take().filter(|rest| at != 0 && rest.at == at);
+        let content = kept.map_or_else(|| self.content(), |rest| Ok(rest.content))?;
         let rest = usize::try_from(at).ok().and_then(|at| content.get(at..)).unwrap_or_default();
-        to.put(rest.get(..rest.len().min(to.room())).unwrap_or_default())
+        let count = to.put(rest.get(..rest.len().min(to.room())).unwrap_or_default())?;
+        if count != 0 && count < rest.len() && !reserve::is_half_used() {
+            *self.rest.lock() = Some(Rest { at: at + count as u64, content });
+        }
+        Ok(count)
     }
 
     fn write_at(&self, _at: u64, from: &mut dyn Source) -> Result<usize> {

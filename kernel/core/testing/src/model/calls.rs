@@ -70,7 +70,7 @@ impl Model {
                 }
                 let memory = self.memory(memory);
                 memory.pages = pages;
-                memory.held.retain(|page| *page < pages);
+                memory.held.retain(|page, _| *page < pages);
                 Ok(done(()))
             }
             Syscall::VmoSnapshot => {
@@ -79,9 +79,13 @@ impl Model {
                 if self.pinned(memory) {
                     return Err(Error::BadState);
                 }
-                let copy = self.memory(memory).clone();
-                let pages = copy.charge();
-                self.create(process, parent, pool, Kind::Vmo, pages, Body::Memory(copy)).map(Some)
+                let same_pool = self.things[&memory].payer == Some(pool);
+                let (price, sharers) = self.memory(memory).snapshot(same_pool)?;
+                let mut copy = self.memory(memory).clone();
+                copy.sharers = sharers;
+                let copy = self.create(process, parent, pool, Kind::Vmo, price, Body::Memory(copy))?;
+                self.memory(memory).sharers = sharers;
+                Ok(Some(copy))
             }
             Syscall::SpaceCreate => {
                 let (parent, pool) = self.want(process, a, Kind::Pool, MANAGE)?;

@@ -1,16 +1,26 @@
-//! Memory: which pages and tables a memory object was charged for, what is mapped where, what is pinned.
+//! Memory: which pages and tables a memory object reaches and who pays for them, what is mapped where, what is pinned.
 
 use super::{Body, Cap, Capability, HANDLES, Holder, Model, PAGES, Place, Thing, waits::Expected};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tessera_abi::{Error, Kind, PAGE};
 use tessera_core::Object;
 
-/// A memory object: pages that it holds, and the tables of 512 entries that lead to them. A table is named by its level (1 leads to
+/// Who shares pages with a memory object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sharers {
+    #[default]
+    None,
+    Pool,
+    Others,
+}
+
+/// A memory object: pages that it holds, each with the number of its content, and the tables of 512 entries that lead to them. A table is named by its level (1 leads to
 /// pages) and by which part of the object it serves; tables stay when their pages go.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     pub pages: u64,
-    pub held: BTreeSet<u64>,
+    pub held: BTreeMap<u64, usize>,
+    pub sharers: Sharers,
     levels: u32,
     tables: BTreeSet<(u32, u64)>,
 }
@@ -20,9 +30,22 @@ impl Memory {
         Memory { pages, ..Memory::default() }
     }
 
-    /// Pages that its pool is charged.
-    pub fn charge(&self) -> u32 {
-        (self.held.len() + self.tables.len()) as u32
+    /// What a snapshot costs that is taken for a pool, and who shares pages then.
+    pub fn snapshot(&self, same_pool: bool) -> Result<(u32, Sharers), Error> {
+        match (self.sharers, same_pool) {
+            (Sharers::None | Sharers::Pool, true) => Ok((self.tables(), Sharers::Pool)),
+            (Sharers::Pool, false) => Err(Error::BadState),
+            _ => Ok((self.tables() + self.held.len() as u32, Sharers::Others)),
+        }
+    }
+
+    fn has(&self, content: usize) -> bool {
+        self.held.values().any(|other| *other == content)
+    }
+
+    /// Tables are paid for by everybody who reaches them.
+    pub fn tables(&self) -> u32 {
+        self.tables.len() as u32
     }
 }
 
@@ -80,11 +103,24 @@ impl Model {
                 self.memory(place).tables.insert(table);
             }
         }
-        if !self.memory(place).held.contains(&page) {
-            self.pay(&[(pool, PAGES, 1)])?;
-            self.memory(place).held.insert(page);
+        let content = self.memory(place).held.get(&page).copied();
+        let is_shared = content.is_some_and(|content| self.memories().filter(|other| other.has(content)).count() > 1);
+        if content.is_none() || is_shared {
+            if content.is_none() || self.memory(place).sharers != Sharers::Others {
+                self.pay(&[(pool, PAGES, 1)])?;
+            }
+            self.next += 1;
+            let content = self.next;
+            self.memory(place).held.insert(page, content);
         }
         Ok(())
+    }
+
+    fn memories(&self) -> impl Iterator<Item = &Memory> {
+        self.things.values().filter_map(|thing| match &thing.body {
+            Body::Memory(memory) => Some(memory),
+            _ => None,
+        })
     }
 
     /// Maps memory at an address, perhaps with the pages that it holds.
@@ -120,7 +156,7 @@ impl Model {
     fn populate(&mut self, space: Place, seat: Seat) {
         let payer = self.things[&space].payer.expect("a pool");
         let held = self.memory(seat.memory).held.clone();
-        for page in (0..seat.pages).filter(|page| held.contains(&(seat.offset + page))) {
+        for page in (0..seat.pages).filter(|page| held.contains_key(&(seat.offset + page))) {
             let address = seat.start + page * PAGE;
             for level in [3, 2, 1] {
                 let table = (level, address >> (12 + 9 * level));

@@ -11,7 +11,7 @@ mod waits;
 
 pub use play::{Step, play};
 
-use memory::{Memory, Seat};
+use memory::{Memory, Seat, Sharers};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tessera_abi::{Error, Kind, Rights};
 use tessera_core::Object;
@@ -185,13 +185,19 @@ impl Model {
     fn owed(&self, pool: Place) -> Vec<u32> {
         let mut owed = if pool == self.root { self.baseline.clone() } else { vec![0; RESOURCES] };
         owed.resize(RESOURCES, 0);
+        let mut paid = BTreeSet::new();
         owed[HANDLES] += self.caps.values().filter(|cap| cap.payer == pool).count() as u32;
         for thing in self.things.values() {
             if thing.payer == Some(pool) {
                 // Both sides of a sealed pair are one entry.
                 owed[thing.kind as usize] += 1;
                 owed[PAGES] += match &thing.body {
-                    Body::Memory(memory) => memory.charge(),
+                    Body::Memory(memory) if memory.sharers == Sharers::Others => {
+                        memory.tables() + memory.held.len() as u32
+                    }
+                    Body::Memory(memory) => {
+                        memory.tables() + memory.held.values().filter(|content| paid.insert(**content)).count() as u32
+                    }
                     Body::Space { tables, .. } => tables.len() as u32 + 1,
                     Body::Dma { pins, tables, .. } => (pins.len() + pins.len().div_ceil(255) + tables.len()) as u32,
                     _ => 0,
