@@ -91,7 +91,7 @@ fn sleep_while_working(
         let until = context.system.now().saturating_add(STEP);
         match wait::<core::convert::Infallible>(context, &[], Some(until), |_| None) {
             Ok(never) => match never {},
-            Err(Errno::ETIMEDOUT) => timers::count_guests(&context.process),
+            Err(Errno::ETIMEDOUT) => drop(timers::count_guests(&context.process)),
             Err(_) if is_absolute || left == 0 => return Err(Errno::ERESTARTNOHAND),
             Err(_) => {
                 write_timespec(context, left, due.saturating_sub(read(context)?))?;

@@ -120,8 +120,15 @@ impl Timers {
         self.limit != 0 || self.armed().any(|timer| timer.meter != Meter::Boot)
     }
 
-    /// The moment since boot at which to look again; `at_once` threads can work at the same time, and some do if it `works`.
-    fn next_look(&mut self, now: u64, at_once: u64, works: bool, read: &dyn Fn(Meter) -> Option<u64>) -> Option<u64> {
+    /// The moment since boot at which to look again; `at_once` threads can work at the same time. Where not all `is_counted`, a guest may have used
+    /// much more than what was read.
+    fn next_look(
+        &mut self,
+        now: u64,
+        at_once: u64,
+        is_counted: bool,
+        read: &dyn Fn(Meter) -> Option<u64>,
+    ) -> Option<u64> {
         let by_clock = self.armed().filter(|timer| timer.meter == Meter::Boot).map(|timer| timer.due).min();
         if !self.measures_work() {
             return by_clock;
@@ -134,8 +141,7 @@ impl Timers {
         let is_same = used == self.seen;
         self.pause = if is_same { self.pause.saturating_mul(2).clamp(SHORTEST, SELDOM) } else { SHORTEST };
         self.seen = used;
-        // A guest that has not left yet may have used much more than what was counted.
-        let to_least = if works && is_same { 0 } else { least / at_once.max(1) };
+        let to_least = if is_counted { least / at_once.max(1) } else { 0 };
         let by_work = now.saturating_add(to_least.max(self.pause));
         Some(by_clock.map_or(by_work, |due| due.min(by_work)))
     }
@@ -206,21 +212,30 @@ pub fn read(system: &System, process: &Process, meter: Meter) -> Option<u64> {
     })
 }
 
-/// How many threads of a process can work at the same time, and whether any does now.
-fn at_work(process: &Process) -> (u64, bool) {
-    let threads = process.threads.lock();
-    (processors().min(threads.len() as u64), threads.iter().any(|task| is_at_work(task)))
+/// What a thread has used of its processor, in ticks, as far as it was counted.
+fn counted(task: &Task) -> u64 {
+    task.used.iter().fold(0, |sum, used| sum.wrapping_add(used.load(Relaxed)))
 }
 
 fn is_at_work(task: &Task) -> bool {
     task.waiter.doing.load(Relaxed) == 0
 }
 
-/// Lets the guests of a process leave, so that what they used is counted.
-pub fn count_guests(process: &Process) {
-    for task in process.threads.lock().iter().filter(|task| is_at_work(task)) {
+/// Lets the guests of a process leave, so that what they used is counted. Answers the threads that are at work, each with what was counted before.
+pub fn count_guests(process: &Process) -> Vec<(Arc<Task>, u64)> {
+    let threads = process.threads.lock();
+    let at_work = threads.iter().filter(|task| is_at_work(task));
+    let at_work: Vec<_> = at_work.map(|task| (task.clone(), counted(task))).collect();
+    drop(threads);
+    for (task, _) in &at_work {
         task.waiter.kick();
     }
+    at_work
+}
+
+/// Whether each of these threads was counted since, or waits by now.
+fn are_counted(at_work: &[(Arc<Task>, u64)]) -> bool {
+    at_work.iter().all(|(task, before)| counted(task) != *before || !is_at_work(task))
 }
 
 /// The thread that serves the timers.
@@ -238,12 +253,14 @@ impl Service {
             processes.retain(|process| process.upgrade().is_some_and(|process| !process.timers.lock().is_idle()));
             let mut live: Vec<Arc<Process>> = processes.iter().filter_map(Weak::upgrade).collect();
             live.retain(|process| process.is_alive());
-            let workers = live.iter().filter(|process| process.timers.lock().measures_work());
-            if workers.map(|process| count_guests(process)).count() > 0 {
+            let measures_work = |process: &Process| process.timers.lock().measures_work();
+            let kicked = |process: &Arc<Process>| measures_work(process).then(|| count_guests(process));
+            let kicked: Vec<_> = live.iter().map(kicked).collect();
+            if kicked.iter().any(Option::is_some) {
                 self.changed.wait_until(&mut processes, Some(system.now().saturating_add(LEAVING)));
             }
             let mut earliest: Option<u64> = None;
-            for process in &live {
+            for (process, at_work) in live.iter().zip(&kicked) {
                 let read = |meter: Meter| read(&system, process, meter);
                 let signals = process.timers.lock().expire(&read);
                 for (thread, info) in signals {
@@ -253,8 +270,9 @@ impl Service {
                     };
                 }
                 look_at_limit(&system, process);
-                let (at_once, works) = at_work(process);
-                if let Some(due) = process.timers.lock().next_look(system.now(), at_once, works, &read) {
+                let at_once = processors().min(process.threads.lock().len() as u64);
+                let is_counted = at_work.as_ref().is_some_and(|at_work| are_counted(at_work));
+                if let Some(due) = process.timers.lock().next_look(system.now(), at_once, is_counted, &read) {
                     earliest = Some(earliest.map_or(due, |other| other.min(due)));
                 }
             }
@@ -375,12 +393,12 @@ mod tests {
         let mut timers = armed(Meter::Own, 100 * SHORTEST, 0);
         assert_eq!(timers.next_look(0, 2, true, &shown(0, 10)), Some(50 * SHORTEST - 5));
         let idle = shown(0, 100 * SHORTEST - 1);
-        let looks: Vec<_> = (0..7).map(|_| timers.next_look(0, 1, false, &idle).unwrap() / SHORTEST).collect();
+        let looks: Vec<_> = (0..7).map(|_| timers.next_look(0, 1, true, &idle).unwrap() / SHORTEST).collect();
         assert_eq!(looks, [1, 2, 4, 8, 16, 16, 16]);
         assert_eq!(timers.next_look(0, 1, true, &shown(0, 100 * SHORTEST - 2)), Some(SHORTEST));
         let mut by_clock = armed(Meter::Boot, 70, 0);
         assert!(!by_clock.measures_work());
-        assert_eq!(by_clock.next_look(0, 1, false, &idle), Some(70));
+        assert_eq!(by_clock.next_look(0, 1, true, &idle), Some(70));
     }
 
     #[test]
@@ -388,8 +406,10 @@ mod tests {
         let mut timers = armed(Meter::Own, 1000 * SHORTEST, 0);
         let early = shown(0, 10);
         assert_eq!(timers.next_look(0, 1, true, &early), Some(1000 * SHORTEST - 10));
-        assert_eq!(timers.next_look(0, 1, true, &early), Some(2 * SHORTEST), "it may have worked all the time");
-        assert_eq!(timers.next_look(0, 1, false, &early), Some(1000 * SHORTEST - 10), "or it waits");
+        assert_eq!(timers.next_look(0, 1, false, &early), Some(2 * SHORTEST), "it may have worked all the time");
+        let later = shown(0, 20);
+        assert_eq!(timers.next_look(0, 1, false, &later), Some(SHORTEST), "whatever was counted late");
+        assert_eq!(timers.next_look(0, 1, true, &later), Some(1000 * SHORTEST - 20));
     }
 
     #[test]
