@@ -20,8 +20,9 @@ use tessera_abi::{Error, Kind, PAGE, Rights};
 const ENTRIES: u64 = 512;
 /// Most pages of a VMO: three levels, 512 GiB.
 pub const MAX_PAGES: u64 = ENTRIES * ENTRIES * ENTRIES;
-/// Most mappings of one VMO: bounds the work of replacing one of its pages.
-pub const MAX_MAPPINGS: u32 = 1024;
+/// Most mappings of one VMO: bounds the work of replacing one of its pages, for which each is looked at. Hundreds of processes that each map
+/// dozens of parts of one file fit.
+pub const MAX_MAPPINGS: u32 = 65_536;
 /// Table entries that one step of releasing or trimming visits.
 const STEP: usize = 256;
 
