@@ -3,6 +3,7 @@
 //! An ordinary component, without privilege. A program's system calls and faults come here; what it may reach is what this component was
 //! given. Everything that comes from a guest is an allegation: numbers are checked where they are used, addresses in [`memory`] alone,
 //! which is the only module with `unsafe`. Nothing a guest does may end the personality.
+#![cfg_attr(target_os = "none", feature(optimize_attribute))]
 #![no_std]
 #![deny(unsafe_code)]
 // Methods that answer something are not always asked for it.

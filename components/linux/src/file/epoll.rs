@@ -99,6 +99,7 @@ impl Item {
 }
 
 impl Listener for Item {
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn woken(&self) -> bool {
         let state = *self.state.lock();
         if !state.enabled {
@@ -204,6 +205,7 @@ impl Epoll {
     }
 
     /// Takes reports of what is ready, at most `most`, without waiting.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn take(&self, most: usize, mut report: impl FnMut(Report) -> Result<()>) -> Result<usize> {
         let (mut done, mut kept) = (0, VecDeque::new());
         let rounds = self.candidates.list.lock().len();

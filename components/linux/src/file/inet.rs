@@ -246,6 +246,7 @@ impl InetSocket {
     }
 
     /// Sends bytes of a stream, or a datagram; in pieces of `segment` bytes, a datagram each, if that is not 0.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn send_bytes(
         &self,
         from: &mut dyn Source,
@@ -346,6 +347,7 @@ impl InetSocket {
         Ok((message.length as usize, message.from, asked.told(&message, now, port)))
     }
 
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn receive_bytes(&self, to: &mut dyn Sink, flags: u32, now: i64) -> Result<Received> {
         let peek = flags & message::PEEK != 0;
         let mut received = Received::default();

@@ -28,6 +28,7 @@ struct Slot {
 }
 
 impl Slots {
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn get(&self, descriptor: i32) -> Option<&Slot> {
         self.list.get(usize::try_from(descriptor).ok()?)?.as_ref()
     }
@@ -63,6 +64,7 @@ impl Slots {
 
 impl Table {
     /// What a descriptor leads to.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn get(&self, descriptor: i32) -> Result<Arc<Description>> {
         self.0.lock().get(descriptor).map(|slot| slot.description.clone()).ok_or(Errno::EBADF)
     }

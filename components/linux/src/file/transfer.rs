@@ -61,6 +61,7 @@ impl<'a> Pieces<'a> {
     }
 
     /// Where the next bytes are, at most `most`.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn next(&mut self, most: usize) -> Option<(u64, usize)> {
         loop {
             let piece = self.pieces.get(self.index)?;
@@ -72,6 +73,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn walk(&mut self, length: usize, mut copy: impl FnMut(&GuestMemory, u64, usize, usize) -> usize) -> Result<usize> {
         // What lies in one piece, as most does, needs no walk.
         if let Some(piece) = self.pieces.get(self.index)
@@ -105,6 +107,7 @@ impl Sink for Pieces<'_> {
         self.left
     }
 
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn put(&mut self, bytes: &[u8]) -> Result<usize> {
         self.walk(bytes.len(), |memory, address, done, part| {
             memory.write_some(address, bytes.get(done..done + part).unwrap_or_default())
@@ -117,6 +120,7 @@ impl Source for Pieces<'_> {
         self.left
     }
 
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn take(&mut self, into: &mut [u8]) -> Result<usize> {
         self.walk(into.len(), |memory, address, done, part| {
             memory.read_some(address, into.get_mut(done..done + part).unwrap_or_default())
@@ -132,6 +136,7 @@ impl Sink for Bytes<&mut [u8]> {
         self.0.len()
     }
 
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn put(&mut self, bytes: &[u8]) -> Result<usize> {
         let length = bytes.len().min(self.0.len());
         let (now, later) = core::mem::take(&mut self.0).split_at_mut(length);
@@ -146,6 +151,7 @@ impl Source for Bytes<&[u8]> {
         self.0.len()
     }
 
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn take(&mut self, into: &mut [u8]) -> Result<usize> {
         let length = into.len().min(self.0.len());
         let (now, later) = self.0.split_at(length);

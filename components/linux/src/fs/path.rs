@@ -236,6 +236,7 @@ impl Walked {
 }
 
 /// Walks a path from a directory.
+#[cfg_attr(target_os = "none", optimize(speed))]
 pub fn walk(context: &Context, start: Arc<Place>, path: &[u8], how: Walk) -> Result<Walked> {
     if (Walk { no_follow: false, ..how }) != Walk::default() {
         return walk_through(context, start, path, how, &mut true);

@@ -36,6 +36,7 @@ impl GuestMemory {
     }
 
     /// Copies from guest memory; answers how many bytes there were before the first that may not be read.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn read_some(&self, address: u64, to: &mut [u8]) -> usize {
         let layout = self.mm.lock();
         // SAFETY: when this is called, the range is mapped readable in this thread's guest, by memory that does not shrink meanwhile, and the
@@ -52,15 +53,20 @@ impl GuestMemory {
             if area.of_file {
                 let from = area.offset + (start - area.0);
                 let shown = area.memory.while_shown(from + length as u64, || copy(start, part));
+                if let (Some(()), Some(end)) = (shown, area.memory.constant_end()) {
+                    let shown = area.0.saturating_add(end.saturating_sub(area.offset));
+                    layout.remember(area.0, area.end.min(shown), Protection::READ);
+                }
                 return shown.map_or_else(|| area.memory.read(from, part).unwrap_or(0), |()| length);
             }
             copy(start, part);
-            layout.remember(start, area.0, area.end, Protection::READ);
+            layout.remember(area.0, area.end, Protection::READ);
             length
         })
     }
 
     /// Copies to guest memory; answers how many bytes fitted before the first that may not be written.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn write_some(&self, address: u64, from: &[u8]) -> usize {
         let layout = self.mm.lock();
         // SAFETY: as in `read_some`, for writing.
@@ -77,7 +83,7 @@ impl GuestMemory {
                 return area.memory.vmo().write(area.offset + (start - area.0), part).unwrap_or(0);
             }
             copy(start, part);
-            layout.remember(start, area.0, area.end, Protection::WRITE);
+            layout.remember(area.0, area.end, Protection::WRITE);
             length
         })
     }
@@ -94,6 +100,7 @@ impl GuestMemory {
         })
     }
 
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn word<T>(&self, address: u64, access: Protection, then: impl FnOnce(&AtomicU32) -> T) -> Result<T> {
         if !address.is_multiple_of(4) {
             return Err(Errno::EINVAL);

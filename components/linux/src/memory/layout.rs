@@ -106,6 +106,8 @@ pub struct Layout {
     pages: u64,
     /// Mappings that were found lately and may be touched without more ado, so that few accesses search for theirs.
     known: [Cell<Known>; KNOWN],
+    /// Which of them the next one replaces.
+    oldest: Cell<usize>,
 }
 
 /// A mapping's range, and whether it may be read and written where it lies.
@@ -122,22 +124,23 @@ impl Layout {
     /// Whether a range is known to lie in one mapping that allows this access.
     #[inline]
     pub fn knows(&self, address: u64, length: usize, access: Protection) -> bool {
-        let known = self.slot(address).map(Cell::get).unwrap_or_default();
-        let end = address.checked_add(length as u64);
-        known.start <= address && end.is_some_and(|end| end <= known.end) && known.access.contains(access)
+        let end = address.saturating_add(length as u64);
+        let holds = |known: &Known| known.start <= address && end <= known.end && known.access.contains(access);
+        end != u64::MAX && self.known.iter().any(|known| holds(&known.get()))
     }
 
-    /// Remembers that the mapping around an address may be touched in this way, until any mapping changes.
-    pub fn remember(&self, address: u64, start: u64, end: u64, access: Protection) {
-        let Some(slot) = self.slot(address) else { return };
-        let before = slot.get();
-        let same = (before.start, before.end) == (start, end);
-        slot.set(Known { start, end, access: if same { before.access.union(access) } else { access } });
-    }
-
-    fn slot(&self, address: u64) -> Option<&Cell<Known>> {
-        // The stack, the heap and what a program is made of lie in different ones as a rule.
-        self.known.get((address >> 16 ^ address >> 21) as usize % KNOWN)
+    /// Remembers that a mapping may be touched in this way, until any mapping changes.
+    pub fn remember(&self, start: u64, end: u64, access: Protection) {
+        let same = |known: &&Cell<Known>| (known.get().start, known.get().end) == (start, end);
+        if let Some(known) = self.known.iter().find(same) {
+            known.set(Known { start, end, access: known.get().access.union(access) });
+            return;
+        }
+        let oldest = self.oldest.get();
+        self.oldest.set((oldest + 1) % KNOWN);
+        if let Some(known) = self.known.get(oldest) {
+            known.set(Known { start, end, access });
+        }
     }
 
     fn forget(&mut self) {
@@ -145,6 +148,7 @@ impl Layout {
     }
 
     /// The mapping that holds `address`, and its start.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn find(&self, address: u64) -> Option<(u64, &Vma)> {
         let (start, area) = self.areas.range(..=address).next_back()?;
         (address < area.end).then_some((*start, area))

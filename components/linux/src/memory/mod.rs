@@ -60,6 +60,11 @@ impl Memory {
         self.end.is_some()
     }
 
+    /// Where it ends, in bytes, if it is a part of an object: that never changes.
+    pub fn constant_end(&self) -> Option<u64> {
+        self.end
+    }
+
     /// Where it ends, in bytes.
     pub fn size(&self) -> Result<u64> {
         let size = self.vmo.size()?;

@@ -14,17 +14,20 @@ use crate::signal::{Info, SIGPIPE, SIGXFSZ, send};
 use crate::task::process::limit;
 use crate::task::{Context, wait};
 
+#[cfg_attr(target_os = "none", optimize(speed))]
 fn readable(context: &Context, descriptor: i32) -> Result<Arc<Description>> {
     let description = context.description(descriptor)?;
     if description.is_readable() { Ok(description) } else { Err(Errno::EBADF) }
 }
 
+#[cfg_attr(target_os = "none", optimize(speed))]
 fn writable(context: &Context, descriptor: i32) -> Result<Arc<Description>> {
     let description = context.description(descriptor)?;
     if description.is_writable() { Ok(description) } else { Err(Errno::EBADF) }
 }
 
 /// A place in something without places is told before that it could not be read or written there.
+#[cfg_attr(target_os = "none", optimize(speed))]
 fn placed(context: &Context, descriptor: i32, how: How) -> Result<()> {
     let description = context.description(descriptor)?;
     if how.at.is_some() && !description.file.is_seekable() && !description.is_path_only() {
@@ -43,6 +46,7 @@ pub fn blocking<T>(
 }
 
 /// The same for as long as `limit` says, in nanoseconds, which is asked when it has to wait: then it answers `ETIMEDOUT`.
+#[cfg_attr(target_os = "none", optimize(speed))]
 fn blocking_for<T>(
     context: &mut Context,
     description: &Description,
@@ -79,6 +83,7 @@ impl How {
 }
 
 /// [`blocking`], unless the caller said not to wait.
+#[cfg_attr(target_os = "none", optimize(speed))]
 fn attempt<T>(
     context: &mut Context,
     description: &Description,
@@ -88,6 +93,7 @@ fn attempt<T>(
     if how.waits_not { attempt(context) } else { blocking(context, description, attempt) }
 }
 
+#[cfg_attr(target_os = "none", optimize(speed))]
 fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], how: How) -> Result<u64> {
     let description = readable(context, descriptor)?;
     let file = &description.file;
@@ -123,6 +129,7 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], ho
     }
 }
 
+#[cfg_attr(target_os = "none", optimize(speed))]
 fn write_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], how: How) -> Result<u64> {
     let description = writable(context, descriptor)?;
     if description.file.is_seekable() {
@@ -218,10 +225,12 @@ fn write_regular(
     Ok(written as u64)
 }
 
+#[cfg_attr(target_os = "none", optimize(speed))]
 pub fn read(context: &mut Context, descriptor: i32, address: u64, length: u64) -> Result<u64> {
     read_pieces(context, descriptor, &[Context::piece(address, length)], How::default())
 }
 
+#[cfg_attr(target_os = "none", optimize(speed))]
 pub fn write(context: &mut Context, descriptor: i32, address: u64, length: u64) -> Result<u64> {
     write_pieces(context, descriptor, &[Context::piece(address, length)], How::default())
 }

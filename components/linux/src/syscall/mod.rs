@@ -49,6 +49,7 @@ use crate::task::{Context, trace as tracing};
 
 /// Makes a call of the guest; its result is in `context.result`.
 #[inline]
+#[cfg_attr(target_os = "none", optimize(speed))]
 pub fn dispatch(context: &mut Context, number: u64, arguments: [u64; 6]) {
     context.call = number;
     let result = if context.task.watches() & (watch::SECCOMP | watch::CALLS) != 0 {

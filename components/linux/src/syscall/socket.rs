@@ -273,6 +273,7 @@ pub fn setsockopt(
 }
 
 /// What `sendmsg` and `sendto` do.
+#[cfg_attr(target_os = "none", optimize(speed))]
 fn send_message(
     context: &mut Context,
     descriptor: i32,
@@ -438,6 +439,7 @@ pub fn sendmmsg(context: &mut Context, descriptor: i32, messages: u64, count: u3
 }
 
 /// What `recvmsg` and `recvfrom` do: answers what came and the flags to tell.
+#[cfg_attr(target_os = "none", optimize(speed))]
 fn receive_message(
     context: &mut Context,
     descriptor: i32,

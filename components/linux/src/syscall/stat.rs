@@ -20,6 +20,7 @@ pub mod at {
 const SECOND: i64 = 1_000_000_000;
 
 /// A `struct stat` of x86-64.
+#[cfg_attr(target_os = "none", optimize(speed))]
 pub fn stat_bytes(attributes: &Attributes) -> [u8; 144] {
     let time = |time: i64| [time.div_euclid(SECOND) as u64, time.rem_euclid(SECOND) as u64];
     let [accessed, modified, changed] = [attributes.accessed, attributes.modified, attributes.changed].map(time);

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::ffi::CStr;
 
 use tessera_runtime::abi::x86_64::{GuestState, Registers};
 use tessera_runtime::object::guest;
@@ -158,9 +159,11 @@ impl Context {
     ///
     /// # Errors
     /// `ENAMETOOLONG` if there is no zero byte among those.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn read_text(&self, address: u64, most: usize) -> Result<Vec<u8>> {
         let mut text = Vec::new();
-        let mut buffer = [0; 256];
+        // Most texts are short.
+        let mut buffer = [0; 64];
         while text.len() < most {
             let at = address.checked_add(text.len() as u64).ok_or(Errno::EFAULT)?;
             // To the end of a page at most: what comes after it need not be there.
@@ -168,8 +171,8 @@ impl Context {
             let part = buffer.get_mut(..length).unwrap_or_default();
             let read = self.memory.read_some(at, part);
             let part = part.get(..read).unwrap_or_default();
-            if let Some(end) = part.iter().position(|byte| *byte == 0) {
-                text.extend_from_slice(part.get(..end).unwrap_or_default());
+            if let Ok(rest) = CStr::from_bytes_until_nul(part) {
+                text.extend_from_slice(rest.to_bytes());
                 return Ok(text);
             }
             text.extend_from_slice(part);
@@ -186,6 +189,7 @@ impl Context {
     }
 
     /// Reads an array of `struct iovec`.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn read_pieces(&self, address: u64, count: u64) -> Result<Vec<GuestSlice>> {
         if count > MOST_PIECES {
             return Err(Errno::EINVAL);

@@ -121,6 +121,7 @@ impl WaitQueue {
     }
 
     /// Lets all look again.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn wake_all(&self) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -143,6 +144,7 @@ impl WaitQueue {
 ///
 /// # Errors
 /// `ERESTARTSYS` if a signal is to be handled, `ETIMEDOUT` after `deadline` (nanoseconds since boot).
+#[cfg_attr(target_os = "none", optimize(speed))]
 pub fn wait<T>(
     context: &mut Context,
     queues: &[&WaitQueue],
@@ -177,6 +179,7 @@ pub fn wait<T>(
 ///
 /// # Errors
 /// As [`wait`].
+#[cfg_attr(target_os = "none", optimize(speed))]
 pub fn sleep(context: &Context, waiter: &Waiter, deadline: Option<u64>) -> Result<()> {
     let slack = context.task.timer_slack.load(Ordering::Relaxed);
     let deadline = deadline.map(|deadline| deadline.saturating_add(slack));

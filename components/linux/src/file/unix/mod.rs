@@ -254,6 +254,7 @@ impl UnixSocket {
     }
 
     /// Puts a message where it is received. `EAGAIN` when there is no room.
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn deliver(
         &self,
         from: &mut dyn Source,
@@ -312,6 +313,7 @@ impl UnixSocket {
         Ok(done)
     }
 
+    #[cfg_attr(target_os = "none", optimize(speed))]
     fn take(&self, to: &mut dyn Sink, flags: u32) -> Result<Received> {
         let mut state = self.state.lock();
         if let Some(error) = state.error.take() {
