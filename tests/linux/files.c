@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -52,6 +53,50 @@ static void a_hole_reads_as_zeroes_and_keeps_the_size(void) {
     REFUSED(fallocate(file, 0, -1, 10), EINVAL);
     CHECK(fallocate(file, FALLOC_FL_KEEP_SIZE, 0, 400000) == 0 && lseek(file, 0, SEEK_END) == sizeof bytes);
     CHECK(fallocate(file, 0, 0, 400000) == 0 && lseek(file, 0, SEEK_END) == 400000);
+    close(file);
+}
+
+static void what_is_cut_off_a_file_is_cut_off_its_private_copies(void) {
+    int file = memfd_create("cut", 0);
+    CHECK(ftruncate(file, 3 * 4096) == 0);
+    char *copy = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+    char *second = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 4096);
+    memset(copy, 'c', 3 * 4096);
+    memset(second, 's', 4096);
+    pid_t child = fork();
+    if (child == 0) {
+        raise(SIGSTOP);
+        _exit(copy[4095] == 'c' && copy[4096] == 0 && copy[8192] == 0 && second[0] == 0 ? 0 : 1);
+    }
+    CHECK(waitpid(child, NULL, WUNTRACED) == child);
+    CHECK(ftruncate(file, 100) == 0 && ftruncate(file, 3 * 4096) == 0);
+    CHECK(copy[0] == 'c' && copy[4095] == 'c' && copy[4096] == 0 && copy[8192] == 0 && second[0] == 0);
+    copy[4096] = 'n';
+    kill(child, SIGCONT);
+    CHECK(status_of(child) == 0);
+    CHECK(ftruncate(file, 0) == 0 && ftruncate(file, 3 * 4096) == 0 && copy[0] == 0 && copy[4096] == 0);
+    munmap(copy, 3 * 4096);
+    munmap(second, 4096);
+    close(file);
+}
+
+static void pages_of_a_file_change_places(void) {
+    int file = memfd_create("pages", 0);
+    CHECK(ftruncate(file, 4 * 4096) == 0);
+    char *pages = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    for (int page = 0; page < 4; page++) memset(pages + page * 4096, 'a' + page, 4096);
+    CHECK(remap_file_pages(pages, 4096, 0, 3, 0) == 0 && pages[0] == 'd' && pages[4096] == 'b');
+    CHECK(remap_file_pages(pages + 2 * 4096, 8192, 0, 0, 0) == 0 && pages[8192] == 'a' && pages[3 * 4096] == 'b');
+    pages[0] = 'D';
+    char byte;
+    CHECK(pread(file, &byte, 1, 3 * 4096) == 1 && byte == 'D');
+    REFUSED(remap_file_pages(pages, 4096, PROT_READ, 3, 0), EINVAL);
+    REFUSED(remap_file_pages(pages, 0, 0, 3, 0), EINVAL);
+    char *own = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+    REFUSED(remap_file_pages(own, 4096, 0, 1, 0), EINVAL);
+    munmap(own, 4096);
+    munmap(pages, 4 * 4096);
+    REFUSED(remap_file_pages(pages, 4096, 0, 0, 0), EINVAL);
     close(file);
 }
 
@@ -184,6 +229,8 @@ static void a_listing_that_is_read_in_pieces_shows_one_moment(void) {
 const struct test file_tests[] = {
     TEST(a_memory_file_is_sealed),
     TEST(a_hole_reads_as_zeroes_and_keeps_the_size),
+    TEST(what_is_cut_off_a_file_is_cut_off_its_private_copies),
+    TEST(pages_of_a_file_change_places),
     TEST(devices_stay_at_their_start),
     TEST(pipes_are_doubled_and_filled_from_memory),
     TEST(directories_are_read_the_old_way),

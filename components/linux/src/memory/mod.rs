@@ -14,7 +14,8 @@ pub use access::GuestMemory;
 pub use layout::{Layout, Protection, Vma};
 pub use manage::{MapRequest, Mm, Move, Notes, Target};
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 
 use tessera_runtime::object::Vmo;
 use tessera_runtime::sync::Mutex;
@@ -42,17 +43,51 @@ pub struct Memory {
     end: Option<u64>,
     /// Its bytes, unless they were ever others: then a mapping may show less than there is. Who holds the lock can rely on them.
     constant_size: Mutex<Option<u64>>,
+    /// What private mappings made of parts of it.
+    copies: Mutex<Vec<Weak<Memory>>>,
+    /// What it is such a copy of, and where its first byte lies there.
+    source: Option<(Weak<Memory>, u64)>,
 }
 
 impl Memory {
+    fn with(vmo: Vmo, end: Option<u64>, size: Option<u64>) -> Memory {
+        Memory { vmo, end, constant_size: Mutex::new(size), copies: Mutex::new(Vec::new()), source: None }
+    }
+
     /// Zeroes of `size` bytes; pages are charged when touched.
     pub fn new(size: u64) -> Result<Arc<Memory>> {
-        Ok(Arc::new(Memory { vmo: Vmo::create(&own::pool(), size)?, end: None, constant_size: Mutex::new(Some(size)) }))
+        Ok(Arc::new(Memory::with(Vmo::create(&own::pool(), size)?, None, Some(size))))
+    }
+
+    /// Zeroes, for a private mapping's copy of what lies here at `offset`.
+    pub fn for_copy(self: &Arc<Memory>, offset: u64, size: u64) -> Result<Arc<Memory>> {
+        let copy = Memory::with(Vmo::create(&own::pool(), size)?, None, Some(size));
+        Ok(Memory { source: Some((Arc::downgrade(self), offset)), ..copy }.enlisted())
+    }
+
+    /// The same with all that is here.
+    pub fn copy(self: &Arc<Memory>) -> Result<Arc<Memory>> {
+        let size = self.constant_size.lock();
+        let copy = Memory::with(self.vmo.snapshot(&own::pool())?, self.end, *size);
+        Ok(Memory { source: Some((Arc::downgrade(self), 0)), ..copy }.enlisted())
+    }
+
+    /// What was cut off its source is to be cut off it.
+    fn enlisted(self) -> Arc<Memory> {
+        let copy = Arc::new(self);
+        if let Some(source) = copy.source.as_ref().and_then(|(source, _)| source.upgrade()) {
+            let mut copies = source.copies.lock();
+            if copies.len() == copies.capacity() {
+                copies.retain(|copy| copy.strong_count() > 0);
+            }
+            copies.push(Arc::downgrade(&copy));
+        }
+        copy
     }
 
     /// What lies in `vmo` before `end`, which nobody writes. Places in it are those of the object.
     pub fn part_of(vmo: &Vmo, end: u64) -> Result<Arc<Memory>> {
-        Ok(Arc::new(Memory { vmo: vmo.try_clone()?, end: Some(end), constant_size: Mutex::new(Some(end)) }))
+        Ok(Arc::new(Memory::with(vmo.try_clone()?, Some(end), Some(end))))
     }
 
     /// Whether it is a part of an object that belongs to others.
@@ -88,17 +123,29 @@ impl Memory {
         Ok(self.vmo.resize(size)?)
     }
 
+    /// Lets private copies lose what lies behind `end`, which is whole pages: a file that is cut takes it from them too.
+    pub fn cut_copies(&self, end: u64) -> Result<()> {
+        for copy in self.copies.lock().iter().filter_map(Weak::upgrade) {
+            let from = copy.source.as_ref().map_or(u64::MAX, |(_, offset)| end.saturating_sub(*offset));
+            let size = copy.vmo.size()?;
+            if from < size {
+                copy.vmo.discard(from, size - from)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs `then` if each mapping shows all up to `end`, and keeps it so meanwhile.
     pub fn while_shown<T>(&self, end: u64, then: impl FnOnce() -> T) -> Option<T> {
         let size = self.constant_size.lock();
         size.is_some_and(|size| end <= size).then(then)
     }
 
-    /// A copy that changes independently.
+    /// The same for a child, which changes independently: a copy of what this is a copy of.
     pub fn snapshot(&self) -> Result<Arc<Memory>> {
         let size = self.constant_size.lock();
-        let vmo = self.vmo.snapshot(&own::pool())?;
-        Ok(Arc::new(Memory { vmo, end: self.end, constant_size: Mutex::new(*size) }))
+        let snapshot = Memory::with(self.vmo.snapshot(&own::pool())?, self.end, *size);
+        Ok(Memory { source: self.source.clone(), ..snapshot }.enlisted())
     }
 }
 

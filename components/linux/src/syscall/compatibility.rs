@@ -21,7 +21,6 @@ pub const MISSING: &[(u64, &str, &str)] = &[
     (212, "lookup_dcookie", "answers ENOSYS in Linux too on this processor, or is obsolete"),
     (214, "epoll_ctl_old", "answers ENOSYS in Linux too on this processor, or is obsolete"),
     (215, "epoll_wait_old", "answers ENOSYS in Linux too on this processor, or is obsolete"),
-    (216, "remap_file_pages", "obsolete; `mmap` does the same"),
     (219, "restart_syscall", "calls that are interrupted are made again as they were"),
     (236, "vserver", "answers ENOSYS in Linux too on this processor, or is obsolete"),
     (237, "mbind", "there is one node of memory"),

@@ -1,12 +1,13 @@
 //! Memory: `mmap` and its relatives, `brk`.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use crate::errno::{Errno, Result};
 use crate::fs::{Kind, seal};
 use crate::memory::layout::Mapped;
-use crate::memory::{MapRequest, Move, PAGE, Protection, Target, round_up};
+use crate::memory::{MapRequest, Move, PAGE, Protection, Target, Vma, round_up};
 use crate::task::Context;
 use crate::task::credentials::capability;
 use crate::task::process::limit;
@@ -140,6 +141,38 @@ pub fn pkey_free(_context: &mut Context, _key: i32) -> Result<u64> {
 
 pub fn brk(context: &mut Context, wanted: u64) -> Result<u64> {
     Ok(context.memory.mm().set_break(wanted))
+}
+
+/// `remap_file_pages`: as in Linux by now, another mapping in the place of this one, which must be shared.
+pub fn remap_file_pages(context: &mut Context, address: u64, length: u64, bits: u64, page: u64) -> Result<u64> {
+    let start = address & !(PAGE - 1);
+    let length = length & !(PAGE - 1);
+    let end = start.checked_add(length).filter(|end| *end > start).ok_or(Errno::EINVAL)?;
+    let offset = page.checked_mul(PAGE).filter(|offset| offset.checked_add(length).is_some()).ok_or(Errno::EINVAL)?;
+    if bits != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let layout = context.memory.mm().lock();
+    let (_, area) = layout.find(start).filter(|(_, area)| area.shared).ok_or(Errno::EINVAL)?;
+    let is_same =
+        |next: &Vma| Arc::ptr_eq(&next.memory, &area.memory) && next.shared && next.protection == area.protection;
+    if !layout.covers(start, end)
+        || layout.overlapping(start, end).into_iter().any(|at| layout.find(at).is_none_or(|(_, next)| !is_same(next)))
+    {
+        return Err(Errno::EINVAL);
+    }
+    let request = MapRequest {
+        target: Target::Fixed(start),
+        length,
+        protection: area.protection,
+        shared: true,
+        memory: Some((area.memory.clone(), offset)),
+        file: area.file.clone().map(|file| Mapped { offset, ..file }),
+        name: area.name,
+        attached: area.attached.clone(),
+    };
+    drop(layout);
+    context.memory.mm().map(request).map(|_| 0)
 }
 
 pub fn mremap(context: &mut Context, address: u64, old: u64, new: u64, flags: u64, to: u64) -> Result<u64> {

@@ -306,6 +306,7 @@ table! {
     209 "io_submit" = aio::io_submit, 3, keeps;
     210 "io_cancel" = aio::io_cancel, 3;
     213 "epoll_create" = poll::epoll_create, 1, keeps;
+    216 "remap_file_pages" = memory::remap_file_pages, 4;
     217 "getdents64" = directory::getdents64, 3;
     218 "set_tid_address" = process::set_tid_address, 1;
     220 "semtimedop" = semaphore::semtimedop, 4, keeps;

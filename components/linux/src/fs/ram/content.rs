@@ -93,6 +93,7 @@ impl Node {
             Content::Pages(memory, length) => {
                 let end = size.next_multiple_of(PAGE);
                 memory.resize(end.max(PAGE))?;
+                memory.cut_copies(end)?;
                 if size == 0 {
                     memory.vmo().discard(0, PAGE)?;
                 } else if end > size {
