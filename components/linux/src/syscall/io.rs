@@ -93,6 +93,7 @@ fn attempt<T>(
     if how.waits_not { attempt(context) } else { blocking(context, description, attempt) }
 }
 
+#[inline(never)]
 #[cfg_attr(target_os = "none", optimize(speed))]
 fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], how: How) -> Result<u64> {
     let description = readable(context, descriptor)?;
@@ -129,6 +130,7 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], ho
     }
 }
 
+#[inline(never)]
 #[cfg_attr(target_os = "none", optimize(speed))]
 fn write_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], how: How) -> Result<u64> {
     let description = writable(context, descriptor)?;

@@ -278,6 +278,7 @@ pub fn epoll_ctl(context: &mut Context, set: i32, operation: u32, descriptor: i3
     Ok(0)
 }
 
+#[inline(never)]
 #[cfg_attr(target_os = "none", optimize(speed))]
 fn epoll_until(context: &mut Context, set: i32, events: u64, most: i32, deadline: Option<u64>) -> Result<u64> {
     if most <= 0 || most > MOST_EVENTS {

@@ -273,6 +273,7 @@ pub fn setsockopt(
 }
 
 /// What `sendmsg` and `sendto` do.
+#[inline(never)]
 #[cfg_attr(target_os = "none", optimize(speed))]
 fn send_message(
     context: &mut Context,
@@ -439,6 +440,7 @@ pub fn sendmmsg(context: &mut Context, descriptor: i32, messages: u64, count: u3
 }
 
 /// What `recvmsg` and `recvfrom` do: answers what came and the flags to tell.
+#[inline(never)]
 #[cfg_attr(target_os = "none", optimize(speed))]
 fn receive_message(
     context: &mut Context,

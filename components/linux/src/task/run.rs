@@ -122,6 +122,7 @@ fn left(context: &mut Context) -> Left {
     }
 }
 
+#[inline(never)]
 #[cfg_attr(target_os = "none", optimize(speed))]
 fn run(context: &mut Context) {
     let mut in_call = false;
