@@ -92,23 +92,6 @@ enum Left {
     Otherwise,
 }
 
-/// Lets the guest go on: the short way behind its call, or with the registers in the state.
-#[inline(always)]
-fn enter(context: &mut Context) -> Result<Left, Error> {
-    if !context.is_changed {
-        let exit = guest::resume(context.result, &mut context.state)?;
-        return Ok(match exit {
-            Exit::Call { number, arguments } => {
-                context.has_registers = false;
-                Left::Call(number.into(), arguments)
-            }
-            Exit::Left => left(context),
-        });
-    }
-    guest::enter(&mut context.state)?;
-    Ok(left(context))
-}
-
 /// The state says why the guest left.
 fn left(context: &mut Context) -> Left {
     context.has_registers = true;
@@ -122,53 +105,96 @@ fn left(context: &mut Context) -> Left {
     }
 }
 
+/// What the processor's time went to.
+struct Account {
+    /// When the guest left last.
+    since: u64,
+}
+
+impl Account {
+    /// The guest left now; it was let in at `entered`.
+    #[inline(always)]
+    fn count(&mut self, context: &Context, entered: u64) {
+        let left = ticks();
+        let [guest_time, own_time] = &context.task.used;
+        let worked = entered.wrapping_sub(self.since).saturating_sub(context.waited.take());
+        own_time.store(own_time.load(Relaxed).wrapping_add(worked), Relaxed);
+        guest_time.store(guest_time.load(Relaxed).wrapping_add(left.wrapping_sub(entered)), Relaxed);
+        self.since = left;
+    }
+}
+
 #[inline(never)]
 #[cfg_attr(target_os = "none", optimize(speed))]
 fn run(context: &mut Context) {
     let mut in_call = false;
-    let mut since = ticks();
+    let mut account = Account { since: ticks() };
     loop {
         if context.task.attention() != 0 && !deliver::attend(context, in_call) {
             break;
         }
-        let entering = ticks();
-        let entered = enter(context);
-        let left = ticks();
-        let [guest_time, own_time] = &context.task.used;
-        let worked = entering.wrapping_sub(since).saturating_sub(context.waited.take());
-        own_time.store(own_time.load(Relaxed).wrapping_add(worked), Relaxed);
-        guest_time.store(guest_time.load(Relaxed).wrapping_add(left.wrapping_sub(entering)), Relaxed);
-        since = left;
-        match entered {
-            Ok(Left::Call(number, arguments)) => {
-                syscall::dispatch(context, number, arguments);
-                in_call = true;
-                if !matches!(context.next, Next::Guest) {
-                    break;
-                }
-                // A result that stands for an interruption is not for the guest's eyes, even if nothing is left to handle.
-                if context.result.wrapping_sub(-600_i64 as u64) < 100 {
-                    context.task.attend(crate::task::process::attention::SIGNAL);
-                }
-            }
-            Ok(Left::Otherwise) => {
-                in_call = false;
-                context.call = trace::NO_CALL;
-                if context.state.exit == 1 {
-                    fault(context);
-                }
-            }
-            Err(Error::Interrupted) => {}
-            Err(_) => {
-                context.process.end(signal::SIGKILL);
+        let entered = ticks();
+        // The short way behind a call, and for most calls back.
+        let changed = if context.is_changed { None } else { Some(guest::resume(context.result, &mut context.state)) };
+        if let Some(Ok(Exit::Call { number, arguments })) = changed {
+            account.count(context, entered);
+            context.has_registers = false;
+            in_call = true;
+            if !serve(context, number.into(), arguments) {
                 break;
             }
+        } else if !come_back(context, changed.map(|resumed| resumed.map(|_| ())), entered, &mut account, &mut in_call) {
+            break;
         }
     }
     match core::mem::take(&mut context.next) {
         Next::Moved => {}
         Next::Exit(status) => exit::thread(context, status),
         Next::Guest => exit::thread(context, 0),
+    }
+}
+
+/// Makes a call of the guest; answers whether it goes on.
+#[inline(always)]
+fn serve(context: &mut Context, number: u64, arguments: [u64; 6]) -> bool {
+    syscall::dispatch(context, number, arguments);
+    // A result that stands for an interruption is not for the guest's eyes, even if nothing is left to handle.
+    if context.result.wrapping_sub(-600_i64 as u64) < 100 {
+        context.task.attend(crate::task::process::attention::SIGNAL);
+    }
+    matches!(context.next, Next::Guest)
+}
+
+/// The guest left otherwise than by a call with its registers in registers, or is to go on with those of the state; answers whether it goes on.
+#[inline(never)]
+fn come_back(
+    context: &mut Context,
+    resumed: Option<Result<(), Error>>,
+    entered: u64,
+    account: &mut Account,
+    in_call: &mut bool,
+) -> bool {
+    let entry = resumed.unwrap_or_else(|| guest::enter(&mut context.state));
+    let entry = entry.map(|()| left(context));
+    account.count(context, entered);
+    match entry {
+        Ok(Left::Call(number, arguments)) => {
+            *in_call = true;
+            serve(context, number, arguments)
+        }
+        Ok(Left::Otherwise) => {
+            *in_call = false;
+            context.call = trace::NO_CALL;
+            if context.state.exit == 1 {
+                fault(context);
+            }
+            true
+        }
+        Err(Error::Interrupted) => true,
+        Err(_) => {
+            context.process.end(signal::SIGKILL);
+            false
+        }
     }
 }
 
