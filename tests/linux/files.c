@@ -100,6 +100,19 @@ static void pages_of_a_file_change_places(void) {
     close(file);
 }
 
+static void one_file_is_mapped_in_thousands_of_places(void) {
+    enum { MANY = 3000 };
+    static const char *places[MANY];
+    int file = open("/proc/self/exe", O_RDONLY);
+    for (int i = 0; i < MANY; i++) {
+        places[i] = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, i % 2 * 4096);
+        CHECK(places[i] != MAP_FAILED);
+    }
+    for (int i = 0; i < MANY; i += 2) CHECK(memcmp(places[i], "\177ELF", 4) == 0);
+    for (int i = 0; i < MANY; i++) CHECK(munmap((void *)places[i], 4096) == 0);
+    close(file);
+}
+
 static void devices_stay_at_their_start(void) {
     static const char *const names[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"};
     char byte;
@@ -231,6 +244,7 @@ const struct test file_tests[] = {
     TEST(a_hole_reads_as_zeroes_and_keeps_the_size),
     TEST(what_is_cut_off_a_file_is_cut_off_its_private_copies),
     TEST(pages_of_a_file_change_places),
+    TEST(one_file_is_mapped_in_thousands_of_places),
     TEST(devices_stay_at_their_start),
     TEST(pipes_are_doubled_and_filled_from_memory),
     TEST(directories_are_read_the_old_way),
