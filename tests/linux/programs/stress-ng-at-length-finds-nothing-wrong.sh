@@ -19,7 +19,7 @@ wrong=0
 cd /tmp
 for each in $stressors; do
     name=${each%:*}
-    if said=$(stress-ng --verify --no-rand-seed --$name 1 --$name-ops ${each#*:} --vm-bytes 4M --timeout 5 2>&1) && ! grep -q ' fail: ' <<< "$said"; then
+    if said=$(stress-ng --verify --no-rand-seed --$name 1 --$name-ops ${each#*:} --vm-bytes 4M --timeout 2 2>&1) && ! grep -q ' fail: ' <<< "$said"; then
         echo "$name: right"
     else
         case $? in 3 | 4) echo "$name: cannot be done here" ;; *) echo "$name: wrong: $said"; ((wrong++)) ;; esac
