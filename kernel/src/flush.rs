@@ -30,6 +30,21 @@ pub fn set_kernel_root(root: Frame) {
     KERNEL_ROOT.store(root.0, Ordering::Relaxed);
 }
 
+/// Loads a root on this processor, for a thread of the process that it belongs to. A joint root that shows all of that process stays
+/// loaded: with it stay the translations, and most switches are between a program and what serves it.
+///
+/// # Safety
+/// The root holds the kernel's half, and stays a root while it is loaded.
+#[inline(always)]
+pub unsafe fn switch_root(processor: &Processor, root: u64) {
+    let loaded = processor.root.load(Ordering::Relaxed);
+    processor.wanted.store(root, Ordering::Relaxed);
+    if loaded != root && !space::shows_process(Frame(loaded), Frame(root)) {
+        // SAFETY: passed on.
+        unsafe { load_root(processor, root) };
+    }
+}
+
 /// Loads a root on this processor.
 ///
 /// # Safety
@@ -56,7 +71,7 @@ pub fn leave(root: Frame) {
 fn request(root: Frame, from: u64, to: u64) {
     let own = Processor::current();
     if space::shows(Frame(own.root.load(Ordering::Relaxed)), root) {
-        perform(own, from, to);
+        perform(own, root, from, to);
     }
     if processor::running().len() > 1 {
         request_others(own, root, from, to);
@@ -97,15 +112,18 @@ pub fn serve() {
     if WAITING.load(Ordering::Acquire) & bit == 0 {
         return;
     }
-    perform(own, FROM.load(Ordering::Relaxed), TO.load(Ordering::Relaxed));
+    perform(own, Frame(ROOT.load(Ordering::Relaxed)), FROM.load(Ordering::Relaxed), TO.load(Ordering::Relaxed));
     WAITING.fetch_and(!bit, Ordering::Release);
 }
 
 #[inline(always)]
-fn perform(own: &Processor, from: u64, to: u64) {
+fn perform(own: &Processor, root: Frame, from: u64, to: u64) {
     if from == LEAVE {
-        // SAFETY: the kernel's root is never given up.
-        unsafe { load_root(own, KERNEL_ROOT.load(Ordering::Relaxed)) };
+        let wanted = own.wanted.load(Ordering::Relaxed);
+        let next = if space::shows(Frame(wanted), root) { KERNEL_ROOT.load(Ordering::Relaxed) } else { wanted };
+        own.wanted.store(next, Ordering::Relaxed);
+        // SAFETY: the kernel's root is never given up, and one that is wanted would have been left before it was.
+        unsafe { load_root(own, next) };
     } else if (to - from) / PAGE > SINGLE_PAGES {
         // SAFETY: the root that is loaded already.
         unsafe { cpu::write_cr3(own.root.load(Ordering::Relaxed) * PAGE) };

@@ -142,10 +142,8 @@ unsafe fn leave_to_kernel_mode(own: &'static Processor, activation: &mut Activat
     let (root, state) = (activation.root.0, activation.vector.0);
     own.registers.store(&raw mut activation.registers, Ordering::Relaxed);
     own.pointer.store(activation.pointer, Ordering::Relaxed);
-    if own.root.load(Ordering::Relaxed) != root {
-        // SAFETY: as in `load`.
-        unsafe { flush::load_root(own, root) };
-    }
+    // SAFETY: as in `load`.
+    unsafe { flush::switch_root(own, root) };
     // Whether it is the guest that goes on or its thread, what is loaded is the guest's.
     let [fs_base, _] = activation.guest_bases;
     if activation.door != Door::Closed && own.fs_base.load(Ordering::Relaxed) != fs_base {
@@ -174,10 +172,8 @@ unsafe fn leave_to_kernel_mode(own: &'static Processor, activation: &mut Activat
 unsafe fn load(own: &'static Processor, activation: &mut Activation) {
     let (root, state) = (activation.root.0, activation.vector.0);
     own.registers.store(&raw mut activation.registers, Ordering::Relaxed);
-    if own.root.load(Ordering::Relaxed) != root {
-        // SAFETY: core runs threads in spaces that it made, and makes processors leave them before it gives them up.
-        unsafe { flush::load_root(own, root) };
-    }
+    // SAFETY: core runs threads in spaces that it made, and makes processors leave them before it gives them up.
+    unsafe { flush::switch_root(own, root) };
     if own.fs_base.load(Ordering::Relaxed) != activation.registers.fs_base {
         load_fs_base(own, activation.registers.fs_base);
     }

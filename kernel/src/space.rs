@@ -93,6 +93,12 @@ pub fn shows(loaded: Frame, root: Frame) -> bool {
     loaded == root || parts(loaded).is_some_and(|(process, guest)| process == root || guest == root)
 }
 
+/// Whether `loaded` is a view of the process with `root`.
+#[inline(always)]
+pub fn shows_process(loaded: Frame, root: Frame) -> bool {
+    parts(loaded).is_some_and(|(process, _)| process == root)
+}
+
 /// The last table on the way to `address`, if it is there.
 #[inline(always)]
 fn last_table(root: Frame, address: u64) -> Option<Frame> {
