@@ -73,6 +73,16 @@ impl Model {
                 memory.held.retain(|page, _| *page < pages);
                 Ok(done(()))
             }
+            Syscall::VmoDiscard => {
+                let (_, memory) = self.want(process, a, Kind::Vmo, Rights::WRITE | MANAGE)?;
+                let (from, to) = (b / PAGE, (b + c) / PAGE);
+                let memory = self.memory(memory);
+                if to > memory.pages {
+                    return Err(Error::BadArgument);
+                }
+                memory.held.retain(|page, _| !(from..to).contains(page));
+                Ok(done(()))
+            }
             Syscall::VmoSnapshot => {
                 let (parent, memory) = self.want(process, a, Kind::Vmo, Rights::READ)?;
                 let (_, pool) = self.want(process, b, Kind::Pool, MANAGE)?;

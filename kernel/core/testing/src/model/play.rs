@@ -299,6 +299,11 @@ impl Game {
     /// What a step means now; nothing, if there is nobody to do it or it would end the machine.
     fn choose(&mut self, step: Step) -> Option<(Place, Action)> {
         let Step { actor, what, with: [one, two, three, four] } = step;
+        // Every fourth step is one with few pages of little memory, so that pages are shared, copied and cut.
+        let (what, one, two) = match actor % 4 {
+            3 => ([9, 11, 11, 11, 12][usize::from(what % 5)], one % 3, two % 3),
+            _ => (what, one, two),
+        };
         let actors = self.actors();
         let actor = *actors.get(usize::from(actor) % actors.len().max(1)).unwrap_or(&self.first.1);
         match what % 64 {
@@ -333,8 +338,9 @@ impl Game {
             }
             8 => (Syscall::PoolCreate, vec![of(Kind::Pool, one), u64::from(two % 80)]),
             9..11 => (Syscall::VmoCreate, vec![of(Kind::Pool, one), page(two)]),
-            11..14 if mine => (Syscall::VmoWrite, vec![of(Kind::Vmo, one), page(two), READABLE, 1]),
-            11 => (Syscall::VmoResize, vec![of(Kind::Vmo, one), page(two)]),
+            11..14 if mine && three % 8 < 5 => (Syscall::VmoWrite, vec![of(Kind::Vmo, one), page(two), READABLE, 1]),
+            11 if three % 8 == 7 => (Syscall::VmoResize, vec![of(Kind::Vmo, one), page(two)]),
+            11 => (Syscall::VmoDiscard, vec![of(Kind::Vmo, one), page(two), length]),
             12..14 => (Syscall::VmoSnapshot, vec![of(Kind::Vmo, one), of(Kind::Pool, two)]),
             14 => (Syscall::SpaceCreate, vec![of(Kind::Pool, one)]),
             15..18 => {
