@@ -3,7 +3,8 @@
 //!
 //! The head is made of comments, up to the first other line: `# packages:` what it needs; `# expect:` a part of a line that it
 //! prints, in this order; `# run:` what runs it, if not `sh`; `# memory:` what the machine has, if not what containers get anyway; `# exit:`
-//! its exit code, if not 0; `# long:` why it takes long, and therefore runs only when it is asked for.
+//! its exit code, if not 0; `# long:` why it takes long, and therefore runs only when it is asked for; `# limit:` the seconds that it may take, if more
+//! than others.
 //!
 //! The machine counts instructions: its clock does not depend on how busy this one is, and nobody waits for a sleep.
 
@@ -30,8 +31,7 @@ const FOLDER: &str = "tests/linux/programs";
 const ASKED: &str = "TESSERA_LONG_PROGRAMS";
 /// The program of Rust's that the host's compiler makes.
 const RUST: &str = "tests/linux/rust/main.rs";
-/// A machine that does other things too takes this long for the longest.
-const LIMIT: Duration = Duration::from_secs(1800);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// A script's head, and its text.
 #[derive(Debug, PartialEq)]
@@ -42,6 +42,7 @@ struct Script {
     memory: Option<String>,
     code: u8,
     long: Option<String>,
+    limit: Duration,
     text: String,
 }
 
@@ -54,6 +55,7 @@ impl Script {
             memory: None,
             code: 0,
             long: None,
+            limit: LIMIT,
             text: text.to_owned(),
         };
         for line in text.lines().map_while(|line| line.strip_prefix("# ")) {
@@ -63,6 +65,10 @@ impl Script {
                 Some(("expect", value)) => script.expected.push(value.to_owned()),
                 Some(("memory", value)) => script.memory = Some(value.to_owned()),
                 Some(("long", value)) => script.long = Some(value.to_owned()),
+                Some(("limit", value)) => {
+                    let seconds = value.parse().into_diagnostic().wrap_err("in `# limit:`")?;
+                    script.limit = Duration::from_secs(seconds);
+                }
                 Some(("exit", value)) => script.code = value.parse().into_diagnostic().wrap_err("in `# exit:`")?,
                 _ => {}
             }
@@ -115,7 +121,7 @@ fn run(path: &Path, step: &mut Step) -> Result<Outcome> {
     let overrides = Overrides { words, ..Overrides::default() };
     let memory = script.memory.as_deref().map(str::parse::<Memory>).transpose();
     let memory = memory.map_err(|error| miette!("`# memory:`: {error}"))?;
-    let on = On { memory, engine: Engine::Counting, limit: LIMIT, ..On::default() };
+    let on = On { memory, engine: Engine::Counting, limit: script.limit, ..On::default() };
     let (ending, console) = boot(&source, &overrides, &on, step)?;
     Ok(if let Some(missing) = script.missing(&console) {
         Outcome::failed(format!("it did not print `{missing}` where that was expected"), console)
@@ -153,10 +159,10 @@ mod tests {
 
     #[test]
     fn a_head_says_what_is_needed_and_expected() {
-        let text =
-            "# packages: a,b\n# run: busybox sh\n# expect: one: two\n# expect: three\n# exit: 7\necho\n# expect: no\n";
+        let text = "# packages: a,b\n# run: busybox sh\n# expect: one: two\n# expect: three\n# exit: 7\n# limit: 1800\necho\n# expect: no\n";
         let script = Script::parse(text).unwrap();
         assert_eq!((script.packages.as_str(), script.code), ("a,b", 7));
+        assert_eq!(script.limit, Duration::from_secs(1800));
         assert_eq!(
             (script.run.concat(), script.expected.join("|")),
             ("busyboxsh".to_owned(), "one: two|three".to_owned())
@@ -164,6 +170,7 @@ mod tests {
         assert_eq!(script.missing("x\none: two\nthree\n"), None);
         assert_eq!(script.missing("three\none: two\n"), Some("three"));
         assert!(Script::parse("# packages: a\necho\n").is_err());
+        assert!(Script::parse("# packages: a\n# expect: b\n# limit: soon\n").is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 # run: bash
 # memory: 1G
 # long: it takes minutes
+# limit: 1800
 # expect: every stressor found nothing wrong
 # More stressors of the kinds that call the operating system, each a few times, with its own check of what it got. What one says that it cannot
 # do here is no failure. Not among them are those that fail in every container: `ramfs` mounts, `reboot` asks to.
@@ -19,7 +20,7 @@ wrong=0
 cd /tmp
 for each in $stressors; do
     name=${each%:*}
-    if said=$(stress-ng --verify --no-rand-seed --$name 1 --$name-ops ${each#*:} --vm-bytes 4M --timeout 2 2>&1) && ! grep -q ' fail: ' <<< "$said"; then
+    if said=$(stress-ng --verify --no-rand-seed --$name 1 --$name-ops ${each#*:} --vm-bytes 4M --timeout 5 2>&1) && ! grep -q ' fail: ' <<< "$said"; then
         echo "$name: right"
     else
         case $? in 3 | 4) echo "$name: cannot be done here" ;; *) echo "$name: wrong: $said"; ((wrong++)) ;; esac

@@ -136,7 +136,6 @@ impl Sink for Bytes<&mut [u8]> {
         self.0.len()
     }
 
-    #[cfg_attr(target_os = "none", optimize(speed))]
     fn put(&mut self, bytes: &[u8]) -> Result<usize> {
         let length = bytes.len().min(self.0.len());
         let (now, later) = core::mem::take(&mut self.0).split_at_mut(length);
@@ -151,7 +150,6 @@ impl Source for Bytes<&[u8]> {
         self.0.len()
     }
 
-    #[cfg_attr(target_os = "none", optimize(speed))]
     fn take(&mut self, into: &mut [u8]) -> Result<usize> {
         let length = into.len().min(self.0.len());
         let (now, later) = self.0.split_at(length);

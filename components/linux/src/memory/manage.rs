@@ -546,11 +546,12 @@ fn range(start: u64, length: u64) -> Result<(u64, u64)> {
 
 /// Pages of one's own with a file's content.
 fn own_copy(memory: &Arc<Memory>, offset: u64, length: u64) -> Result<(Arc<Memory>, u64)> {
-    if length > COPY && !memory.is_part() {
+    // A part of the image is never cut.
+    let is_part = memory.constant_end().is_some();
+    if length > COPY && !is_part {
         return Ok((memory.copy()?, offset));
     }
-    // A part of the image is never cut.
-    let copy = if memory.is_part() { Memory::new(length)? } else { memory.for_copy(offset, length)? };
+    let copy = if is_part { Memory::new(length)? } else { memory.for_copy(offset, length)? };
     transfer(memory, offset, &copy, length)?;
     Ok((copy, 0))
 }

@@ -50,49 +50,40 @@ pub struct Memory {
 }
 
 impl Memory {
-    fn with(vmo: Vmo, end: Option<u64>, size: Option<u64>) -> Memory {
-        Memory { vmo, end, constant_size: Mutex::new(size), copies: Mutex::new(Vec::new()), source: None }
+    /// What is cut off `source` is to be cut off it too.
+    fn with(vmo: Vmo, end: Option<u64>, size: Option<u64>, source: Option<(Weak<Memory>, u64)>) -> Arc<Memory> {
+        let memory =
+            Arc::new(Memory { vmo, end, constant_size: Mutex::new(size), copies: Mutex::new(Vec::new()), source });
+        if let Some(source) = memory.source.as_ref().and_then(|(source, _)| source.upgrade()) {
+            let mut copies = source.copies.lock();
+            if copies.len() == copies.capacity() {
+                copies.retain(|copy| copy.strong_count() > 0);
+            }
+            copies.push(Arc::downgrade(&memory));
+        }
+        memory
     }
 
     /// Zeroes of `size` bytes; pages are charged when touched.
     pub fn new(size: u64) -> Result<Arc<Memory>> {
-        Ok(Arc::new(Memory::with(Vmo::create(&own::pool(), size)?, None, Some(size))))
+        Ok(Memory::with(Vmo::create(&own::pool(), size)?, None, Some(size), None))
     }
 
     /// Zeroes, for a private mapping's copy of what lies here at `offset`.
     pub fn for_copy(self: &Arc<Memory>, offset: u64, size: u64) -> Result<Arc<Memory>> {
-        let copy = Memory::with(Vmo::create(&own::pool(), size)?, None, Some(size));
-        Ok(Memory { source: Some((Arc::downgrade(self), offset)), ..copy }.enlisted())
+        let source = (Arc::downgrade(self), offset);
+        Ok(Memory::with(Vmo::create(&own::pool(), size)?, None, Some(size), Some(source)))
     }
 
     /// The same with all that is here.
     pub fn copy(self: &Arc<Memory>) -> Result<Arc<Memory>> {
         let size = self.constant_size.lock();
-        let copy = Memory::with(self.vmo.snapshot(&own::pool())?, self.end, *size);
-        Ok(Memory { source: Some((Arc::downgrade(self), 0)), ..copy }.enlisted())
-    }
-
-    /// What was cut off its source is to be cut off it.
-    fn enlisted(self) -> Arc<Memory> {
-        let copy = Arc::new(self);
-        if let Some(source) = copy.source.as_ref().and_then(|(source, _)| source.upgrade()) {
-            let mut copies = source.copies.lock();
-            if copies.len() == copies.capacity() {
-                copies.retain(|copy| copy.strong_count() > 0);
-            }
-            copies.push(Arc::downgrade(&copy));
-        }
-        copy
+        Ok(Memory::with(self.vmo.snapshot(&own::pool())?, self.end, *size, Some((Arc::downgrade(self), 0))))
     }
 
     /// What lies in `vmo` before `end`, which nobody writes. Places in it are those of the object.
     pub fn part_of(vmo: &Vmo, end: u64) -> Result<Arc<Memory>> {
-        Ok(Arc::new(Memory::with(vmo.try_clone()?, Some(end), Some(end))))
-    }
-
-    /// Whether it is a part of an object that belongs to others.
-    pub fn is_part(&self) -> bool {
-        self.end.is_some()
+        Ok(Memory::with(vmo.try_clone()?, Some(end), Some(end), None))
     }
 
     /// Where it ends, in bytes, if it is a part of an object: that never changes.
@@ -144,8 +135,7 @@ impl Memory {
     /// The same for a child, which changes independently: a copy of what this is a copy of.
     pub fn snapshot(&self) -> Result<Arc<Memory>> {
         let size = self.constant_size.lock();
-        let snapshot = Memory::with(self.vmo.snapshot(&own::pool())?, self.end, *size);
-        Ok(Memory { source: self.source.clone(), ..snapshot }.enlisted())
+        Ok(Memory::with(self.vmo.snapshot(&own::pool())?, self.end, *size, self.source.clone()))
     }
 }
 
@@ -159,7 +149,7 @@ mod tests {
         whole.vmo().write(2 * PAGE - 2, &[1, 2, 3, 4]).unwrap();
         let part = Memory::part_of(whole.vmo(), 2 * PAGE).unwrap();
         assert_eq!((part.size().unwrap(), whole.size().unwrap()), (2 * PAGE, 3 * PAGE));
-        assert!(part.is_part() && !whole.is_part());
+        assert_eq!((part.constant_end(), whole.constant_end()), (Some(2 * PAGE), None));
         let mut bytes = [0; 4];
         assert_eq!(part.read(2 * PAGE - 2, &mut bytes).unwrap(), 2);
         assert_eq!(bytes, [1, 2, 0, 0]);

@@ -135,15 +135,15 @@ fn run(context: &mut Context) {
         }
         let entered = ticks();
         // The short way behind a call, and for most calls back.
-        let changed = if context.is_changed { None } else { Some(guest::resume(context.result, &mut context.state)) };
-        if let Some(Ok(Exit::Call { number, arguments })) = changed {
+        let resumed = if context.is_changed { None } else { Some(guest::resume(context.result, &mut context.state)) };
+        if let Some(Ok(Exit::Call { number, arguments })) = resumed {
             account.count(context, entered);
             context.has_registers = false;
             in_call = true;
             if !serve(context, number.into(), arguments) {
                 break;
             }
-        } else if !come_back(context, changed.map(|resumed| resumed.map(|_| ())), entered, &mut account, &mut in_call) {
+        } else if !come_back(context, resumed.map(|exit| exit.map(|_| ())), entered, &mut account, &mut in_call) {
             break;
         }
     }
