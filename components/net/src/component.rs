@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use tessera_interfaces::streams::BELL;
-use tessera_interfaces::{Entropy, NetDevice};
+use tessera_interfaces::{Entropy, NetDevice, NetworkError};
 use tessera_rings::doorbell::ENDED;
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::object::Event;
@@ -59,10 +59,22 @@ const PAUSE: u64 = 1_000_000;
 impl Core {
     /// Does something with the stack, and what follows from it.
     pub fn act<R>(&self, act: impl FnOnce(&mut Stack) -> R) -> R {
+        self.act_and(act, |stack, _| stack.follow())
+    }
+
+    /// The same for what may have to wait: who has to looks at the wire himself.
+    pub fn ask<T>(&self, act: impl FnOnce(&mut Stack) -> Result<T, NetworkError>) -> Result<T, NetworkError> {
+        self.act_and(act, |stack, result| match result {
+            Err(NetworkError::WouldBlock) => stack.run(),
+            _ => stack.follow(),
+        })
+    }
+
+    fn act_and<R>(&self, act: impl FnOnce(&mut Stack) -> R, then: impl FnOnce(&mut Stack, &R) -> Option<u64>) -> R {
         let mut stack = self.stack.lock();
         stack.set_time(own::now());
         let result = act(&mut stack);
-        let next = stack.run().unwrap_or(u64::MAX);
+        let next = then(&mut stack, &result).unwrap_or(u64::MAX);
         // Whose port broke is to be begun anew with at once.
         let next = if stack.wire_is_broken() || stack.must_rest_anew() { 0 } else { next };
         drop(stack);

@@ -247,13 +247,13 @@ impl Socket for Open {
     }
 
     fn accept(&self) -> Result<Cap<dyn Socket>, NetworkError> {
-        let id = self.core.act(|stack| stack.accept(self.id))?;
+        let id = self.core.ask(|stack| stack.accept(self.id))?;
         Ok(Open::cap(&self.core, id, None))
     }
 
     fn connect(&self, to: Address) -> Result<(), NetworkError> {
         self.check(&to)?;
-        self.core.act(|stack| stack.connect(self.id, to))
+        self.core.ask(|stack| stack.connect(self.id, to))
     }
 
     fn local(&self) -> Result<Address, NetworkError> {
@@ -265,28 +265,28 @@ impl Socket for Open {
     }
 
     fn send(&self, from: &[u8]) -> Result<u64, NetworkError> {
-        self.core.act(|stack| stack.send(self.id, from))
+        self.core.ask(|stack| stack.send(self.id, from))
     }
 
     fn send_to(&self, to: Address, from: &[u8]) -> Result<u64, NetworkError> {
         self.check(&to)?;
-        self.core.act(|stack| stack.send_to(self.id, to, from))
+        self.core.ask(|stack| stack.send_to(self.id, to, from))
     }
 
     fn receive(&self, into: &mut [u8]) -> Result<u64, NetworkError> {
-        self.core.act(|stack| stack.receive(self.id, into, false))
+        self.core.ask(|stack| stack.receive(self.id, into, false))
     }
 
     fn peek(&self, into: &mut [u8]) -> Result<u64, NetworkError> {
-        self.core.act(|stack| stack.receive(self.id, into, true))
+        self.core.ask(|stack| stack.receive(self.id, into, true))
     }
 
     fn receive_from(&self, into: &mut [u8]) -> Result<Datagram, NetworkError> {
-        self.core.act(|stack| stack.receive_from(self.id, into, false)).map(|datagram| self.hear(datagram))
+        self.core.ask(|stack| stack.receive_from(self.id, into, false)).map(|datagram| self.hear(datagram))
     }
 
     fn peek_from(&self, into: &mut [u8]) -> Result<Datagram, NetworkError> {
-        self.core.act(|stack| stack.receive_from(self.id, into, true)).map(|datagram| self.hear(datagram))
+        self.core.ask(|stack| stack.receive_from(self.id, into, true)).map(|datagram| self.hear(datagram))
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<(), NetworkError> {
@@ -311,11 +311,11 @@ impl Socket for Open {
 
     fn send_message(&self, to: Option<Address>, marks: Marks, from: &[u8]) -> Result<u64, NetworkError> {
         to.map_or(Ok(()), |to| self.check(&to))?;
-        self.core.act(|stack| stack.send_message(self.id, to, marks, from))
+        self.core.ask(|stack| stack.send_message(self.id, to, marks, from))
     }
 
     fn receive_message(&self, into: &mut [u8], keep: bool) -> Result<Message, NetworkError> {
-        let message = self.core.act(|stack| stack.receive_message(self.id, into, keep))?;
+        let message = self.core.ask(|stack| stack.receive_message(self.id, into, keep))?;
         if let Some(guarded) = &self.guarded {
             guarded.hear(message.from);
         }
@@ -323,6 +323,6 @@ impl Socket for Open {
     }
 
     fn receive_error(&self, into: &mut [u8]) -> Result<Failure, NetworkError> {
-        self.core.act(|stack| stack.receive_error(self.id, into))
+        self.core.ask(|stack| stack.receive_error(self.id, into))
     }
 }

@@ -8,7 +8,7 @@
 //! - A connection that waits after its end (TIME-WAIT) holds no buffers.
 //! - Every socket and every byte of buffer is charged to a client, which cannot get more than its limits.
 //!
-//! Whoever calls it sets the time first, and calls `run` after anything that may lead to frames being sent or clients told.
+//! Whoever calls it sets the time first, and calls `run` when frames may have come or a time has, and `follow` after what a client does.
 //! No frame, and no argument of a client, can make it panic.
 
 mod address;
@@ -378,22 +378,41 @@ impl Stack {
             again |= self.receive_from_loopback(BATCH);
             self.ring_timers();
             self.look_after_wire();
-            for _ in 0..BATCH {
-                let Some(id) = self.scheduled.pop() else { break };
-                self.look_after(id);
-            }
-            again |= !self.scheduled.is_empty() || self.loopback.as_ref().is_some_and(|link| link.queue.has_frames());
+            again |= self.look_after_scheduled();
             if !again {
                 break;
             }
         }
+        self.flush();
+        if again { Some(nanoseconds(self.now)) } else { self.next_time() }
+    }
+
+    /// What follows from what a client did, and answers as `run` does: what came from the wire is left to whoever runs the stack.
+    pub fn follow(&mut self) -> Option<u64> {
+        if self.look_after_scheduled() || self.wire.as_ref().is_some_and(|wire| wire.setup.due) {
+            return self.run();
+        }
+        self.flush();
+        self.next_time()
+    }
+
+    /// Gives scheduled sockets their turns. Answers whether there is more to do at once.
+    fn look_after_scheduled(&mut self) -> bool {
+        for _ in 0..BATCH {
+            let Some(id) = self.scheduled.pop() else { break };
+            self.look_after(id);
+        }
+        !self.scheduled.is_empty() || self.loopback.as_ref().is_some_and(|link| link.queue.has_frames())
+    }
+
+    /// Shows the device what was sent, and clients what is new.
+    fn flush(&mut self) {
         if let Some(wire) = &mut self.wire {
             wire.outgoing.flush();
         }
         for (_, client) in self.clients.iter_mut() {
             client.flush();
         }
-        if again { Some(nanoseconds(self.now)) } else { self.next_time() }
     }
 
     /// When the first timer rings.

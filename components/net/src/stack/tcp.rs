@@ -266,10 +266,12 @@ impl Stack {
             }
             Kind::Connection(connection) => {
                 let sent = connection.socket().send_slice(from).map_err(|_| NetworkError::BrokenPipe)?;
+                // What it has of its turn is published with what follows from it.
                 if sent > 0 {
-                    self.schedule(id);
+                    self.schedule(id)
+                } else {
+                    self.publish(id, false)
                 }
-                self.publish(id, false);
                 if sent == 0 && !from.is_empty() { Err(NetworkError::WouldBlock) } else { Ok(sent as u64) }
             }
             Kind::Ended { .. } => Err(NetworkError::BrokenPipe),

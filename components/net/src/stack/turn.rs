@@ -41,26 +41,20 @@ impl Stack {
     /// `likely`: there is something, as far as one can tell.
     pub(super) fn send_set(&mut self, id: Id, which: Which, set: &mut SocketSet<'static>, likely: bool) -> Turn {
         let now = self.now;
-        let room;
-        let sent;
-        let turns;
-        let next;
-        match which {
+        let (interface, mut device) = match which {
             Which::Loopback => {
                 let Some(link) = &mut self.loopback else { return Turn::Never };
-                let (interface, mut device) = link.open(None);
-                (turns, next) = send(interface, &mut device, set, now, likely);
-                room = device.transmit.has_room();
-                sent = device.sent;
+                link.open(None)
             }
             Which::Wire => {
                 let Some(link) = &mut self.wire else { return Turn::Never };
-                let (interface, mut device) = link.open(None);
-                (turns, next) = send(interface, &mut device, set, now, likely);
-                room = device.transmit.has_room();
-                sent = device.sent;
+                link.open(None)
             }
-        }
+        };
+        let (turns, next) = send(interface, &mut device, set, now, likely);
+        let sent = device.sent;
+        let is_due = next.is_some_and(|time| time <= now);
+        let room = !is_due || device.transmit.has_room();
         if turns == TURN {
             self.schedule(id);
         }
@@ -68,16 +62,16 @@ impl Stack {
             None => Turn::Never,
             Some(_) if turns == TURN => Turn::Never,
             // It had something of a turn: the next is another's.
-            Some(time) if time <= now && !room && turns > 0 => {
+            Some(_) if !room && turns > 0 => {
                 self.schedule(id);
                 Turn::Never
             }
-            Some(time) if time <= now && !room => {
+            Some(_) if !room => {
                 self.note_want_of_room(id, which);
                 Turn::Never
             }
             // It has something to send, there is room, and yet nothing went: not now.
-            Some(time) if time <= now => Turn::At(now + smoltcp::time::Duration::from_millis(10)),
+            Some(_) if is_due => Turn::At(now + smoltcp::time::Duration::from_millis(10)),
             Some(time) => {
                 if which == Which::Wire && sent == 0 {
                     self.await_neighbour.insert(id);
