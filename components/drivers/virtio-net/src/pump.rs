@@ -81,9 +81,12 @@ impl<L: Link> Pump<L> {
     pub fn sleep(&mut self) -> Result<bool, Ended> {
         // A client waits for buffers to come back only when it has none; then the card has very many of them.
         let wait_for_sent = self.in_flight >= self.rings.buffers() / 4 || self.rings.buffers() < MANY;
+        // A card that has enough buffers to fill gets more when there is something else to do.
+        let filling = u32::from(self.receive.size().saturating_sub(self.receive.free()));
+        let most = u32::from(self.receive.size()).min(self.rings.buffers() / 2);
         let quiet = self.receive.sleep()?
             && (self.in_flight == 0 || !wait_for_sent || self.send.sleep()?)
-            && self.rings.sleep(self.receive.free() > 0)?;
+            && self.rings.sleep(filling <= most / 2)?;
         if !quiet {
             self.wake();
         }

@@ -259,23 +259,21 @@ impl InetSocket {
             let mut done = 0;
             let length = from.left().min(PIECE);
             buffer.try_reserve_exact(length).map_err(|_| Errno::ENOBUFS)?;
-            buffer.resize(length, 0);
             while from.left() > 0 {
                 if self.word() & (readiness::WRITABLE | readiness::HANGUP | readiness::ERROR) == 0 {
                     break;
                 }
-                let wanted = buffer.len().min(from.left());
-                let part = buffer.get_mut(..wanted).unwrap_or_default();
-                let taken = match from.take(part) {
-                    Ok(taken) => taken,
+                buffer.clear();
+                match from.append(&mut buffer, length) {
+                    Ok(_) => {}
                     Err(_) if done > 0 => break,
                     Err(error) => return Err(error),
-                };
-                match self.stream.send(part.get(..taken).unwrap_or_default()) {
+                }
+                match self.stream.send(&buffer) {
                     // What was taken and not sent is taken again: callers go on behind what was sent.
                     Ok(sent) => {
                         done += sent as usize;
-                        if (sent as usize) < taken {
+                        if (sent as usize) < buffer.len() {
                             break;
                         }
                     }
@@ -289,12 +287,10 @@ impl InetSocket {
         if length > DATAGRAM {
             return Err(Errno::EMSGSIZE);
         }
-        buffer.resize(length, 0);
-        let mut filled = 0;
-        while filled < length {
-            match from.take(buffer.get_mut(filled..).unwrap_or_default())? {
-                0 => return Err(Errno::EFAULT),
-                taken => filled += taken,
+        buffer.try_reserve_exact(length).map_err(|_| Errno::ENOBUFS)?;
+        while buffer.len() < length {
+            if from.append(&mut buffer, length)? == 0 {
+                return Err(Errno::EFAULT);
             }
         }
         if segment == 0 || segment >= buffer.len() {

@@ -1,5 +1,7 @@
 //! Where bytes go to and come from when a file is read or written: a guest's memory, or the personality's own.
 
+use alloc::vec::Vec;
+
 use crate::errno::{Errno, Result};
 use crate::memory::GuestMemory;
 
@@ -17,6 +19,8 @@ pub trait Source {
     fn left(&self) -> usize;
     /// Fills as much as it can; an error only if none could be fetched.
     fn take(&mut self, into: &mut [u8]) -> Result<usize>;
+    /// Puts at most so many bytes behind those in `into`; an error only if none could be fetched.
+    fn append(&mut self, into: &mut Vec<u8>, most: usize) -> Result<usize>;
 }
 
 /// A range of a guest's memory that was said to be accessible.
@@ -126,6 +130,11 @@ impl Source for Pieces<'_> {
             memory.read_some(address, into.get_mut(done..done + part).unwrap_or_default())
         })
     }
+
+    #[cfg_attr(target_os = "none", optimize(speed))]
+    fn append(&mut self, into: &mut Vec<u8>, most: usize) -> Result<usize> {
+        self.walk(most.min(self.left), |memory, address, _, part| memory.read_onto(address, into, part))
+    }
 }
 
 /// The personality's own memory.
@@ -156,6 +165,13 @@ impl Source for Bytes<&[u8]> {
         into.get_mut(..length).unwrap_or_default().copy_from_slice(now);
         self.0 = later;
         Ok(length)
+    }
+
+    fn append(&mut self, into: &mut Vec<u8>, most: usize) -> Result<usize> {
+        let (now, later) = self.0.split_at(most.min(self.0.len()));
+        into.extend_from_slice(now);
+        self.0 = later;
+        Ok(now.len())
     }
 }
 

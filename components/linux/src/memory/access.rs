@@ -6,6 +6,7 @@
 //! is their affair: they are copied, never borrowed.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -63,6 +64,29 @@ impl GuestMemory {
             layout.remember(area.0, area.end, Protection::READ);
             length
         })
+    }
+
+    /// Copies behind what is in `to`; answers how many bytes there were before the first that may not be read, or that there was no room for.
+    #[cfg_attr(target_os = "none", optimize(speed))]
+    pub fn read_onto(&self, address: u64, to: &mut Vec<u8>, length: usize) -> usize {
+        if to.try_reserve(length).is_err() {
+            return 0;
+        }
+        let before = to.len();
+        let layout = self.mm.lock();
+        if length <= AT_ONCE && layout.knows(address, length, Protection::READ) && !self.mm.is_doomed() {
+            // SAFETY: as in `read_some`; there is room for as much behind what is in `to`, and then it is written.
+            unsafe {
+                ptr::copy_nonoverlapping(address as *const u8, to.as_mut_ptr().add(before), length);
+                to.set_len(before + length);
+            }
+            return length;
+        }
+        drop(layout);
+        to.resize(before + length, 0);
+        let read = self.read_some(address, to.get_mut(before..).unwrap_or_default());
+        to.truncate(before + read);
+        read
     }
 
     /// Copies to guest memory; answers how many bytes fitted before the first that may not be written.

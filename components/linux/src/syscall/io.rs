@@ -15,21 +15,22 @@ use crate::task::process::limit;
 use crate::task::{Context, wait};
 
 #[cfg_attr(target_os = "none", optimize(speed))]
-fn readable(context: &Context, descriptor: i32) -> Result<Arc<Description>> {
+fn readable(context: &Context, descriptor: i32, how: How) -> Result<Arc<Description>> {
     let description = context.description(descriptor)?;
+    placed(&description, how)?;
     if description.is_readable() { Ok(description) } else { Err(Errno::EBADF) }
 }
 
 #[cfg_attr(target_os = "none", optimize(speed))]
-fn writable(context: &Context, descriptor: i32) -> Result<Arc<Description>> {
+fn writable(context: &Context, descriptor: i32, how: How) -> Result<Arc<Description>> {
     let description = context.description(descriptor)?;
+    placed(&description, how)?;
     if description.is_writable() { Ok(description) } else { Err(Errno::EBADF) }
 }
 
 /// A place in something without places is told before that it could not be read or written there.
 #[cfg_attr(target_os = "none", optimize(speed))]
-fn placed(context: &Context, descriptor: i32, how: How) -> Result<()> {
-    let description = context.description(descriptor)?;
+fn placed(description: &Description, how: How) -> Result<()> {
     if how.at.is_some() && !description.file.is_seekable() && !description.is_path_only() {
         return Err(Errno::ESPIPE);
     }
@@ -95,8 +96,7 @@ fn attempt<T>(
 
 #[inline(never)]
 #[cfg_attr(target_os = "none", optimize(speed))]
-fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], how: How) -> Result<u64> {
-    let description = readable(context, descriptor)?;
+fn read_pieces(context: &mut Context, description: &Description, pieces: &[GuestSlice], how: How) -> Result<u64> {
     let file = &description.file;
     if file.is_seekable() {
         let mut to = Pieces::new(&context.memory, pieces);
@@ -110,12 +110,9 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], ho
             }
         };
         if read > 0 {
-            tell_of(&description, event::ACCESS);
+            tell_of(description, event::ACCESS);
         }
         return Ok(read as u64);
-    }
-    if how.at.is_some() {
-        return Err(Errno::ESPIPE);
     }
     let read = |context: &mut Context| {
         file.admit(context, false)?;
@@ -124,7 +121,7 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], ho
     if how.waits_not {
         return read(context);
     }
-    match blocking_for(context, &description, || file.patience(), read) {
+    match blocking_for(context, description, || file.patience(), read) {
         Err(Errno::ETIMEDOUT) => Ok(0),
         other => other,
     }
@@ -132,22 +129,18 @@ fn read_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], ho
 
 #[inline(never)]
 #[cfg_attr(target_os = "none", optimize(speed))]
-fn write_pieces(context: &mut Context, descriptor: i32, pieces: &[GuestSlice], how: How) -> Result<u64> {
-    let description = writable(context, descriptor)?;
+fn write_pieces(context: &mut Context, description: &Description, pieces: &[GuestSlice], how: How) -> Result<u64> {
     if description.file.is_seekable() {
         return match description.file.regular()? {
-            Some(attributes) => write_regular(context, &description, &attributes, pieces, how),
-            None => write_device(context, &description, pieces, how),
+            Some(attributes) => write_regular(context, description, &attributes, pieces, how),
+            None => write_device(context, description, pieces, how),
         };
-    }
-    if how.at.is_some() {
-        return Err(Errno::ESPIPE);
     }
     description.file.admit(context, true)?;
     let total: u64 = pieces.iter().map(|piece| piece.length).sum();
     let mut done = 0_u64;
     loop {
-        let step = attempt(context, &description, how, |context| {
+        let step = attempt(context, description, how, |context| {
             let mut from = Pieces::behind(&context.memory, pieces, done);
             description.file.write(0, &mut from).map(|written| written as u64)
         });
@@ -229,12 +222,14 @@ fn write_regular(
 
 #[cfg_attr(target_os = "none", optimize(speed))]
 pub fn read(context: &mut Context, descriptor: i32, address: u64, length: u64) -> Result<u64> {
-    read_pieces(context, descriptor, &[Context::piece(address, length)], How::default())
+    let description = readable(context, descriptor, How::default())?;
+    read_pieces(context, &description, &[Context::piece(address, length)], How::default())
 }
 
 #[cfg_attr(target_os = "none", optimize(speed))]
 pub fn write(context: &mut Context, descriptor: i32, address: u64, length: u64) -> Result<u64> {
-    write_pieces(context, descriptor, &[Context::piece(address, length)], How::default())
+    let description = writable(context, descriptor, How::default())?;
+    write_pieces(context, &description, &[Context::piece(address, length)], How::default())
 }
 
 fn position(at: i64) -> Result<u64> {
@@ -243,28 +238,26 @@ fn position(at: i64) -> Result<u64> {
 
 pub fn pread(context: &mut Context, descriptor: i32, address: u64, length: u64, at: i64) -> Result<u64> {
     let how = How::at(position(at)?);
-    placed(context, descriptor, how)?;
-    read_pieces(context, descriptor, &[Context::piece(address, length)], how)
+    let description = readable(context, descriptor, how)?;
+    read_pieces(context, &description, &[Context::piece(address, length)], how)
 }
 
 pub fn pwrite(context: &mut Context, descriptor: i32, address: u64, length: u64, at: i64) -> Result<u64> {
     let how = How::at(position(at)?);
-    placed(context, descriptor, how)?;
-    write_pieces(context, descriptor, &[Context::piece(address, length)], how)
+    let description = writable(context, descriptor, how)?;
+    write_pieces(context, &description, &[Context::piece(address, length)], how)
 }
 
 fn read_vector(context: &mut Context, descriptor: i32, address: u64, count: u64, how: How) -> Result<u64> {
-    placed(context, descriptor, how)?;
-    readable(context, descriptor)?;
+    let description = readable(context, descriptor, how)?;
     let pieces = context.read_pieces(address, count)?;
-    read_pieces(context, descriptor, &pieces, how)
+    read_pieces(context, &description, &pieces, how)
 }
 
 fn write_vector(context: &mut Context, descriptor: i32, address: u64, count: u64, how: How) -> Result<u64> {
-    placed(context, descriptor, how)?;
-    writable(context, descriptor)?;
+    let description = writable(context, descriptor, how)?;
     let pieces = context.read_pieces(address, count)?;
-    write_pieces(context, descriptor, &pieces, how)
+    write_pieces(context, &description, &pieces, how)
 }
 
 pub fn readv(context: &mut Context, descriptor: i32, address: u64, count: u64) -> Result<u64> {

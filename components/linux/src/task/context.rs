@@ -162,20 +162,17 @@ impl Context {
     #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn read_text(&self, address: u64, most: usize) -> Result<Vec<u8>> {
         let mut text = Vec::new();
-        // Most texts are short.
-        let mut buffer = [0; 64];
         while text.len() < most {
-            let at = address.checked_add(text.len() as u64).ok_or(Errno::EFAULT)?;
-            // To the end of a page at most: what comes after it need not be there.
-            let length = buffer.len().min(most - text.len()).min(4096 - (at & 4095) as usize);
-            let part = buffer.get_mut(..length).unwrap_or_default();
-            let read = self.memory.read_some(at, part);
-            let part = part.get(..read).unwrap_or_default();
-            if let Ok(rest) = CStr::from_bytes_until_nul(part) {
-                text.extend_from_slice(rest.to_bytes());
+            let before = text.len();
+            let at = address.checked_add(before as u64).ok_or(Errno::EFAULT)?;
+            // Most texts are short. To the end of a page at most: what comes after it need not be there.
+            let length = 64.min(most - before).min(4096 - (at & 4095) as usize);
+            let read = self.memory.read_onto(at, &mut text, length);
+            if let Ok(rest) = CStr::from_bytes_until_nul(text.get(before..).unwrap_or_default()) {
+                let end = before + rest.count_bytes();
+                text.truncate(end);
                 return Ok(text);
             }
-            text.extend_from_slice(part);
             if read < length {
                 return Err(Errno::EFAULT);
             }
