@@ -27,6 +27,7 @@ use tessera_runtime::{Mapping, Object, own, thread};
 use super::socket::{
     AF_INET, AF_INET6, AF_UNSPEC, Ancillary, Limits, Received, SOCK_DGRAM, SOCK_STREAM, Socket, family, message, number,
 };
+use super::transfer::Buffer;
 use super::{OpenFile, Sink, Source, ready};
 use crate::errno::{Errno, Result};
 use crate::fs::{Attributes, Kind};
@@ -254,7 +255,7 @@ impl InetSocket {
         segment: usize,
         marks: Option<Marks>,
     ) -> Result<usize> {
-        let mut buffer = Vec::new();
+        let mut buffer = Buffer::new();
         if self.is_stream() {
             let mut done = 0;
             let length = from.left().min(PIECE);
@@ -350,14 +351,17 @@ impl InetSocket {
         let mut buffer = Vec::new();
         if self.is_stream() {
             // Not much larger than what came lately: what is not filled was cleared for nothing.
-            let lately = self.received.load(Ordering::Relaxed);
-            let mut size = lately.next_power_of_two().clamp(LITTLE, PIECE);
+            let mut size = self.received.load(Ordering::Relaxed).next_power_of_two().min(PIECE);
+            let mut little = [0; LITTLE];
             while to.room() > 0 {
-                if buffer.len() < size {
+                let part = if size <= LITTLE {
+                    &mut little
+                } else {
                     buffer.resize(size.min(to.room()), 0);
-                }
-                let wanted = buffer.len().min(to.room());
-                let part = buffer.get_mut(..wanted).unwrap_or_default();
+                    buffer.as_mut_slice()
+                };
+                let wanted = part.len().min(to.room());
+                let part = part.get_mut(..wanted).unwrap_or_default();
                 let count = match if peek { self.stream.peek(part) } else { self.stream.receive(part) } {
                     Ok(count) => count as usize,
                     Err(_) if received.stored > 0 => break,

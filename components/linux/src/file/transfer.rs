@@ -1,6 +1,6 @@
 //! Where bytes go to and come from when a file is read or written: a guest's memory, or the personality's own.
 
-use alloc::vec::Vec;
+use smallvec::SmallVec;
 
 use crate::errno::{Errno, Result};
 use crate::memory::GuestMemory;
@@ -13,6 +13,11 @@ pub trait Sink {
     fn put(&mut self, bytes: &[u8]) -> Result<usize>;
 }
 
+/// Bytes on their way: few are kept where the call is.
+pub type Buffer = SmallVec<[u8; 1536]>;
+/// A list of pieces of guest memory.
+pub type GuestSlices = SmallVec<[GuestSlice; 8]>;
+
 /// Gives the bytes that a file takes.
 pub trait Source {
     /// How many more it has.
@@ -20,7 +25,7 @@ pub trait Source {
     /// Fills as much as it can; an error only if none could be fetched.
     fn take(&mut self, into: &mut [u8]) -> Result<usize>;
     /// Puts at most so many bytes behind those in `into`; an error only if none could be fetched.
-    fn append(&mut self, into: &mut Vec<u8>, most: usize) -> Result<usize>;
+    fn append(&mut self, into: &mut Buffer, most: usize) -> Result<usize>;
 }
 
 /// A range of a guest's memory that was said to be accessible.
@@ -132,7 +137,7 @@ impl Source for Pieces<'_> {
     }
 
     #[cfg_attr(target_os = "none", optimize(speed))]
-    fn append(&mut self, into: &mut Vec<u8>, most: usize) -> Result<usize> {
+    fn append(&mut self, into: &mut Buffer, most: usize) -> Result<usize> {
         self.walk(most.min(self.left), |memory, address, _, part| memory.read_onto(address, into, part))
     }
 }
@@ -167,7 +172,7 @@ impl Source for Bytes<&[u8]> {
         Ok(length)
     }
 
-    fn append(&mut self, into: &mut Vec<u8>, most: usize) -> Result<usize> {
+    fn append(&mut self, into: &mut Buffer, most: usize) -> Result<usize> {
         let (now, later) = self.0.split_at(most.min(self.0.len()));
         into.extend_from_slice(now);
         self.0 = later;

@@ -6,11 +6,11 @@
 //! is their affair: they are copied, never borrowed.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use smallvec::{Array, SmallVec};
 use tessera_runtime::object::{Access, Space, guest};
 use tessera_runtime::{own, thread};
 
@@ -68,7 +68,7 @@ impl GuestMemory {
 
     /// Copies behind what is in `to`; answers how many bytes there were before the first that may not be read, or that there was no room for.
     #[cfg_attr(target_os = "none", optimize(speed))]
-    pub fn read_onto(&self, address: u64, to: &mut Vec<u8>, length: usize) -> usize {
+    pub fn read_onto<A: Array<Item = u8>>(&self, address: u64, to: &mut SmallVec<A>, length: usize) -> usize {
         if to.try_reserve(length).is_err() {
             return 0;
         }

@@ -1,15 +1,14 @@
 //! Extended attributes: xattr(7).
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::stat::{Found, at, found_at};
 use crate::errno::{Errno, Result};
 use crate::file::inotify::event;
 use crate::fs::path::{access, permitted};
 use crate::fs::{Inode, Kind};
-use crate::task::Context;
 use crate::task::credentials::capability;
+use crate::task::{Context, Text};
 
 /// `XATTR_NAME_MAX` with the NUL, `XATTR_SIZE_MAX`.
 const LONGEST_NAME: usize = 256;
@@ -29,7 +28,7 @@ fn by_descriptor(context: &Context, descriptor: i32) -> Result<Found> {
     Found::of(&description).ok_or(Errno::EOPNOTSUPP)
 }
 
-fn name(context: &Context, address: u64) -> Result<Vec<u8>> {
+fn name(context: &Context, address: u64) -> Result<Text> {
     let name = context.read_text(address, LONGEST_NAME).map_err(|error| match error {
         Errno::ENAMETOOLONG => Errno::ERANGE,
         other => other,

@@ -1,12 +1,11 @@
 //! Looking into other processes: `process_vm_readv`, `process_vm_writev`, `kcmp`.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::identity::may_inspect;
 use crate::errno::{Errno, Result};
-use crate::file::transfer::{GuestSlice, Pieces, Sink, Source};
+use crate::file::transfer::{GuestSlice, GuestSlices, Pieces, Sink, Source};
 use crate::memory::Mm;
 use crate::task::{Context, Process};
 
@@ -24,8 +23,8 @@ fn memory_of(context: &Context, number: i32) -> Result<Arc<Mm>> {
 
 struct Request {
     mm: Arc<Mm>,
-    own: Vec<GuestSlice>,
-    theirs: Vec<GuestSlice>,
+    own: GuestSlices,
+    theirs: GuestSlices,
 }
 
 fn read_request(context: &Context, number: i32, own: (u64, u64), theirs: (u64, u64), flags: u64) -> Result<Request> {

@@ -1,7 +1,6 @@
 //! POSIX message queues: `mq_open`, `mq_timedsend`, `mq_timedreceive`, `mq_notify`, `mq_getsetattr`, `mq_unlink`.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use crate::errno::{Errno, Result};
 use crate::file::netlink::NetlinkSocket;
@@ -13,11 +12,11 @@ use crate::ipc::posix::{
 };
 use crate::signal::LAST;
 use crate::task::credentials::capability;
-use crate::task::{Context, wait};
+use crate::task::{Context, Text, wait};
 use crate::time::{clock, moment, read_timespec};
 
 /// The name of a queue, which the C library passes without its slash.
-fn read_name(context: &Context, address: u64) -> Result<Vec<u8>> {
+fn read_name(context: &Context, address: u64) -> Result<Text> {
     let name = context.read_text(address, path::LONGEST_PATH)?;
     match name.as_slice() {
         b"" => Err(Errno::ENOENT),

@@ -111,7 +111,7 @@ fn read_texts(context: &Context, array: u64, total: &mut usize) -> Result<Vec<Ve
         }
         // They are copied twice more on the way to the new stack.
         reserve::check(total.saturating_mul(3))?;
-        texts.push(text);
+        texts.push(text.into_vec());
     }
     Ok(texts)
 }
@@ -136,7 +136,7 @@ pub fn execveat(
         if how & at::NO_FOLLOW != 0 && place.inode.attributes()?.kind == crate::fs::Kind::Link {
             return Err(Errno::ELOOP);
         }
-        (place, text)
+        (place, text.into_vec())
     };
     let mut total = 0;
     let mut arguments = read_texts(context, arguments, &mut total)?;

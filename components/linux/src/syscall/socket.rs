@@ -10,7 +10,7 @@ use crate::file::netlink::NetlinkSocket;
 use crate::file::socket::{
     AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, Ancillary, Credentials, Received, Socket, message, option,
 };
-use crate::file::transfer::{GuestSlice, Pieces};
+use crate::file::transfer::{GuestSlice, GuestSlices, Pieces};
 use crate::file::unix::UnixSocket;
 use crate::file::{Description, OpenFile, open};
 use crate::signal::{Info, SIGPIPE, send as signal};
@@ -335,7 +335,7 @@ pub fn sendto(
 struct Head {
     name: u64,
     name_length: u32,
-    pieces: Vec<GuestSlice>,
+    pieces: GuestSlices,
     control: u64,
     control_length: u64,
 }

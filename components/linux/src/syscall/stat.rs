@@ -6,7 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::file::{Description, inotify};
 use crate::fs::path::{Walk, access, permitted, walk};
 use crate::fs::{Attributes, Inode, Place, Statistics};
-use crate::task::Context;
+use crate::task::{Context, Text};
 
 /// `AT_` flags.
 pub mod at {
@@ -53,8 +53,7 @@ pub fn stat_bytes(attributes: &Attributes) -> [u8; 144] {
 
 /// What a path names, or with `AT_EMPTY_PATH` and no path, the descriptor.
 fn attributes_at(context: &Context, directory: i32, path: u64, flags: u32) -> Result<Attributes> {
-    let text =
-        if path == 0 && flags & at::EMPTY_PATH != 0 { alloc::vec::Vec::new() } else { context.read_path(path)? };
+    let text = if path == 0 && flags & at::EMPTY_PATH != 0 { Text::new() } else { context.read_path(path)? };
     if text.is_empty() && flags & at::EMPTY_PATH != 0 {
         return if directory == -100 {
             context.fs.directory().inode.attributes()

@@ -11,7 +11,7 @@ use super::process::find;
 use crate::errno::{Errno, Result};
 use crate::task::credentials::{ALL_CAPABILITIES, capability};
 use crate::task::process::{LIMITS, limit};
-use crate::task::{Context, Process, Task};
+use crate::task::{Context, Process, Task, Text};
 use crate::time::timers;
 
 pub fn uname(context: &mut Context, to: u64) -> Result<u64> {
@@ -177,7 +177,7 @@ pub fn prctl(context: &mut Context, command: u32, a: u64, b: u64, c: u64, d: u64
         // PR_SET_NAME, PR_GET_NAME
         15 => {
             let text = match context.read_text(a, 16) {
-                Err(Errno::ENAMETOOLONG) => context.read_array::<15>(a)?.to_vec(),
+                Err(Errno::ENAMETOOLONG) => Text::from_slice(&context.read_array::<15>(a)?),
                 other => other?,
             };
             let mut name = [0; 16];

@@ -1,16 +1,16 @@
 //! What belongs to the thread that runs a task: nobody else can reach it.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::cell::Cell;
 use core::ffi::CStr;
 
+use smallvec::SmallVec;
 use tessera_runtime::abi::x86_64::{GuestState, Registers};
 use tessera_runtime::object::guest;
 
 use super::{Credentials, Process, System, Task};
 use crate::errno::{Errno, Result};
-use crate::file::transfer::GuestSlice;
+use crate::file::transfer::{GuestSlice, GuestSlices};
 use crate::file::{Description, Table};
 use crate::fs::{FsContext, Place};
 use crate::memory::GuestMemory;
@@ -20,6 +20,9 @@ use crate::signal::Set;
 const MOST_PIECES: u64 = 1024;
 /// Most bytes that one call transfers (`MAX_RW_COUNT`).
 const MOST_BYTES: u64 = 0x7fff_f000;
+
+/// A text of a guest's: most are short.
+pub type Text = SmallVec<[u8; 64]>;
 
 /// A thread's own state.
 pub struct Context {
@@ -160,8 +163,8 @@ impl Context {
     /// # Errors
     /// `ENAMETOOLONG` if there is no zero byte among those.
     #[cfg_attr(target_os = "none", optimize(speed))]
-    pub fn read_text(&self, address: u64, most: usize) -> Result<Vec<u8>> {
-        let mut text = Vec::new();
+    pub fn read_text(&self, address: u64, most: usize) -> Result<Text> {
+        let mut text = Text::new();
         while text.len() < most {
             let before = text.len();
             let at = address.checked_add(before as u64).ok_or(Errno::EFAULT)?;
@@ -181,17 +184,17 @@ impl Context {
     }
 
     /// Reads a path.
-    pub fn read_path(&self, address: u64) -> Result<Vec<u8>> {
+    pub fn read_path(&self, address: u64) -> Result<Text> {
         self.read_text(address, crate::fs::path::LONGEST_PATH)
     }
 
     /// Reads an array of `struct iovec`.
     #[cfg_attr(target_os = "none", optimize(speed))]
-    pub fn read_pieces(&self, address: u64, count: u64) -> Result<Vec<GuestSlice>> {
+    pub fn read_pieces(&self, address: u64, count: u64) -> Result<GuestSlices> {
         if count > MOST_PIECES {
             return Err(Errno::EINVAL);
         }
-        let mut pieces = Vec::with_capacity(count as usize);
+        let mut pieces = GuestSlices::with_capacity(count as usize);
         let mut left = MOST_BYTES;
         for index in 0..count {
             let [address, length] = self.read_words(address.wrapping_add(index * 16))?;

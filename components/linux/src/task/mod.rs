@@ -16,7 +16,7 @@ pub mod system;
 pub mod trace;
 pub mod wait;
 
-pub use context::Context;
+pub use context::{Context, Text};
 pub use credentials::Credentials;
 pub use process::{Process, Task};
 pub use system::System;

@@ -285,14 +285,20 @@ fn transport_checksum(frame: &mut [u8], checksums: &ChecksumCapabilities) -> Opt
 /// The sum of bytes as numbers of 16 bits, before it is complemented to a checksum (RFC 1071). The order of the bytes plays no part until the end, nor
 /// how many are added at once: what is carried out at one end is added at the other.
 fn sum(bytes: &[u8]) -> u16 {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut last = [0; 8];
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    let mut last = [0; 32];
     if let Some(place) = last.get_mut(..rest.len()) {
         place.copy_from_slice(rest);
     }
-    let sum = words.iter().chain([&last]).fold(0_u64, |sum, word| {
-        let (sum, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
-        sum + u64::from(carry)
+    let sum = blocks.iter().chain([&last]).fold(0_u64, |sum, block| {
+        let [a, b, c, d] = *block.as_chunks::<8>().0 else { return sum };
+        let [a, b, c, d] = [a, b, c, d].map(u64::from_ne_bytes);
+        let (sum, carry) = sum.overflowing_add(a);
+        let (sum, carry) = sum.carrying_add(b, carry);
+        let (sum, carry) = sum.carrying_add(c, carry);
+        let (sum, carry) = sum.carrying_add(d, carry);
+        // No sum of two numbers is all ones and carries.
+        sum.wrapping_add(carry.into())
     });
     u16::from_be(fold(sum))
 }

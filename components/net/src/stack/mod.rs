@@ -200,6 +200,8 @@ pub struct Stack {
     /// Sockets that cannot send until their link has room.
     await_room: ForLink<Turns>,
     timers: BTreeSet<(i64, Id)>,
+    /// Something is to be done at a time that whoever runs the stack has not been told.
+    has_new_time: bool,
     /// Who drives the stack sleeps, and is to be called when the wire has room.
     rests_for_room: bool,
     spare: Spare,
@@ -252,6 +254,7 @@ impl Stack {
             await_neighbour: BTreeSet::new(),
             await_room: Default::default(),
             timers: BTreeSet::new(),
+            has_new_time: false,
             rests_for_room: false,
             spare: Spare::default(),
         }
@@ -387,13 +390,14 @@ impl Stack {
         if again { Some(nanoseconds(self.now)) } else { self.next_time() }
     }
 
-    /// What follows from what a client did, and answers as `run` does: what came from the wire is left to whoever runs the stack.
+    /// What follows from what a client did: what came from the wire is left to whoever runs the stack. Answers when that is to be done, if it is
+    /// news.
     pub fn follow(&mut self) -> Option<u64> {
         if self.look_after_scheduled() || self.wire.as_ref().is_some_and(|wire| wire.setup.due) {
             return self.run();
         }
         self.flush();
-        self.next_time()
+        if self.has_new_time { self.next_time() } else { None }
     }
 
     /// Gives scheduled sockets their turns. Answers whether there is more to do at once.
@@ -417,6 +421,7 @@ impl Stack {
 
     /// When the first timer rings.
     fn next_time(&mut self) -> Option<u64> {
+        self.has_new_time = false;
         let sockets = self.timers.first().map(|(time, _)| Instant::from_micros(*time));
         let wire = self.wire_time();
         let resting = self.resting.next_time();

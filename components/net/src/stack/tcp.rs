@@ -467,6 +467,7 @@ impl Stack {
                 let (sequence, ends) = (connection.last_sequence, ends(connection.local, connection.remote));
                 self.connections.remove(&ends);
                 self.resting.insert(ends, sequence, self.now);
+                self.has_new_time = true;
             }
             self.end(id);
             return;

@@ -100,6 +100,7 @@ impl Stack {
                 self.timers.remove(&(old, id));
             }
             self.timers.insert((time, id));
+            self.has_new_time = true;
         }
     }
 }
