@@ -39,7 +39,7 @@ pub use files::{
     Owner, Rename, SetAttribute, Time, Unlink,
 };
 pub use keeper::{Keeper, KeeperError};
-pub use net_device::{NetDevice, NetDeviceError, NetInformation, offloads};
+pub use net_device::{NetDevice, NetDeviceError, NetInformation, NetPump, offloads};
 pub use network::{
     Address, Configuration, Datagram, Failure, Family, Marks, Message, Network, NetworkError, Shutdown, Socket,
     SocketOption, readiness,
@@ -59,6 +59,7 @@ pub const SCHEMAS: &[&Schema] = &[
     <dyn Entropy>::SCHEMA,
     <dyn Keeper>::SCHEMA,
     <dyn NetDevice>::SCHEMA,
+    <dyn NetPump>::SCHEMA,
     <dyn Network>::SCHEMA,
     <dyn Node>::SCHEMA,
     <dyn Socket>::SCHEMA,

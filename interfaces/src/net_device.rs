@@ -1,7 +1,7 @@
 //! Devices that send and receive Ethernet frames, through rings in shared memory.
 
 use tessera_runtime::object::{Event, Vmo};
-use tessera_runtime::{InterfaceError, Plain, TransportError, interface};
+use tessera_runtime::{Cap, InterfaceError, Plain, TransportError, interface};
 
 /// A network device. Frames do not travel in calls: whoever attaches shares the packet buffers and four rings with the driver.
 #[interface]
@@ -15,6 +15,26 @@ pub trait NetDevice {
     ///
     /// Attaching again ends what was attached before: its buffers are not touched any more when the answer comes.
     fn attach(&self, buffers: Vmo, rings: Vmo, to_device: Event, from_device: Event) -> Result<(), NetDeviceError>;
+
+    /// The same for who is in the device's domain, where a call costs less than to wake somebody: frames move when the caller runs the pump, and bit 0 of
+    /// `from_device` says when there are some. `Device` from one that cannot do it.
+    fn attach_here(&self, buffers: Vmo, rings: Vmo, from_device: Event) -> Result<Cap<dyn NetPump>, NetDeviceError>;
+}
+
+/// Moves frames between a device and the rings of whoever attached. After an error it moves nothing any more: attach again.
+#[interface]
+pub trait NetPump {
+    /// Gives the device what is to be sent.
+    fn send(&self) -> Result<(), NetDeviceError>;
+
+    /// Moves all that there is, both ways.
+    fn run(&self) -> Result<(), NetDeviceError>;
+
+    /// Nobody runs it for a while: the device is to say when there is something. False if there is already.
+    fn sleep(&self) -> Result<bool, NetDeviceError>;
+
+    /// Somebody runs it again.
+    fn wake(&self) -> Result<(), NetDeviceError>;
 }
 
 /// What a network device is like.

@@ -7,9 +7,10 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use smoltcp::phy::{Checksum, ChecksumCapabilities};
-use tessera_interfaces::{NetDevice, NetDeviceError, NetInformation, offloads};
+use tessera_interfaces::{NetDevice, NetDeviceError, NetInformation, NetPump, offloads};
 use tessera_rings::{BUFFER, Client as Rings, FRAME, doorbell};
 use tessera_runtime::object::{Access, Event, Vmo};
+use tessera_runtime::sync::Mutex;
 use tessera_runtime::{Cap, Mapping, Object, own};
 
 use crate::stack::{Arrived, Cuts, Device, Offload, Port};
@@ -20,12 +21,19 @@ pub struct Shared {
     rings: Vmo,
     to_device: Arc<Event>,
     from_device: Arc<Event>,
+    pump: Pump,
 }
+
+/// What moves the frames of a device in this domain, when one is attached. The driver's thread does where there is none.
+type Pump = Arc<Mutex<Option<Cap<dyn NetPump>>>>;
 
 /// The stack's port over the rings.
 struct RingPort {
     rings: Rings,
     to_device: Arc<Event>,
+    pump: Pump,
+    /// Since the last flush.
+    has_sent: bool,
     broken: bool,
 }
 
@@ -41,19 +49,26 @@ impl Shared {
         let ends = Rings::new(map(&memory, buffer_bytes)?, map(&rings, ring_bytes)?);
         let ends = ends.map_err(|_| tessera_runtime::Error::BadArgument)?;
         let to_device = Arc::new(Event::create(&pool)?);
-        let port = RingPort { rings: ends, to_device: to_device.clone(), broken: false };
-        Ok((Shared { buffers: memory, rings, to_device, from_device }, Box::new(port)))
+        let pump = Pump::default();
+        let port =
+            RingPort { rings: ends, to_device: to_device.clone(), pump: pump.clone(), has_sent: false, broken: false };
+        Ok((Shared { buffers: memory, rings, to_device, from_device, pump }, Box::new(port)))
     }
 
     /// Gives all of it to a driver.
     pub fn attach(&self, device: &Cap<dyn NetDevice>) -> Result<(), NetDeviceError> {
         let failed = |_| NetDeviceError::LimitReached;
-        device.attach(
-            self.buffers.try_clone().map_err(failed)?,
-            self.rings.try_clone().map_err(failed)?,
-            self.to_device.try_clone().map_err(failed)?,
-            self.from_device.try_clone().map_err(failed)?,
-        )
+        let buffers = || self.buffers.try_clone().map_err(failed);
+        let rings = || self.rings.try_clone().map_err(failed);
+        let from_device = || self.from_device.try_clone().map_err(failed);
+        *self.pump.lock() = None;
+        if !device.is_remote()
+            && let Ok(pump) = device.attach_here(buffers()?, rings()?, from_device()?)
+        {
+            *self.pump.lock() = Some(pump);
+            return Ok(());
+        }
+        device.attach(buffers()?, rings()?, self.to_device.try_clone().map_err(failed)?, from_device()?)
     }
 }
 
@@ -86,6 +101,13 @@ impl RingPort {
             otherwise
         })
     }
+
+    /// Lets the pump act, if there is one.
+    fn pump<T>(&mut self, act: impl FnOnce(&dyn NetPump) -> Result<T, NetDeviceError>) -> Option<T> {
+        let outcome = act(&**self.pump.lock().as_ref()?);
+        self.broken |= outcome.is_err();
+        outcome.ok()
+    }
 }
 
 impl Port for RingPort {
@@ -94,7 +116,13 @@ impl Port for RingPort {
             return None;
         }
         let received = self.rings.receive(into);
-        let received = self.check(received, None)?;
+        let received = match self.check(received, None) {
+            None if self.pump(NetPump::run).is_some() => {
+                let received = self.rings.receive(into);
+                self.check(received, None)?
+            }
+            received => received?,
+        };
         Some(Arrived { length: received.length, checked: received.checksum_is_right })
     }
 
@@ -113,11 +141,20 @@ impl Port for RingPort {
         }
         let offload = tessera_rings::Offload { checksum: offload.checksum, segment: offload.segment };
         let sent = self.rings.send(frame, offload);
-        self.check(sent, false)
+        let sent = self.check(sent, false);
+        self.has_sent |= sent;
+        sent
     }
 
     fn flush(&mut self) {
-        if !self.broken && self.rings.publish() {
+        if self.broken {
+            return;
+        }
+        let (is_asleep, has_sent) = (self.rings.publish(), core::mem::take(&mut self.has_sent));
+        if has_sent && self.pump(NetPump::send).is_some() {
+            return;
+        }
+        if is_asleep && self.pump.lock().is_none() {
             let _ = self.to_device.raise(doorbell::TO_DEVICE);
         }
     }
@@ -127,11 +164,16 @@ impl Port for RingPort {
             return true;
         }
         let quiet = self.rings.sleep(wants_room);
-        self.check(quiet, true)
+        let quiet = self.check(quiet, true) && self.pump(NetPump::sleep) != Some(false);
+        if !quiet {
+            self.rings.wake();
+        }
+        quiet
     }
 
     fn wake(&mut self) {
         self.rings.wake();
+        self.pump(NetPump::wake);
     }
 
     fn is_broken(&self) -> bool {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tessera_interfaces::{
-    Address, Cap, Family, NetDevice, NetDeviceError, NetInformation, Network, NetworkError, Node, NodeKind, Owner,
-    Socket, Time,
+    Address, Cap, Family, NetDevice, NetDeviceError, NetInformation, NetPump, Network, NetworkError, Node, NodeKind,
+    Owner, Socket, Time,
 };
 use tessera_net::Net;
 use tessera_runtime::component::{Context, Route};
@@ -22,6 +22,10 @@ impl NetDevice for Absent {
     }
 
     fn attach(&self, _: Vmo, _: Vmo, _: Event, _: Event) -> Result<(), NetDeviceError> {
+        Err(NetDeviceError::Device)
+    }
+
+    fn attach_here(&self, _: Vmo, _: Vmo, _: Event) -> Result<Cap<dyn NetPump>, NetDeviceError> {
         Err(NetDeviceError::Device)
     }
 }

@@ -6,7 +6,7 @@ extern crate alloc;
 
 use alloc::sync::Arc;
 
-use tessera_interfaces::{NetDevice, NetDeviceError, NetInformation};
+use tessera_interfaces::{Cap, NetDevice, NetDeviceError, NetInformation, NetPump};
 use tessera_runtime::component::{Context, StartError};
 use tessera_runtime::object::{Event, Vmo};
 
@@ -27,6 +27,10 @@ impl NetDevice for NoWire {
     }
 
     fn attach(&self, _: Vmo, _: Vmo, _: Event, _: Event) -> Result<(), NetDeviceError> {
+        Err(NetDeviceError::Device)
+    }
+
+    fn attach_here(&self, _: Vmo, _: Vmo, _: Event) -> Result<Cap<dyn NetPump>, NetDeviceError> {
         Err(NetDeviceError::Device)
     }
 }

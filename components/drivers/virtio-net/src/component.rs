@@ -1,8 +1,8 @@
-//! The component: one client at a time, and a thread that moves its frames.
+//! The component: one client at a time, and a thread that moves its frames, or none if the client is in the same domain and moves them itself.
 
 use alloc::sync::Arc;
 
-use tessera_interfaces::{Cap, Device, NetDevice, NetDeviceError, NetInformation};
+use tessera_interfaces::{Cap, Device, NetDevice, NetDeviceError, NetInformation, NetPump};
 use tessera_rings::{Driver, doorbell};
 use tessera_runtime::component::{Context, Route, StartError};
 use tessera_runtime::object::{Access, Event, Vmo};
@@ -12,7 +12,7 @@ use tessera_runtime::{Mapping, log, own, thread};
 use tessera_virtio::device_type::NETWORK;
 use tessera_virtio_driver::{AttachError, Attached, Link, end_with_bus};
 
-use crate::{Card, Pump, wanted};
+use crate::{Card, Ended, Pump, wanted};
 
 /// Descriptors of each queue.
 const SIZE: u16 = 256;
@@ -33,11 +33,68 @@ pub struct VirtioNet {
     attached: Mutex<Option<Attachment>>,
 }
 
-/// The thread of the client that is attached.
-struct Attachment {
-    bell: Arc<Event>,
-    stop: Arc<Mutex<bool>>,
-    thread: JoinHandle<()>,
+/// What moves the frames of the client that is attached.
+enum Attachment {
+    Thread { bell: Arc<Event>, stop: Arc<Mutex<bool>>, thread: JoinHandle<()> },
+    Lent(Arc<Lent>),
+}
+
+impl Attachment {
+    /// Returns when the client's buffers are not touched any more, but by the card.
+    fn end(self) {
+        match self {
+            Attachment::Thread { bell, stop, thread } => {
+                *stop.lock() = true;
+                let _ = bell.raise(STOP);
+                thread.join();
+            }
+            Attachment::Lent(lent) => *lent.pump.lock() = None,
+        }
+    }
+}
+
+/// A pump that the client runs.
+struct Lent {
+    /// None when it has ended.
+    pump: Mutex<Option<Pump<Attached>>>,
+    /// What the card raises.
+    _bell: Event,
+}
+
+impl Lent {
+    fn with<T>(&self, act: impl FnOnce(&mut Pump<Attached>) -> Result<T, Ended>) -> Result<T, NetDeviceError> {
+        let mut pump = self.pump.lock();
+        match act(pump.as_mut().ok_or(NetDeviceError::Device)?) {
+            Ok(outcome) => Ok(outcome),
+            Err(reason) => {
+                *pump = None;
+                log!("the attachment has ended: {reason:?}");
+                Err(NetDeviceError::Device)
+            }
+        }
+    }
+}
+
+impl NetPump for Lent {
+    fn send(&self) -> Result<(), NetDeviceError> {
+        self.with(Pump::send)
+    }
+
+    fn run(&self) -> Result<(), NetDeviceError> {
+        self.with(|pump| pump.run().map(drop))
+    }
+
+    fn sleep(&self) -> Result<bool, NetDeviceError> {
+        self.with(Pump::sleep)
+    }
+
+    fn wake(&self) -> Result<(), NetDeviceError> {
+        self.with(|pump| {
+            pump.link().acknowledge();
+            pump.wake();
+            Ok(())
+        })
+    }
 }
 
 impl VirtioNet {
@@ -59,8 +116,8 @@ impl VirtioNet {
         Ok(VirtioNet { device, information: card.information, attached: Mutex::new(None) })
     }
 
-    /// Starts the card for a client.
-    fn begin(&self, buffers: &Vmo, rings: &Vmo, bell: Arc<Event>, client: Event) -> Result<Attachment, Refusal> {
+    /// Starts the card for a client, after the one before it has ended. Interrupts raise `bits` of `bell`.
+    fn begin(&self, buffers: &Vmo, rings: &Vmo, bell: &Event, bits: u64) -> Result<Pump<Attached>, Refusal> {
         let ring_bytes = rings.size().map_err(AttachError::Kernel)?;
         let buffer_bytes = buffers.size().map_err(AttachError::Kernel)?;
         let rings = Mapping::populated(rings, 0, ring_bytes, Access::Write).map_err(AttachError::Kernel)?;
@@ -68,14 +125,42 @@ impl VirtioNet {
         // This resets the card: the former client's buffers are out of its reach from here on.
         let card = Attached::new(&self.device)?;
         let buffers = card.share(buffers, buffer_bytes)?;
-        let configured = card.start::<2>(NETWORK, wanted(card.transport().features()), SIZE, &bell, INTERRUPT)?;
+        let configured = card.start::<2>(NETWORK, wanted(card.transport().features()), SIZE, bell, bits)?;
         let read = Card::read(card.transport(), configured.features);
         let merges = read.map_err(|misbehaved| AttachError::Start(misbehaved.into()))?.merges;
-        let pump = Pump::new(card, configured.queues, rings, buffers, merges);
-        let stop = Arc::new(Mutex::new(false));
-        let (its_bell, its_stop) = (bell.clone(), stop.clone());
-        let thread = thread::spawn(move || serve(pump, &its_bell, &client, &its_stop)).map_err(AttachError::Kernel)?;
-        Ok(Attachment { bell, stop, thread })
+        Ok(Pump::new(card, configured.queues, rings, buffers, merges))
+    }
+
+    /// Ends what was attached, and attaches what `begin` makes.
+    fn replace<T>(
+        &self,
+        begin: impl FnOnce(&VirtioNet) -> Result<(Attachment, T), Refusal>,
+    ) -> Result<T, NetDeviceError> {
+        let mut attached = self.attached.lock();
+        if let Some(before) = attached.take() {
+            before.end();
+            // It ended on its own, or just now; nobody else uses the card.
+            let _ = self.device.reset();
+        }
+        match begin(self) {
+            Ok((new, lent)) => {
+                *attached = Some(new);
+                Ok(lent)
+            }
+            Err(refusal) => {
+                let _ = self.device.reset();
+                Err(match refusal {
+                    Refusal::Layout => NetDeviceError::BadLayout,
+                    Refusal::Attach(AttachError::Kernel(tessera_runtime::Error::NoQuota)) => {
+                        NetDeviceError::LimitReached
+                    }
+                    Refusal::Attach(error) => {
+                        log!("the card cannot be started: {error}");
+                        NetDeviceError::Device
+                    }
+                })
+            }
+        }
     }
 }
 
@@ -127,32 +212,21 @@ impl NetDevice for VirtioNet {
     }
 
     fn attach(&self, buffers: Vmo, rings: Vmo, to_device: Event, from_device: Event) -> Result<(), NetDeviceError> {
-        let mut attached = self.attached.lock();
-        if let Some(before) = attached.take() {
-            *before.stop.lock() = true;
-            let _ = before.bell.raise(STOP);
-            before.thread.join();
-            // It ended on its own, or just now; nobody else uses the card.
-            let _ = self.device.reset();
-        }
-        match self.begin(&buffers, &rings, Arc::new(to_device), from_device) {
-            Ok(new) => {
-                *attached = Some(new);
-                Ok(())
-            }
-            Err(refusal) => {
-                let _ = self.device.reset();
-                Err(match refusal {
-                    Refusal::Layout => NetDeviceError::BadLayout,
-                    Refusal::Attach(AttachError::Kernel(tessera_runtime::Error::NoQuota)) => {
-                        NetDeviceError::LimitReached
-                    }
-                    Refusal::Attach(error) => {
-                        log!("the card cannot be started: {error}");
-                        NetDeviceError::Device
-                    }
-                })
-            }
-        }
+        self.replace(|net| {
+            let (bell, stop) = (Arc::new(to_device), Arc::new(Mutex::new(false)));
+            let pump = net.begin(&buffers, &rings, &bell, INTERRUPT)?;
+            let (its_bell, its_stop) = (bell.clone(), stop.clone());
+            let thread = thread::spawn(move || serve(pump, &its_bell, &from_device, &its_stop));
+            let thread = thread.map_err(AttachError::Kernel)?;
+            Ok((Attachment::Thread { bell, stop, thread }, ()))
+        })
+    }
+
+    fn attach_here(&self, buffers: Vmo, rings: Vmo, from_device: Event) -> Result<Cap<dyn NetPump>, NetDeviceError> {
+        self.replace(|net| {
+            let pump = net.begin(&buffers, &rings, &from_device, doorbell::FROM_DEVICE)?;
+            let lent = Arc::new(Lent { pump: Mutex::new(Some(pump)), _bell: from_device });
+            Ok((Attachment::Lent(lent.clone()), Cap::local(lent as Arc<dyn NetPump>)))
+        })
     }
 }

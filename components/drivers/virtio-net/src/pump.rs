@@ -77,6 +77,13 @@ impl<L: Link> Pump<L> {
         Ok(self.rings.publish())
     }
 
+    /// Gives the card what the client has to send, and buffers to fill.
+    pub fn send(&mut self) -> Result<(), Ended> {
+        self.give_to_card()?;
+        let _ = self.rings.publish();
+        Ok(())
+    }
+
     /// Says to both sides that nobody looks; answers whether one may stop looking. If not, there is something to move.
     pub fn sleep(&mut self) -> Result<bool, Ended> {
         // A client waits for buffers to come back only when it has none; then the card has very many of them.

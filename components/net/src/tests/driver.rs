@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
 
-use tessera_interfaces::{NetDevice, NetDeviceError, NetInformation};
+use tessera_interfaces::{Cap, NetDevice, NetDeviceError, NetInformation, NetPump};
 use tessera_memory::Memory;
 use tessera_rings::{Driver as Rings, Entry, HEADROOM, doorbell};
 use tessera_runtime::object::{Access, Event, Vmo};
@@ -24,6 +24,7 @@ pub struct Cable {
 pub struct Driver {
     cable: Arc<Cable>,
     number: usize,
+    lends: bool,
     /// The instance that lives; others end.
     instance: Arc<AtomicUsize>,
     dead: AtomicBool,
@@ -31,15 +32,26 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// Of the two, the second lends its pump.
     pub fn new(cable: Arc<Cable>, number: usize) -> Driver {
-        let instance = Arc::default();
-        Driver { cable, number, instance, dead: AtomicBool::new(false), rings: Mutex::new(None) }
+        let (instance, lends) = (Arc::default(), number == 1);
+        Driver { cable, number, lends, instance, dead: AtomicBool::new(false), rings: Mutex::new(None) }
     }
 
     /// It stops in the middle of whatever it does.
     pub fn kill(&self) {
         self.dead.store(true, Ordering::SeqCst);
         self.instance.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Begins with new rings: the number of the instance, the rings, and the buffers.
+    fn begin(&self, buffers: &Vmo, rings: &Vmo) -> Result<(usize, Rings, Memory), NetDeviceError> {
+        let map = |vmo: &Vmo| Mapping::new(vmo, 0, vmo.size().unwrap(), Access::Write).unwrap().into_memory();
+        let rings = map(rings);
+        let instance = self.instance.fetch_add(1, Ordering::SeqCst) + 1;
+        let driver = Rings::new(&rings, buffers.size().unwrap()).map_err(|_| NetDeviceError::BadLayout)?;
+        *self.rings.lock().unwrap() = Some(rings);
+        Ok((instance, driver, map(buffers)))
     }
 
     pub fn revive(&self) {
@@ -69,24 +81,75 @@ impl NetDevice for Driver {
     }
 
     fn attach(&self, buffers: Vmo, rings: Vmo, to_device: Event, from_device: Event) -> Result<(), NetDeviceError> {
-        let map = |vmo: &Vmo| Mapping::new(vmo, 0, vmo.size().unwrap(), Access::Write).unwrap().into_memory();
-        let bytes = buffers.size().unwrap();
-        let (buffers, rings) = (map(&buffers), map(&rings));
-        let instance = self.instance.fetch_add(1, Ordering::SeqCst) + 1;
-        let driver = Rings::new(&rings, bytes).map_err(|_| NetDeviceError::BadLayout)?;
-        *self.rings.lock().unwrap() = Some(rings);
+        let (instance, driver, buffers) = self.begin(&buffers, &rings)?;
         let bell = Arc::new(to_device);
         *self.cable.bells[self.number].lock().unwrap() = Some(bell.clone());
         let (cable, number, lives) = (self.cable.clone(), self.number, self.instance.clone());
         std::thread::spawn(move || {
             let mut work = Work { driver, buffers, cable, number };
-            while lives.load(Ordering::SeqCst) == instance && work.step(&from_device).is_ok() {
+            while lives.load(Ordering::SeqCst) == instance {
+                if work.step(&from_device).and_then(|()| work.driver.sleep(false)).is_err() {
+                    break;
+                }
                 let soon = own::clock().now().unwrap() + 1_000_000;
                 let _ = bell.wait_until(doorbell::TO_DEVICE, doorbell::TO_DEVICE, Some(soon));
                 work.driver.wake();
             }
         });
         Ok(())
+    }
+
+    fn attach_here(&self, buffers: Vmo, rings: Vmo, bell: Event) -> Result<Cap<dyn NetPump>, NetDeviceError> {
+        if !self.lends {
+            return Err(NetDeviceError::Device);
+        }
+        let (instance, driver, buffers) = self.begin(&buffers, &rings)?;
+        let bell = Arc::new(bell);
+        *self.cable.bells[self.number].lock().unwrap() = Some(bell.clone());
+        let work = Work { driver, buffers, cable: self.cable.clone(), number: self.number };
+        let lent = Lent { work: Mutex::new(work), bell, lives: self.instance.clone(), instance };
+        Ok(Cap::local(Arc::new(lent) as Arc<dyn NetPump>))
+    }
+}
+
+/// What the stack runs itself.
+struct Lent {
+    work: Mutex<Work>,
+    bell: Arc<Event>,
+    lives: Arc<AtomicUsize>,
+    instance: usize,
+}
+
+impl Lent {
+    fn act<T>(&self, act: impl FnOnce(&mut Work) -> Result<T, tessera_rings::Broken>) -> Result<T, NetDeviceError> {
+        if self.lives.load(Ordering::SeqCst) != self.instance {
+            return Err(NetDeviceError::Device);
+        }
+        act(&mut self.work.lock().unwrap()).map_err(|_| NetDeviceError::Device)
+    }
+}
+
+impl NetPump for Lent {
+    fn send(&self) -> Result<(), NetDeviceError> {
+        self.act(Work::give)
+    }
+
+    fn run(&self) -> Result<(), NetDeviceError> {
+        self.act(|work| work.step(&self.bell))
+    }
+
+    fn sleep(&self) -> Result<bool, NetDeviceError> {
+        self.act(|work| {
+            let quiet = work.driver.sleep(false)?;
+            Ok(quiet && work.cable.ways[work.number].lock().unwrap().is_empty())
+        })
+    }
+
+    fn wake(&self) -> Result<(), NetDeviceError> {
+        self.act(|work| {
+            work.driver.wake();
+            Ok(())
+        })
     }
 }
 
@@ -98,7 +161,7 @@ struct Work {
 }
 
 impl Work {
-    fn step(&mut self, from_device: &Event) -> Result<(), tessera_rings::Broken> {
+    fn give(&mut self) -> Result<(), tessera_rings::Broken> {
         let mut sent = false;
         while let Some(entry) = self.driver.take_to_send()? {
             let mut frame = vec![0; entry.length.into()];
@@ -114,6 +177,11 @@ impl Work {
         if sent && let Some(bell) = &*self.cable.bells[1 - self.number].lock().unwrap() {
             let _ = bell.raise(doorbell::TO_DEVICE);
         }
+        Ok(())
+    }
+
+    fn step(&mut self, from_device: &Event) -> Result<(), tessera_rings::Broken> {
+        self.give()?;
         loop {
             let Some(frame) = self.cable.ways[self.number].lock().unwrap().pop_front() else { break };
             let Some(buffer) = self.driver.take_free()? else { break };
@@ -124,6 +192,6 @@ impl Work {
         if self.driver.publish() {
             let _ = from_device.raise(doorbell::FROM_DEVICE);
         }
-        self.driver.sleep(false).map(|_| ())
+        Ok(())
     }
 }
