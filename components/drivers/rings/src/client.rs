@@ -212,7 +212,9 @@ impl Client {
             self.hold(entry.buffer, Holder::Client);
             self.free.push(entry.buffer);
             // Nearly always the first.
-            if let Some(place) = self.sending.iter().position(|sent| sent.buffer == entry.buffer) {
+            if self.sending.front().is_some_and(|sent| sent.buffer == entry.buffer) {
+                self.sending.pop_front();
+            } else if let Some(place) = self.sending.iter().position(|sent| sent.buffer == entry.buffer) {
                 self.sending.remove(place);
             }
         }

@@ -51,6 +51,9 @@ pub struct Pump<L> {
     filling: Vec<u32>,
     /// The entries behind each token of the send queue.
     sending: Vec<Vec<Entry>>,
+    /// Those of the frame that is being given to the card, and where they lie.
+    entries: Vec<Entry>,
+    parts: Vec<Part>,
     /// How many buffers the card has to send.
     in_flight: u32,
     /// Whether a received frame may take several buffers.
@@ -62,7 +65,8 @@ impl<L: Link> Pump<L> {
     pub fn new(link: L, [receive, send]: [Queue; 2], rings: Driver, buffers: DmaMemory, merges: bool) -> Pump<L> {
         let filling = (0..receive.size()).map(|_| 0).collect();
         let sending = (0..send.size()).map(|_| Vec::with_capacity(1)).collect();
-        Pump { link, rings, buffers, receive, send, filling, sending, in_flight: 0, merges }
+        let (entries, parts) = (Vec::with_capacity(PARTS), Vec::with_capacity(PARTS));
+        Pump { link, rings, buffers, receive, send, filling, sending, entries, parts, in_flight: 0, merges }
     }
 
     /// The card.
@@ -194,30 +198,31 @@ impl<L: Link> Pump<L> {
     fn send_frame(&mut self, first: Entry) -> Result<(), Ended> {
         let place = first.place().checked_sub(header::BYTES).ok_or(Ended::Client)?;
         header::write(self.buffers.memory(), place, &first);
-        let mut parts = [Part { address: 0, length: 0, device_writes: false }; PARTS];
-        let mut entries = [first; PARTS];
-        let mut count = 0_usize;
+        self.entries.clear();
+        self.parts.clear();
         let mut entry = first;
         loop {
-            let start = if count == 0 { place } else { entry.place() };
-            let before = if count == 0 { header::BYTES } else { 0 };
+            // A frame of more parts than 64 KiB take is none.
+            if self.parts.len() == PARTS {
+                return Err(Ended::Client);
+            }
+            let before = if self.parts.is_empty() { header::BYTES } else { 0 };
+            let start = if self.parts.is_empty() { place } else { entry.place() };
             let (address, contiguous) = self.buffers.address(start).ok_or(Ended::Client)?;
             let length = usize::from(entry.length).saturating_add(before).min(contiguous) as u32;
-            // A frame of more parts than 64 KiB take is none.
-            let (part, kept) = parts.get_mut(count).zip(entries.get_mut(count)).ok_or(Ended::Client)?;
-            (*part, *kept) = (Part { address, length, device_writes: false }, entry);
-            count = count.saturating_add(1);
+            self.parts.push(Part { address, length, device_writes: false });
+            self.entries.push(entry);
             if entry.flags & flags::MORE == 0 {
                 break;
             }
             // The parts of a frame are published together.
             entry = self.rings.take_to_send()?.ok_or(Ended::Client)?;
         }
-        let token = self.send.add(parts.get(..count).unwrap_or_default()).map_err(|_| Misbehaved::UsedTooMuch)?;
+        let token = self.send.add(&self.parts).map_err(|_| Misbehaved::UsedTooMuch)?;
         if let Some(kept) = self.sending.get_mut(usize::from(token)) {
-            kept.extend_from_slice(entries.get(..count).unwrap_or_default());
+            kept.extend_from_slice(&self.entries);
         }
-        self.in_flight = self.in_flight.saturating_add(count as u32);
+        self.in_flight = self.in_flight.saturating_add(self.entries.len() as u32);
         Ok(())
     }
 }

@@ -57,11 +57,17 @@ impl Stack {
         }
         let options = *options;
         match &mut entry.kind {
-            Kind::Connection(connection) => connection.apply(&options),
+            Kind::Connection(connection) => {
+                connection.apply(&options);
+                // What was held back may go; when it is looked at next is for others to say.
+                let keeps_time = matches!(option, SocketOption::KeepAlive | SocketOption::UserTimeout);
+                if keeps_time || connection.look().send_queue() > 0 {
+                    self.schedule(id);
+                }
+            }
             Kind::Datagrams(datagrams) => datagrams.apply(&options),
             _ => {}
         }
-        self.schedule(id);
         Ok(())
     }
 
