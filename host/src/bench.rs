@@ -28,6 +28,8 @@ mod linux;
 mod placement;
 #[path = "bench_servers.rs"]
 mod servers;
+#[path = "bench_sqlite.rs"]
+mod sqlite;
 #[path = "bench_wire.rs"]
 mod wire;
 

@@ -26,8 +26,8 @@ const KERNEL: (&str, &str) = ("linux-image-", "-cloud-amd64");
 /// The drivers that the measurements need; what these need in turn, they say themselves.
 const DRIVERS: [&str; 3] = ["virtio_pci", "virtio_blk", "virtio_net"];
 const MEMORY: &str = "256M";
-/// The same for a server, whose files are in memory too.
-const SERVING: &str = "512M";
+/// The same for a program whose files are in memory too.
+const RUNNING: &str = "512M";
 /// The name of the last member of an archive.
 const END: &str = "TRAILER!!!";
 
@@ -77,8 +77,8 @@ impl Peer {
 }
 
 impl Peer {
-    /// The machine whose only program is a server: `words` in the root file system of an image, reached through `port`.
-    pub fn serving(&self, name: &str, root: &Path, words: &[&str], port: PortMapping) -> Result<Boot> {
+    /// The machine whose only program is `words` in the root file system of an image, reached through `ports`.
+    pub fn running(&self, name: &str, root: &Path, words: &[&str], ports: &[PortMapping]) -> Result<Boot> {
         let bytes = fs::read(root).into_diagnostic().wrap_err_with(|| format!("cannot read {}", root.display()))?;
         let image = Image::new(&bytes).into_diagnostic()?;
         // The kernel unpacks one archive over the other.
@@ -89,10 +89,10 @@ impl Peer {
         add_file(&mut archive, END, 0, &[]);
         let initramfs = folder()?.join(format!("initramfs-{name}"));
         crate::image::write(&initramfs, &archive)?;
-        let ports = [Forwarding { rule: port.rule() }];
+        let ports: Vec<Forwarding> = ports.iter().map(|port| Forwarding { rule: port.rule() }).collect();
         let devices = devices::arguments(MachineKind::Q35, "peer", &[Device::Network], &ports)?;
         let peer = Self { name: self.name.clone(), kernel: self.kernel.clone(), initramfs };
-        Ok(Boot { memory: SERVING.parse().unwrap_or_default(), ..peer.boot("serve", &devices, Engine::Tcg) })
+        Ok(Boot { memory: RUNNING.parse().unwrap_or_default(), ..peer.boot("serve", &devices, Engine::Tcg) })
     }
 }
 

@@ -1,10 +1,12 @@
 //! `tessera bench placement`: what the same program costs in each placement, beside a Linux guest.
 //!
-//! The program (`bench/linux/calls.c`) is compiled once and booted as a container in each placement, counting instructions and plain.
+//! The program (`bench/linux/calls.c`) is compiled once and booted as a container in each placement, counting instructions and plain. Servers
+//! and sqlite are measured beside it, each in a file of its own.
 //! Linux's figures and the goals are data, in `bench/placement.toml`.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use clap::ValueEnum;
@@ -14,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::linux::Peer;
 use super::servers::{How, SERVERS};
-use super::{Figure, LIMIT, Machine, figure, this_machine};
+use super::sqlite::Sqlite;
+use super::{Figure, LIMIT, Machine, figure, plain_name, this_machine};
 use crate::container::{self, Overrides, Source, launch};
 use crate::image::{MachineKind, Placement, Processors};
 use crate::progress::Step;
@@ -41,11 +44,11 @@ struct Table {
 struct Known {
     name: String,
     about: String,
-    /// Linux's figure, in instructions.
+    /// Linux's figure, in instructions or the row's own unit.
     linux: Option<f64>,
     #[serde(default)]
     higher_is_better: bool,
-    /// What a placement is to reach, in instructions or bytes.
+    /// What a placement is to reach, in the same.
     #[serde(default)]
     goals: BTreeMap<String, f64>,
 }
@@ -79,28 +82,26 @@ pub fn bench(json: bool) -> Result<u8> {
     let table = read_table()?;
     let folder = tempfile::tempdir().into_diagnostic()?;
     let program = folder.path().join("calls");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O1", "-static", "-o"]).arg(&program).arg(workspace::root().join(PROGRAM));
-    let output = compiler.output().into_diagnostic().wrap_err("cannot start the C compiler `cc`")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(miette!(help = said, "the C compiler here makes no static programs"));
-    }
+    compile(PROGRAM, &program)?;
+    let sqlite = Sqlite::compile()?;
     let source = Source::of(&program.display().to_string())?;
     let (mut counted, mut plain) = (Vec::new(), Vec::new());
     for placement in Placement::value_variants() {
-        let (mut figures, size) = measure(&source, *placement, Engine::Counting)?;
+        let overrides = Overrides::default();
+        let (mut figures, size) = measure(&source, &overrides, *placement, Engine::Counting)?;
         figures.push(Figure { name: IMAGE.to_owned(), value: size, unit: "bytes".to_owned() });
-        let (mut times, _) = measure(&source, *placement, Engine::Tcg)?;
+        let (mut times, _) = measure(&source, &overrides, *placement, Engine::Tcg)?;
         for server in &SERVERS {
             let (of_counted, of_plain) = both(|how| server.measure(*placement, how))?;
             figures.extend(of_counted);
             times.extend(of_plain);
         }
+        figures.extend(sqlite.measure(*placement, Engine::Counting)?);
+        times.extend(sqlite.measure(*placement, Engine::Tcg)?);
         counted.push((*placement, figures));
         plain.push((*placement, times));
     }
-    let on_linux = measure_peer().unwrap_or_else(|error| {
+    let on_linux = measure_peer(&sqlite).unwrap_or_else(|error| {
         eprintln!("tessera: without new figures of Debian's kernel: {error:?}");
         Vec::new()
     });
@@ -110,7 +111,7 @@ pub fn bench(json: bool) -> Result<u8> {
         |row| match row {
             // What is counted by the clock alone needs no other name.
             row if row.unit != "ticks" => row,
-            row => Row { name: format!("{}-plain", row.name), ..row },
+            row => Row { name: plain_name(&row.name), ..row },
         },
     ));
     let missing: Vec<&str> = table.rows.iter().map(|known| known.name.as_str()).collect();
@@ -141,8 +142,8 @@ fn both(measure: impl Fn(How) -> Result<Vec<Figure>>) -> Result<(Vec<Figure>, Ve
     Ok((counted, plain))
 }
 
-/// The servers' figures on Debian's kernel.
-fn measure_peer() -> Result<Vec<Figure>> {
+/// The servers' and sqlite's figures on Debian's kernel.
+fn measure_peer(sqlite: &Sqlite) -> Result<Vec<Figure>> {
     let peer = Peer::prepare()?;
     let mut figures = Vec::new();
     for server in &SERVERS {
@@ -150,6 +151,9 @@ fn measure_peer() -> Result<Vec<Figure>> {
         figures.extend(counted);
         figures.extend(plain);
     }
+    figures.extend(sqlite.measure_peer(&peer, Engine::Counting)?);
+    let times = sqlite.measure_peer(&peer, Engine::Tcg)?;
+    figures.extend(times.into_iter().map(|time| Figure { name: plain_name(&time.name), ..time }));
     Ok(figures)
 }
 
@@ -160,10 +164,27 @@ fn read_table() -> Result<Table> {
     toml::from_str(&text).into_diagnostic().wrap_err_with(|| format!("{TABLE} is not a table of peers"))
 }
 
-/// Boots the program; answers its figures, and the size of the image without the program.
-fn measure(source: &Source, placement: Placement, engine: Engine) -> Result<(Vec<Figure>, f64)> {
+/// Compiles a measuring program, from its source in the checkout.
+pub fn compile(source: &str, program: &Path) -> Result<()> {
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O1", "-static", "-o"]).arg(program).arg(workspace::root().join(source));
+    let output = compiler.output().into_diagnostic().wrap_err("cannot start the C compiler `cc`")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(miette!(help = said, "the C compiler here makes no static program of {source}"));
+    }
+    Ok(())
+}
+
+/// Boots a measuring program; answers its figures, and the size of the image without the container's files.
+pub fn measure(
+    source: &Source,
+    overrides: &Overrides,
+    placement: Placement,
+    engine: Engine,
+) -> Result<(Vec<Figure>, f64)> {
     let system = launch::system(None, Some(placement))?;
-    let container = container::prepare(source, &Overrides::default(), &system, None)?;
+    let container = container::prepare(source, overrides, &system, None)?;
     let size = fs::metadata(&container.image).into_diagnostic()?.len().saturating_sub(container.root);
     let mut step = Step::start("measuring");
     step.note(placement.word());

@@ -127,7 +127,7 @@ impl Server {
     pub fn measure_peer(&self, peer: &Peer, how: How) -> Result<Vec<Figure>> {
         let root = container::root_image_with(&Source::of(self.packages)?, &Self::volumes())?;
         let port = PortMapping::free(self.port)?;
-        let boot = peer.serving(self.name, &root, self.words, port)?;
+        let boot = peer.running(self.name, &root, self.words, &[port])?;
         self.observe(boot, &peer.name, port.host, how)
     }
 
