@@ -24,6 +24,8 @@ use crate::workspace;
 
 #[path = "bench_linux.rs"]
 mod linux;
+#[path = "bench_memory.rs"]
+mod memory;
 #[path = "bench_placement.rs"]
 mod placement;
 #[path = "bench_servers.rs"]

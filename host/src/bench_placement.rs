@@ -1,7 +1,7 @@
 //! `tessera bench placement`: what the same program costs in each placement, beside a Linux guest.
 //!
-//! The program (`bench/linux/calls.c`) is compiled once and booted as a container in each placement, counting instructions and plain. Servers
-//! and sqlite are measured beside it, each in a file of its own.
+//! The program (`bench/linux/calls.c`) is compiled once and booted as a container in each placement, counting instructions and plain. Servers, sqlite
+//! and the smallest memory are measured beside it, each in a file of its own.
 //! Linux's figures and the goals are data, in `bench/placement.toml`.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde::{Deserialize, Serialize};
 
 use super::linux::Peer;
+use super::memory::{self, Nginx};
 use super::servers::{How, SERVERS};
 use super::sqlite::Sqlite;
 use super::{Figure, LIMIT, Machine, figure, plain_name, this_machine};
@@ -83,7 +84,7 @@ pub fn bench(json: bool) -> Result<u8> {
     let folder = tempfile::tempdir().into_diagnostic()?;
     let program = folder.path().join("calls");
     compile(PROGRAM, &program)?;
-    let sqlite = Sqlite::compile()?;
+    let (sqlite, nginx) = (Sqlite::compile()?, Nginx::prepare()?);
     let source = Source::of(&program.display().to_string())?;
     let (mut counted, mut plain) = (Vec::new(), Vec::new());
     for placement in Placement::value_variants() {
@@ -98,10 +99,11 @@ pub fn bench(json: bool) -> Result<u8> {
         }
         figures.extend(sqlite.measure(*placement, Engine::Counting)?);
         times.extend(sqlite.measure(*placement, Engine::Tcg)?);
+        figures.extend([memory::hello(*placement)?, nginx.measure(*placement)?]);
         counted.push((*placement, figures));
         plain.push((*placement, times));
     }
-    let on_linux = measure_peer(&sqlite).unwrap_or_else(|error| {
+    let on_linux = measure_peer(&sqlite, &nginx).unwrap_or_else(|error| {
         eprintln!("tessera: without new figures of Debian's kernel: {error:?}");
         Vec::new()
     });
@@ -143,7 +145,7 @@ fn both(measure: impl Fn(How) -> Result<Vec<Figure>>) -> Result<(Vec<Figure>, Ve
 }
 
 /// The servers' and sqlite's figures on Debian's kernel.
-fn measure_peer(sqlite: &Sqlite) -> Result<Vec<Figure>> {
+fn measure_peer(sqlite: &Sqlite, nginx: &Nginx) -> Result<Vec<Figure>> {
     let peer = Peer::prepare()?;
     let mut figures = Vec::new();
     for server in &SERVERS {
@@ -154,6 +156,7 @@ fn measure_peer(sqlite: &Sqlite) -> Result<Vec<Figure>> {
     figures.extend(sqlite.measure_peer(&peer, Engine::Counting)?);
     let times = sqlite.measure_peer(&peer, Engine::Tcg)?;
     figures.extend(times.into_iter().map(|time| Figure { name: plain_name(&time.name), ..time }));
+    figures.push(nginx.measure_peer(&peer)?);
     Ok(figures)
 }
 

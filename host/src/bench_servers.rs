@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use miette::{IntoDiagnostic, Report, Result, WrapErr, miette};
 
 use super::linux::Peer;
 use super::{Figure, LIMIT};
 use crate::container::{self, Mode, Overrides, PortMapping, Source, Volume, launch};
 use crate::devices::Device;
-use crate::image::{MachineKind, Placement, Processors};
+use crate::image::{MachineKind, Memory, Placement, Processors};
 use crate::process;
 use crate::progress::Step;
 use crate::qemu::{Boot, Engine};
@@ -62,38 +62,56 @@ const PAGE_FOUND: &str = "HTTP/1.1 200 OK";
 const SET: &str = "*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$3\r\nabc\r\n";
 const GET: &str = "*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n";
 
-pub const SERVERS: [Server; 2] = [
-    Server {
-        name: "nginx",
-        packages: "debian:nginx-light",
-        words: &["/usr/sbin/nginx", "-c", "/bench/nginx.conf"],
-        port: 80,
-        loads: &[
-            Load { name: "request", request: PAGE, answer: PAGE_FOUND, pipelined: 1, connects: false },
-            Load { name: "connection", request: PAGE, answer: PAGE_FOUND, pipelined: 1, connects: true },
-        ],
-    },
-    Server {
-        name: "redis",
-        packages: "debian:redis-server",
-        words: &["/usr/bin/redis-server", "--protected-mode", "no", "--save", ""],
-        port: 6379,
-        loads: &[
-            Load { name: "set", request: SET, answer: "+OK", pipelined: 1, connects: false },
-            Load { name: "get", request: GET, answer: "$3\r\nabc", pipelined: 1, connects: false },
-            Load { name: "get-pipelined", request: GET, answer: "$3\r\nabc", pipelined: 16, connects: false },
-        ],
-    },
-];
+pub const NGINX: Server = Server {
+    name: "nginx",
+    packages: "debian:nginx-light",
+    words: &["/usr/sbin/nginx", "-c", "/bench/nginx.conf"],
+    port: 80,
+    loads: &[
+        Load { name: "request", request: PAGE, answer: PAGE_FOUND, pipelined: 1, connects: false },
+        Load { name: "connection", request: PAGE, answer: PAGE_FOUND, pipelined: 1, connects: true },
+    ],
+};
+
+const REDIS: Server = Server {
+    name: "redis",
+    packages: "debian:redis-server",
+    words: &["/usr/bin/redis-server", "--protected-mode", "no", "--save", ""],
+    port: 6379,
+    loads: &[
+        Load { name: "set", request: SET, answer: "+OK", pipelined: 1, connects: false },
+        Load { name: "get", request: GET, answer: "$3\r\nabc", pipelined: 1, connects: false },
+        Load { name: "get-pipelined", request: GET, answer: "$3\r\nabc", pipelined: 16, connects: false },
+    ],
+};
+
+pub const SERVERS: [Server; 2] = [NGINX, REDIS];
 
 impl Server {
     fn volumes() -> Vec<Volume> {
         vec![Volume { host: workspace::root().join(FILES.0), guest: FILES.1.to_owned(), mode: Mode::Copy }]
     }
 
+    /// A free port of this machine that leads to the server.
+    pub fn port(&self) -> Result<PortMapping> {
+        PortMapping::free(self.port)
+    }
+
     /// The figures of the server as a container.
     pub fn measure(&self, placement: Placement, how: How) -> Result<Vec<Figure>> {
-        let port = PortMapping::free(self.port)?;
+        let port = self.port()?;
+        let boot = self.contained(&Source::of(self.packages)?, placement, port, None)?;
+        self.observe(boot, placement.word(), port.host, how)
+    }
+
+    /// The server of `source` as a container, in the memory that is given or the usual one.
+    pub fn contained(
+        &self,
+        source: &Source,
+        placement: Placement,
+        port: PortMapping,
+        memory: Option<Memory>,
+    ) -> Result<Boot> {
         let overrides = Overrides {
             words: self.words.iter().map(|word| (*word).to_owned()).collect(),
             ports: vec![port],
@@ -101,7 +119,7 @@ impl Server {
             ..Overrides::default()
         };
         let system = launch::system(None, Some(placement))?;
-        let container = container::prepare(&Source::of(self.packages)?, &overrides, &system, None)?;
+        let container = container::prepare(source, &overrides, &system, memory)?;
         // Nobody reads what the container says.
         let unread =
             |argument: String| match argument.strip_suffix(",fd=0").and_then(|rest| rest.strip_prefix("socket,")) {
@@ -109,7 +127,7 @@ impl Server {
                 None => argument,
             };
         let devices = launch::devices(MachineKind::Q35, &container.system, &[port], &[Device::Attached])?;
-        let boot = Boot {
+        Ok(Boot {
             image: container.image,
             machine: MachineKind::Q35,
             memory: container.memory,
@@ -119,16 +137,20 @@ impl Server {
             words: Vec::new(),
             devices: devices.into_iter().map(unread).collect(),
             keys_go_to_the_guest: false,
-        };
-        self.observe(boot, placement.word(), port.host, how)
+        })
     }
 
     /// The figures of the server on Debian's kernel.
     pub fn measure_peer(&self, peer: &Peer, how: How) -> Result<Vec<Figure>> {
-        let root = container::root_image_with(&Source::of(self.packages)?, &Self::volumes())?;
-        let port = PortMapping::free(self.port)?;
-        let boot = peer.running(self.name, &root, self.words, &[port])?;
+        let port = self.port()?;
+        let boot = self.on_peer(&Source::of(self.packages)?, peer, port)?;
         self.observe(boot, &peer.name, port.host, how)
+    }
+
+    /// The server of `source` on Debian's kernel.
+    pub fn on_peer(&self, source: &Source, peer: &Peer, port: PortMapping) -> Result<Boot> {
+        let root = container::root_image_with(source, &Self::volumes())?;
+        peer.running(self.name, &root, self.words, &[port])
     }
 
     fn observe(&self, mut boot: Boot, guest: &str, port: u16, how: How) -> Result<Vec<Figure>> {
@@ -140,27 +162,23 @@ impl Server {
         if let How::Plain { processors } = how {
             boot.processors = processors;
         }
-        let ended = AtomicBool::new(false);
-        let mut console = Vec::new();
-        let figures = thread::scope(|scope| {
-            let client = scope.spawn(|| {
-                let figures = self.converse(port, &monitor, how, &ended);
-                // The guest serves until its machine is taken away.
-                Monitor::open(&monitor).and_then(|mut monitor| monitor.quit()).ok();
-                figures
-            });
-            let ending = boot.run(crate::symbols::Symbols::default(), false, &mut console);
-            ended.store(true, Ordering::Relaxed);
-            let figures = client.join().unwrap_or_else(|_| Err(miette!("the client panicked")));
-            ending.and(figures)
-        });
-        let console = String::from_utf8_lossy(&console).into_owned();
-        figures.map_err(|error| miette!(help = console, "{} on {guest}: {error:?}", self.name))
+        while_it_serves(&boot, &monitor, |ended| self.converse(port, &monitor, how, ended))
+            .map_err(|(error, console)| miette!(help = console, "{} on {guest}: {error:?}", self.name))
+    }
+
+    /// Boots the server and waits for its first answer. The error says why there was none in time.
+    pub fn answers(&self, mut boot: Boot, port: PortMapping, patience: Duration) -> Result<()> {
+        let Some(first) = self.loads.first() else { return Ok(()) };
+        let folder = tempfile::tempdir().into_diagnostic()?;
+        let monitor = folder.path().join("monitor");
+        boot.devices.extend(with_monitor(&monitor));
+        while_it_serves(&boot, &monitor, |ended| first_answer(port.host, first, patience, ended))
+            .map_err(|(error, console)| miette!(help = console, "{error:?}"))
     }
 
     fn converse(&self, port: u16, monitor: &Path, how: How, ended: &AtomicBool) -> Result<Vec<Figure>> {
         let Some(first) = self.loads.first() else { return Ok(Vec::new()) };
-        first_answer(port, first, ended)?;
+        first_answer(port, first, LIMIT, ended)?;
         let mut figures = Vec::new();
         let count = || Monitor::open(monitor)?.instructions();
         if how == How::Counted {
@@ -285,9 +303,31 @@ fn instruction_count(line: &str) -> Option<u64> {
     line.split_once("instruction count = ")?.1.trim().parse().ok()
 }
 
+/// Boots a guest and does `work` with it; it serves until its machine is taken away through QEMU's `monitor`. An error comes with what it said.
+fn while_it_serves<T: Send>(
+    boot: &Boot,
+    monitor: &Path,
+    work: impl FnOnce(&AtomicBool) -> Result<T> + Send,
+) -> std::result::Result<T, (Report, String)> {
+    let ended = AtomicBool::new(false);
+    let mut console = Vec::new();
+    let done = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let done = work(&ended);
+            Monitor::open(monitor).and_then(|mut monitor| monitor.quit()).ok();
+            done
+        });
+        let ending = boot.run(crate::symbols::Symbols::default(), false, &mut console);
+        ended.store(true, Ordering::Relaxed);
+        let done = client.join().unwrap_or_else(|_| Err(miette!("the client panicked")));
+        ending.and(done)
+    });
+    done.map_err(|error| (error, String::from_utf8_lossy(&console).into_owned()))
+}
+
 /// Waits for the server's first answer.
-fn first_answer(port: u16, load: &Load, ended: &AtomicBool) -> Result<()> {
-    let until = Instant::now() + LIMIT;
+fn first_answer(port: u16, load: &Load, patience: Duration, ended: &AtomicBool) -> Result<()> {
+    let until = Instant::now() + patience;
     loop {
         // A connection that begins before the guest listens may never get an answer.
         let asked = connect(port).and_then(|mut stream| {

@@ -38,6 +38,7 @@ use crate::cli::Test;
 use crate::process;
 use crate::progress::{self, Step};
 use outcome::Outcome;
+pub use small::nginx_alone;
 
 /// A named list of cases.
 struct Suite {

@@ -37,8 +37,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A root file system of nginx alone.
-fn root(folder: &Path) -> Result<()> {
+/// A root file system of nginx alone, in `folder`.
+pub fn nginx_alone(folder: &Path) -> Result<()> {
     slim::write(&container::root_image(&Source::of(PACKAGE)?)?, PROGRAM, folder)?;
     for made in ["etc", "tmp", "var/log/nginx", "var/lib/nginx"] {
         fs::create_dir_all(folder.join(made)).into_diagnostic()?;
@@ -59,7 +59,7 @@ fn command(what: &[&str], folder: &Path, placement: &str, port: u16) -> Command 
 
 /// `run` of nginx in `folder`, which is filled; all is built before.
 fn container(folder: &Path, placement: &str, memory: &str, port: u16, step: &mut Step) -> Result<Command> {
-    root(folder)?;
+    nginx_alone(folder)?;
     let built = folder.with_extension("elf");
     let output = built.display().to_string();
     run::run(&mut command(&["build", "--output", &output], folder, placement, port), step)?;
