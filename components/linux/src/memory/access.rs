@@ -6,6 +6,7 @@
 //! is their affair: they are copied, never borrowed.
 
 use alloc::sync::Arc;
+use core::ffi::CStr;
 use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -87,6 +88,25 @@ impl GuestMemory {
         let read = self.read_some(address, to.get_mut(before..).unwrap_or_default());
         to.truncate(before + read);
         read
+    }
+
+    /// Copies at most `length` bytes behind what is in `to`, as `read_onto`, but none from the first zero on; answers whether there was one.
+    #[cfg_attr(target_os = "none", optimize(speed))]
+    pub fn read_text_onto<A: Array<Item = u8>>(
+        &self,
+        address: u64,
+        to: &mut SmallVec<A>,
+        length: usize,
+    ) -> Result<bool> {
+        let before = to.len();
+        let read = self.read_onto(address, to, length);
+        let Ok(text) = CStr::from_bytes_until_nul(to.get(before..).unwrap_or_default()) else {
+            return if read < length { Err(Errno::EFAULT) } else { Ok(false) };
+        };
+        let end = before + text.count_bytes();
+        // SAFETY: fewer than there are. `truncate` would look at each byte that goes.
+        unsafe { to.set_len(end) };
+        Ok(true)
     }
 
     /// Copies to guest memory; answers how many bytes fitted before the first that may not be written.

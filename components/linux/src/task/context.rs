@@ -2,7 +2,6 @@
 
 use alloc::sync::Arc;
 use core::cell::Cell;
-use core::ffi::CStr;
 
 use smallvec::SmallVec;
 use tessera_runtime::abi::x86_64::{GuestState, Registers};
@@ -166,18 +165,11 @@ impl Context {
     pub fn read_text(&self, address: u64, most: usize) -> Result<Text> {
         let mut text = Text::new();
         while text.len() < most {
-            let before = text.len();
-            let at = address.checked_add(before as u64).ok_or(Errno::EFAULT)?;
+            let at = address.checked_add(text.len() as u64).ok_or(Errno::EFAULT)?;
             // Most texts are short. To the end of a page at most: what comes after it need not be there.
-            let length = 64.min(most - before).min(4096 - (at & 4095) as usize);
-            let read = self.memory.read_onto(at, &mut text, length);
-            if let Ok(rest) = CStr::from_bytes_until_nul(text.get(before..).unwrap_or_default()) {
-                let end = before + rest.count_bytes();
-                text.truncate(end);
+            let length = 64.min(most - text.len()).min(4096 - (at & 4095) as usize);
+            if self.memory.read_text_onto(at, &mut text, length)? {
                 return Ok(text);
-            }
-            if read < length {
-                return Err(Errno::EFAULT);
             }
         }
         Err(Errno::ENAMETOOLONG)
