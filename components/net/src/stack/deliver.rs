@@ -122,7 +122,7 @@ impl Stack {
     fn deliver_segment(&mut self, way: Way<'_, '_>, frame: &[u8], segment: Segment) {
         let key = ends(segment.to, segment.from);
         if let Some(&id) = self.connections.get(&key)
-            && let Some(Entry { kind: Kind::Connection(connection), .. }) = self.sockets.get_mut(id)
+            && let Some(Entry { kind: Kind::Connection(connection), ring, .. }) = self.sockets.get_mut(id)
             && connection.which == way.which
         {
             let before = connection.state();
@@ -131,7 +131,14 @@ impl Stack {
                 connection.reset = true;
             }
             connection.last_sequence = segment.end;
-            self.schedule(id);
+            // One that does nothing but acknowledge all that was sent: there is nothing more to send, and its timers may ring too early.
+            let carries = segment.resets || segment.end != segment.sequence;
+            let is_idle = before == State::Established && connection.state() == before && ring.is_none();
+            if !carries && is_idle && connection.look().send_queue() == 0 {
+                self.publish(id, false);
+            } else {
+                self.schedule(id);
+            }
             return;
         }
         if let Some(rest) = self.resting.get(&key) {
