@@ -14,14 +14,14 @@ use crate::signal::{Info, SIGPIPE, SIGXFSZ, send};
 use crate::task::process::limit;
 use crate::task::{Context, wait};
 
-#[cfg_attr(target_os = "none", optimize(speed))]
+#[inline(always)]
 fn readable(context: &Context, descriptor: i32, how: How) -> Result<Arc<Description>> {
     let description = context.description(descriptor)?;
     placed(&description, how)?;
     if description.is_readable() { Ok(description) } else { Err(Errno::EBADF) }
 }
 
-#[cfg_attr(target_os = "none", optimize(speed))]
+#[inline(always)]
 fn writable(context: &Context, descriptor: i32, how: How) -> Result<Arc<Description>> {
     let description = context.description(descriptor)?;
     placed(&description, how)?;
@@ -29,7 +29,7 @@ fn writable(context: &Context, descriptor: i32, how: How) -> Result<Arc<Descript
 }
 
 /// A place in something without places is told before that it could not be read or written there.
-#[cfg_attr(target_os = "none", optimize(speed))]
+#[inline(always)]
 fn placed(description: &Description, how: How) -> Result<()> {
     if how.at.is_some() && !description.file.is_seekable() && !description.is_path_only() {
         return Err(Errno::ESPIPE);
