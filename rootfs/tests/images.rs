@@ -78,6 +78,29 @@ fn the_order_of_building_does_not_show() {
 }
 
 #[test]
+fn files_with_the_same_bytes_lie_in_the_image_once() {
+    let build = |contents: [Vec<u8>; 2]| {
+        let (mut tree, mut spool) = (Tree::default(), spool());
+        for (name, contents) in ["one", "other"].iter().zip(&contents) {
+            put(&mut tree, name, file(&mut spool, contents, 0o644));
+        }
+        image(&tree, &mut spool)
+    };
+    let contents = vec![7; 70_001];
+    let changed = contents.iter().enumerate().map(|(at, byte)| byte + u8::from(at == 70_000)).collect();
+    let (equal, different) = (build([contents.clone(), contents.clone()]), build([contents.clone(), changed]));
+    assert_eq!(different.len() - equal.len(), 70_001_usize.next_multiple_of(4096));
+    let image = Image::new(&equal).unwrap();
+    let inodes = ["one", "other"].map(|name| at(&image, name).unwrap());
+    assert_ne!(inodes[0].number, inodes[1].number, "they are two files");
+    for inode in inodes {
+        let mut into = vec![0; 70_001];
+        assert_eq!((image.read(&inode, 0, &mut into).unwrap(), inode.links), (70_001, 1));
+        assert!(into == contents);
+    }
+}
+
+#[test]
 fn reading_stops_at_the_end_of_a_file() {
     let (mut tree, mut spool) = (Tree::default(), spool());
     put(&mut tree, "f", file(&mut spool, b"0123456789", 0o644));
@@ -109,6 +132,7 @@ fn another_implementation_finds_nothing_wrong_and_extracts_the_same() {
     let (mut tree, mut spool) = (Tree::default(), spool());
     put(&mut tree, "etc/passwd", file(&mut spool, b"root\n", 0o644));
     put(&mut tree, "large", file(&mut spool, &vec![7; 70_001], 0o755));
+    put(&mut tree, "large.copy", file(&mut spool, &vec![7; 70_001], 0o644));
     put(&mut tree, "bin", link("usr/bin"));
     put(&mut tree, "tmp", directory(0o1777));
     for index in 0..500 {
@@ -120,7 +144,9 @@ fn another_implementation_finds_nothing_wrong_and_extracts_the_same() {
     let output =
         Command::new("fsck.erofs").arg(format!("--extract={}", extracted.display())).arg(&path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(std::fs::read(extracted.join("large")).unwrap(), vec![7; 70_001]);
+    for name in ["large", "large.copy"] {
+        assert_eq!(std::fs::read(extracted.join(name)).unwrap(), vec![7; 70_001]);
+    }
     assert_eq!(std::fs::read_link(extracted.join("bin")).unwrap().to_str(), Some("usr/bin"));
     assert_eq!(std::fs::read_dir(extracted.join("many")).unwrap().count(), 500);
 

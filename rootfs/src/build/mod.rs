@@ -6,6 +6,8 @@
 mod layout;
 mod tree;
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 pub use layout::write;
@@ -25,18 +27,23 @@ impl Blob {
     }
 }
 
-/// Where contents of files wait until the image is written: a file that only grows.
+/// Bytes of two contents that are compared at a time.
+const COMPARED: u64 = 1 << 16;
+
+/// Where contents of files wait until the image is written: a file that only grows. Equal contents are there once, and so in the image.
 #[derive(Debug)]
 pub struct Spool<F> {
     file: F,
     length: u64,
     limit: u64,
+    /// What is there, by length and hash.
+    known: HashMap<(u64, u64), Vec<Blob>>,
 }
 
 impl<F: Read + Write + Seek> Spool<F> {
     /// A spool in `file`, which is empty and which nobody else uses, for at most `limit` bytes.
     pub fn new(file: F, limit: u64) -> Self {
-        Self { file, length: 0, limit }
+        Self { file, length: 0, limit, known: HashMap::new() }
     }
 
     /// Takes all of `from`.
@@ -45,13 +52,34 @@ impl<F: Read + Write + Seek> Spool<F> {
     pub fn add(&mut self, from: &mut dyn Read) -> io::Result<Blob> {
         self.file.seek(SeekFrom::Start(self.length))?;
         let room = self.limit.saturating_sub(self.length);
-        let length = io::copy(&mut from.take(room.saturating_add(1)), &mut self.file)?;
+        let mut hashed = Hashed { from: from.take(room.saturating_add(1)), hasher: DefaultHasher::new() };
+        let length = io::copy(&mut hashed, &mut self.file)?;
         if length > room {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the files are larger than the limit"));
         }
         let blob = Blob { offset: self.length, length };
+        let key = (length, hashed.hasher.finish());
+        for other in self.known.get(&key).cloned().unwrap_or_default() {
+            if self.is_equal(&other, &blob)? {
+                // The next one overwrites it.
+                return Ok(other);
+            }
+        }
+        self.known.entry(key).or_default().push(blob);
         self.length = self.length.saturating_add(length);
         Ok(blob)
+    }
+
+    /// Whether two blobs of one length have the same bytes.
+    fn is_equal(&mut self, one: &Blob, other: &Blob) -> io::Result<bool> {
+        for start in (0..one.length).step_by(COMPARED as usize) {
+            let length = COMPARED.min(one.length - start);
+            let mut part = |blob: &Blob| self.head(&Blob { offset: blob.offset + start, length }, length);
+            if part(one)? != part(other)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The first bytes of a blob, at most `most`.
@@ -65,5 +93,19 @@ impl<F: Read + Write + Seek> Spool<F> {
     pub fn open(&mut self, blob: &Blob) -> io::Result<impl Read> {
         self.file.seek(SeekFrom::Start(blob.offset))?;
         Ok(Read::by_ref(&mut self.file).take(blob.length))
+    }
+}
+
+/// What is read from another, hashed on the way.
+struct Hashed<R> {
+    from: R,
+    hasher: DefaultHasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let length = self.from.read(bytes)?;
+        self.hasher.write(bytes.get(..length).unwrap_or_default());
+        Ok(length)
     }
 }
