@@ -132,7 +132,8 @@ extern "C" fn boot_on_own_stack() -> ! {
     memory::open_heap(&mut free, TABLES_HEAP);
     let own = Processor::current();
     let description = Description::read(boot.info.rsdp);
-    memory::open_heap(&mut free, paging::stacks_size(description.processor_count) + Iommu::size(&description));
+    let others = description.processor_count.saturating_sub(1);
+    memory::open_heap(&mut free, paging::stacks_size(others) + Iommu::size(&description));
     io_apic::silence_legacy();
     own.apic.store(apic::initialize(), Ordering::Relaxed);
     let lines = io_apic::initialize(&description);

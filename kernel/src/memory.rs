@@ -20,8 +20,8 @@ pub const DIRECT: u64 = 0xffff_8000_0000_0000;
 pub const KERNEL: u64 = 0xffff_ffff_8000_0000;
 /// What the early tables map.
 const EARLY: u64 = 1 << 30;
-/// Below this lie the trampoline and what firmware left.
-const LOW: u64 = 1 << 20;
+/// Below this lie the trampoline and what firmware left. What lies higher up, below 1 MiB too, the loader's map tells apart.
+const LOW: u64 = 64 << 10;
 const MIB: u64 = 1 << 20;
 /// Most separate runs of free memory that are kept.
 pub const MAX_FREE: usize = 64;

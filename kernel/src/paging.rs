@@ -33,7 +33,7 @@ pub fn build(info: &StartInfo) -> Frame {
     root
 }
 
-/// The bytes of the stacks of so many processors, and of the tables that map them, at most.
+/// The bytes of the stacks of so many processors beside the first, and of the tables that map them, at most.
 pub const fn stacks_size(processors: usize) -> u64 {
     // A last table is there for the stacks of eight; the ones above it were made with the first processor's.
     let pages = KERNEL_STACK_PAGES + segments::STACKS as u64 * SEPARATE_STACK_PAGES;

@@ -65,7 +65,7 @@ fn prepare(root: Frame) {
     let (start, end) = (&raw const trampoline_start, &raw const trampoline_end);
     let length = end as usize - start as usize;
     assert!(length <= PAGE as usize, "the trampoline does not fit into its page");
-    // SAFETY: the page lies below 1 MiB, which core never gets; the loader's structures there were read. The entry of
+    // SAFETY: the page lies where `memory` gives nothing to anybody; the loader's structures there were read. The entry of
     // the early root is free, and the one that it takes over is never changed.
     unsafe {
         core::ptr::copy_nonoverlapping(start, memory::direct(TRAMPOLINE), length);
