@@ -46,8 +46,8 @@ impl Sizes {
             (Kind::Sealed, table(16, 256)),
         ];
         let mut sizes = [0; RESOURCES];
-        // A handle or mapping for every other page; the tables hold both.
-        let handles = (pages / 2).max((pages * 2).clamp(16 * LEAST, 4096)).min(MAX_NODES);
+        // A handle or mapping for every other page, and in a small machine for each; the tables hold both.
+        let handles = (pages / 2).max(pages.clamp(16 * LEAST, 4096)).min(MAX_NODES);
         let others = [(0, pages), (RESOURCES - 1, handles)];
         for (resource, size) in kinds.map(|(kind, size)| (kind as usize, size)).into_iter().chain(others) {
             if let Some(slot) = sizes.get_mut(resource) {
