@@ -101,8 +101,9 @@ unsafe impl GlobalAlloc for Heap {
 const BASE: u64 = 0x7f40_0000_0000;
 /// Where it must end.
 const LIMIT: u64 = 0x7f80_0000_0000;
-/// The least that it grows by. Pages are charged when touched, so this costs addresses only.
-const STEP: u64 = 1 << 20;
+/// It grows by as much again as it has, between these. Pages are charged when touched, but to the pool that pays at that time for what is
+/// new: what a heap has before it gets a pool of its own ([`own::set_heap_pool`]) is to be little more than it needs by then.
+const STEP: (u64, u64) = (64 << 10, 1 << 20);
 
 #[derive(Debug)]
 struct Growing {
@@ -119,7 +120,9 @@ unsafe impl Source for Growing {
         let start = end.map_or(BASE, |end| end.as_ptr() as u64);
         // The allocator's own tables and tags come on top of what is asked for.
         let wanted = (layout.size() as u64).checked_add(layout.align() as u64).ok_or(())?;
-        let length = wanted.checked_add(4 * PAGE).and_then(|length| length.checked_next_multiple_of(STEP)).ok_or(())?;
+        let (least, most) = STEP;
+        let length = wanted.checked_add(4 * PAGE).and_then(|length| length.checked_next_multiple_of(least)).ok_or(())?;
+        let length = length.max((start - BASE).clamp(least, most));
         if start.checked_add(length).is_none_or(|end| end > LIMIT) {
             return Err(());
         }

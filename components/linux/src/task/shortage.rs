@@ -2,7 +2,7 @@
 //!
 //! A guest that touches a page that nobody can pay for waits here until there is room again. A thread of the personality that does so
 //! on its guest's behalf, in the middle of a copy and with locks held, cannot: the fault goes to the [`keeper`], which gives it a page of a ballast
-//! that is there for nothing else.
+//! that is there for nothing else. So does a fault of theirs in a stack, or in the part of the heap that is older than the reserve.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +17,9 @@ use crate::errno::Result;
 use crate::memory::{Memory, PAGE};
 use crate::signal::SIGKILL;
 
-/// Pages of the ballast.
-const BALLAST: u64 = 128;
+/// Pages of the ballast: a part of the component's memory, between these.
+const BALLAST: (u64, u64) = (16, 128);
+const BALLAST_OF: u64 = 64;
 /// Nanoseconds that a process has to let go of its memory before another is ended.
 const PATIENCE: u64 = 2_000_000_000;
 /// Nanoseconds that the memory of a process takes to be free behind its end.
@@ -31,6 +32,8 @@ pub struct Shortage {
     /// When the last process was ended for its memory; 0: never.
     since: AtomicU64,
     ballast: Arc<Memory>,
+    /// Its pages.
+    pages: u64,
     /// How many of the ballast's pages were given out; they are its first ones.
     given: Mutex<u64>,
 }
@@ -39,8 +42,10 @@ impl Shortage {
     /// # Errors
     /// There is no memory for the ballast.
     pub fn new() -> Result<Shortage> {
-        let ballast = Memory::new(BALLAST * PAGE)?;
-        let shortage = Shortage { since: AtomicU64::new(0), ballast, given: Mutex::new(BALLAST) };
+        let (least, most) = BALLAST;
+        let pages = (own::pool().usage(0)?.quota / BALLAST_OF).clamp(least, most);
+        let ballast = Memory::new(pages * PAGE)?;
+        let shortage = Shortage { since: AtomicU64::new(0), ballast, pages, given: Mutex::new(pages) };
         shortage.refill();
         Ok(shortage)
     }
@@ -73,7 +78,7 @@ impl Shortage {
         self.end_largest(system);
         loop {
             let mut given = self.given.lock();
-            if *given < BALLAST {
+            if *given < self.pages {
                 let _ = self.ballast.vmo().discard(*given * PAGE, PAGE);
                 *given += 1;
                 return;
@@ -85,6 +90,14 @@ impl Shortage {
             let _ = park(Some(own::clock().now().unwrap_or(0).saturating_add(PAUSE)));
             self.end_largest(system);
         }
+    }
+
+    /// Makes room for one page out of the ballast, for a thread that may hold any lock; answers whether there was one.
+    fn give_own(&self) -> bool {
+        let mut given = self.given.lock();
+        let is_left = *given < self.pages && self.ballast.vmo().discard(*given * PAGE, PAGE).is_ok();
+        *given += u64::from(is_left);
+        is_left
     }
 
     /// Takes back what was given of the ballast, once there is room: when a process has ended.
@@ -108,15 +121,18 @@ pub fn keeper(system: &Arc<System>) -> Result<()> {
         let mut received = endpoint.receive();
         while let Ok(fault) = &received {
             let [kind, address, ..] = fault.words;
-            let is_shortage =
-                fault.delivery == Delivery::Fault && kind == FaultKind::NoMemory as u64 && address < NATIVE_BASE;
-            if is_shortage {
+            let is_shortage = fault.delivery == Delivery::Fault && kind == FaultKind::NoMemory as u64;
+            let goes_on = if is_shortage && address < NATIVE_BASE {
                 system.shortage.give(&system);
+                true
             } else {
+                is_shortage && system.shortage.give_own()
+            };
+            if !goes_on {
                 // The personality's own: it ends, and the kernel says where.
                 log!("linux: fault {kind} at {address:#x}");
             }
-            received = endpoint.reply_and_receive_words(u32::from(!is_shortage), []);
+            received = endpoint.reply_and_receive_words(u32::from(!goes_on), []);
         }
     })?;
     Ok(())
