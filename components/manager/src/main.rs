@@ -32,7 +32,7 @@ const NO_PLAN: i32 = 120;
 
 /// Pages that the manager keeps for itself when a domain is to have the rest: its heap, and what starting domains takes. A part of all, between
 /// these.
-const KEPT: (u64, u64) = (96, 1024);
+const KEPT: (u64, u64) = (32, 1024);
 const KEPT_OF: u64 = 16;
 
 fn main(start: Start) -> i32 {

@@ -150,7 +150,7 @@ impl TryFrom<String> for Size {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
-        const WANTED: &str = "an amount of memory is a number and a unit, `K`, `M` or `G`, from \"1M\" to \"1024G\"";
+        const WANTED: &str = "an amount of memory is a number and a unit, `K`, `M` or `G`, from \"256K\" to \"1024G\"";
         let shift = match text.bytes().last() {
             Some(b'K') => 10,
             Some(b'M') => 20,
@@ -159,7 +159,7 @@ impl TryFrom<String> for Size {
         };
         let number: Option<u64> = text.get(..text.len() - 1).and_then(|number| number.parse().ok());
         match number.and_then(|number| number.checked_mul(1 << shift)) {
-            Some(size) if (1 << 20..=1 << 40).contains(&size) && size % Self::PAGE == 0 => Ok(Self(size)),
+            Some(size) if (256 << 10..=1 << 40).contains(&size) && size % Self::PAGE == 0 => Ok(Self(size)),
             _ => Err(format!("`{text}` is out of range: {WANTED}")),
         }
     }
