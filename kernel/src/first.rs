@@ -68,7 +68,7 @@ impl Archive {
         };
         let program = member("init")
             .ok_or("the boot archive has no member `init`: name a program under [init] in the image's description")?;
-        let mut init = load(program)?;
+        let mut init = load(program, HEADER + (program.as_ptr().addr() - tar.as_ptr().addr()) as u64)?;
         let text = core::str::from_utf8(member("arguments").unwrap_or_default())
             .map_err(|_| "the member `arguments` of the boot archive is not UTF-8")?;
         for argument in text.split_terminator('\0') {
@@ -89,8 +89,9 @@ impl Init {
     }
 }
 
+/// Takes the program apart that stands at byte `begin` of the archive.
 #[optimize(size)]
-fn load(program: &'static [u8]) -> Result<Init, &'static str> {
+fn load(program: &'static [u8], begin: u64) -> Result<Init, &'static str> {
     const DAMAGED: &str = "`init` in the boot archive is not a program: it is no ELF file, or a damaged one";
     let file = ElfBytes::<LittleEndian>::minimal_parse(program).map_err(|_| DAMAGED)?;
     if file.ehdr.e_machine != EM_X86_64 || file.ehdr.e_type != ET_EXEC {
@@ -99,7 +100,8 @@ fn load(program: &'static [u8]) -> Result<Init, &'static str> {
         );
     }
     let mut init = Init {
-        segments: [const { Segment { address: 0, memory: 0, data: &[], write: false, execute: false } }; SEGMENTS],
+        segments: [const { Segment { address: 0, memory: 0, data: &[], place: None, write: false, execute: false } };
+            SEGMENTS],
         segment_count: 0,
         entry: file.ehdr.e_entry,
         level: Level::from_code(file.ehdr.e_flags.into()).ok_or(DAMAGED)?,
@@ -112,18 +114,21 @@ fn load(program: &'static [u8]) -> Result<Init, &'static str> {
         let before = header.p_vaddr % PAGE;
         let start = header.p_offset.checked_sub(before).ok_or(DAMAGED)?;
         let end = header.p_offset.checked_add(header.p_filesz).ok_or(DAMAGED)?;
-        let data = usize::try_from(start)
-            .ok()
-            .zip(usize::try_from(end).ok())
-            .and_then(|(start, end)| program.get(start..end))
-            .ok_or(DAMAGED)?;
-        let memory = header.p_memsz.checked_add(before).filter(|&memory| memory >= data.len() as u64).ok_or(DAMAGED)?;
-        let place =
+        let part = |start: u64, end: u64| program.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?);
+        let data = part(start, end).ok_or(DAMAGED)?;
+        let (place, last) = (begin + start, (begin + end).next_multiple_of(PAGE) - begin);
+        // What follows in its last page is the program's own too, and may be seen beside a segment that is only read.
+        let is_whole = header.p_filesz == header.p_memsz && header.p_flags & PF_W == 0;
+        let data = part(start, last).filter(|_| is_whole && place.is_multiple_of(PAGE)).unwrap_or(data);
+        let memory = header.p_memsz.checked_add(before).and_then(|memory| memory.checked_next_multiple_of(PAGE));
+        let memory = memory.filter(|&memory| memory >= data.len() as u64).ok_or(DAMAGED)?;
+        let segment =
             init.segments.get_mut(init.segment_count).ok_or("`init` in the boot archive has more than 16 segments")?;
-        *place = Segment {
+        *segment = Segment {
             address: header.p_vaddr - before,
             memory,
             data,
+            place: place.is_multiple_of(PAGE).then_some(place),
             write: header.p_flags & PF_W != 0,
             execute: header.p_flags & PF_X != 0,
         };

@@ -157,27 +157,34 @@ impl<'a> Program<'a> {
                 Access::Write => 0,
                 _ => self.show(space, &segment, access)?,
             };
-            if shown == length {
+            if shown >= length {
                 continue;
             }
             let memory = Vmo::create(self.pool, length - shown)?;
-            let copied = data.get(shown as usize..).unwrap_or_default();
-            write_all(&memory, if shown == 0 { offset } else { 0 }, copied)?;
+            let copied = data.get(shown.saturating_sub(offset) as usize..).unwrap_or_default();
+            write_all(&memory, offset.saturating_sub(shown), copied)?;
             space.map_at(&memory, 0, address + shown, length - shown, access)?;
         }
         Ok(())
     }
 
-    /// Shows the whole pages of a segment where the file lies; answers how many bytes these are. Behind them stands something else.
+    /// Shows the pages of a segment where the file lies; answers how many bytes these are. In its first and last page other parts of the file
+    /// are seen beside it: a last page with something else behind the file, or that is to end with zeroes, is not shown.
     fn show(&self, space: &Space, segment: &ProgramHeader, access: Access) -> Result<u64> {
         let Some((memory, start)) = self.lies_in else { return Ok(0) };
-        let place = start.checked_add(segment.p_offset).ok_or(Error::BadArgument)?;
-        let whole = segment.p_filesz - segment.p_filesz % PAGE;
-        if whole == 0 || !place.is_multiple_of(PAGE) || !segment.p_vaddr.is_multiple_of(PAGE) {
+        let before = segment.p_vaddr % PAGE;
+        let end = segment.p_offset.checked_add(segment.p_filesz).ok_or(Error::BadArgument)?;
+        let Some(first) = segment.p_offset.checked_sub(before) else { return Ok(0) };
+        let (place, behind) = (start.saturating_add(first), start.saturating_add(end).next_multiple_of(PAGE));
+        if !place.is_multiple_of(PAGE) {
             return Ok(0);
         }
-        space.map_at(memory, place, segment.p_vaddr, whole, access)?;
-        Ok(whole)
+        let is_whole = segment.p_filesz == segment.p_memsz && behind - start <= self.file.len() as u64;
+        let shown = if is_whole { behind - place } else { (before + segment.p_filesz) / PAGE * PAGE };
+        if shown > 0 {
+            space.map_at(memory, place, segment.p_vaddr - before, shown, access)?;
+        }
+        Ok(shown)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     reaper::Dead,
     schedule::Processors,
     sizes::Sizes,
+    space::Space,
     timer::Alarms,
     vmo::Vmo,
 };
@@ -37,6 +38,8 @@ pub struct Segment<'a> {
     /// Its size in memory, in bytes; what `data` does not cover is zero.
     pub memory: u64,
     pub data: &'a [u8],
+    /// Where in the boot archive `data` begins, if that is on a page: unless it is written, the pages that it fills are shown there.
+    pub place: Option<u64>,
     pub write: bool,
     pub execute: bool,
 }
@@ -64,6 +67,11 @@ const STACK: u64 = 256 * 1024;
 const STACK_END: u64 = tessera_abi::USER_END - 0x20_0000;
 /// Most bytes of a start-up block.
 const STARTUP: usize = 4096;
+/// What memory of the first program's own allows.
+const ALL: Protection = Protection { write: true, execute: true, device: false };
+/// The archive is the image's: it can be read and copied, never written or resized.
+const ARCHIVE: Rights =
+    Rights::DUPLICATE.union(Rights::TRANSFER).union(Rights::READ).union(Rights::MAP).union(Rights::EXECUTE);
 
 impl<H: Hardware> Machine<H> {
     /// Makes the machine. But for a table of lines in `start_first`, the only place that allocates: what [`Machine::memory`] says.
@@ -164,12 +172,7 @@ impl<H: Hardware> Machine<H> {
             let number = self.first_handle(process, object, Rights::ALL)?;
             fits &= writer.handle(name, Handle(number as u32));
         }
-        // The archive is the image's: it can be read and copied, never written or resized.
-        let number = self.first_handle(
-            process,
-            Object::Vmo(archive),
-            Rights::DUPLICATE | Rights::TRANSFER | Rights::READ | Rights::MAP | Rights::EXECUTE,
-        )?;
+        let number = self.first_handle(process, Object::Vmo(archive), ARCHIVE)?;
         fits &= writer.handle("archive", Handle(number as u32));
         for argument in program.arguments {
             fits &= writer.argument(argument);
@@ -179,29 +182,14 @@ impl<H: Hardware> Machine<H> {
         }
         let length = writer.len();
         for segment in program.segments {
-            let vmo = self.first_memory(pool, segment.memory, segment.data)?;
-            self.map_first(
-                space,
-                vmo.0,
-                vmo.1,
-                segment.address,
-                segment.memory.div_ceil(PAGE),
-                Protection { write: segment.write, execute: segment.execute, device: false },
-            )?;
-            self.node_remove(vmo.1);
+            self.first_segment(pool, space, archive, segment)?;
         }
         let stack = self.first_memory(pool, STACK, &[])?;
-        self.map_first(
-            space,
-            stack.0,
-            stack.1,
-            STACK_END.saturating_sub(STACK),
-            STACK / PAGE,
-            Protection { write: true, ..Protection::default() },
-        )?;
+        let written = Protection { write: true, ..Protection::default() };
+        self.map_first(space, stack, (0, STACK / PAGE), STACK_END.saturating_sub(STACK), [written, ALL])?;
         self.node_remove(stack.1);
         let startup = self.first_memory(pool, STARTUP as u64, &block)?;
-        self.map_first(space, startup.0, startup.1, STACK_END, STARTUP as u64 / PAGE, Protection::default())?;
+        self.map_first(space, startup, (0, STARTUP as u64 / PAGE), STACK_END, [Protection::default(), ALL])?;
         self.node_remove(startup.1);
         self.thread_begin(thread, program.entry, STACK_END.saturating_sub(8), [STACK_END, length as u64]);
         Ok(())
@@ -213,6 +201,34 @@ impl<H: Hardware> Machine<H> {
         self.publish(process, Id::NONE, object, rights)
     }
 
+    /// Maps a segment: what fills pages of the archive is shown there, the rest is copied.
+    fn first_segment(
+        &mut self,
+        pool: Id<Pool>,
+        space: Id<Space>,
+        archive: Id<Vmo>,
+        segment: &Segment<'_>,
+    ) -> Result<(), Error> {
+        let now = Protection { write: segment.write, execute: segment.execute, device: false };
+        let pages = segment.memory.div_ceil(PAGE);
+        let place = segment.place.filter(|place| !segment.write && place.is_multiple_of(PAGE));
+        let shown = place.map_or(0, |_| segment.data.len() as u64 / PAGE).min(pages);
+        if let Some(place) = place.filter(|_| shown > 0) {
+            let node = self.first_node(pool, archive, ARCHIVE)?;
+            self.map_first(space, (archive, node), (place / PAGE, shown), segment.address, [now, now])?;
+            self.node_remove(node);
+        }
+        if shown == pages {
+            return Ok(());
+        }
+        let (copied, rest) = (shown.saturating_mul(PAGE), pages.saturating_sub(shown));
+        let data = segment.data.get(copied as usize..).unwrap_or_default();
+        let memory = self.first_memory(pool, rest.saturating_mul(PAGE), data)?;
+        self.map_first(space, memory, (0, rest), segment.address.saturating_add(copied), [now, ALL])?;
+        self.node_remove(memory.1);
+        Ok(())
+    }
+
     /// Memory with content, and a capability to it that nobody holds.
     fn first_memory(&mut self, pool: Id<Pool>, size: u64, data: &[u8]) -> Result<(Id<Vmo>, Id<Node>), Error> {
         self.charge(pool, Resource::of(Kind::Vmo), 1)?;
@@ -220,9 +236,13 @@ impl<H: Hardware> Machine<H> {
         for (index, part) in data.chunks(PAGE as usize).enumerate() {
             self.vmo_put(vmo, index as u64, part, 0)?;
         }
+        Ok((vmo, self.first_node(pool, vmo, Rights::ALL)?))
+    }
+
+    /// A capability to memory that nobody holds.
+    fn first_node(&mut self, pool: Id<Pool>, vmo: Id<Vmo>, rights: Rights) -> Result<Id<Node>, Error> {
         self.charge(pool, Resource::HANDLES, 1)?;
-        let node = self.node_create(Id::NONE, Object::Vmo(vmo), Rights::ALL, Holder::Nobody, pool)?;
-        Ok((vmo, node))
+        self.node_create(Id::NONE, Object::Vmo(vmo), rights, Holder::Nobody, pool)
     }
 
     /// The boot archive as memory. Its frames come on top of what the first pool was given, and are charged to it.

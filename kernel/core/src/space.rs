@@ -269,19 +269,17 @@ impl<H: Hardware> Machine<H> {
         Ok(id)
     }
 
-    /// A mapping for the first program, with all rights of its memory.
+    /// A mapping for the first program, of memory that `node` names: `pages` of it from page `offset` on.
     pub(crate) fn map_first(
         &mut self,
         space: Id<Space>,
-        vmo: Id<Vmo>,
-        node: Id<Node>,
+        (vmo, node): (Id<Vmo>, Id<Node>),
+        (offset, pages): (u64, u64),
         start: u64,
-        pages: u64,
-        now: Protection,
+        [now, most]: [Protection; 2],
     ) -> Result<(), Error> {
-        let most = Protection { write: true, execute: true, device: false };
         let range = Range { start, end: start.saturating_add(pages.saturating_mul(PAGE)) };
-        let shown = Shown { backing: Backing::Vmo(vmo), range, offset: 0, most, read: true, now };
+        let shown = Shown { backing: Backing::Vmo(vmo), range, offset, most, read: true, now };
         self.mapping_make(space, shown, node).map(|_| ())
     }
 
