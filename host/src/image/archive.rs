@@ -1,8 +1,8 @@
 //! The boot archive: a USTAR tar file behind a 512-byte header, which the kernel finds at the end of its image.
 //!
-//! Members are sorted by name; times, owners and modes are constants, so that equal programs make equal archives. The
-//! contents of large files begin on a page, those of programs so that their code does: a member of padding stands before them. So they can
-//! be mapped where they lie.
+//! Members are sorted by name, those that are mapped first; times, owners and modes are constants, so that equal programs make equal archives.
+//! The contents of large files begin on a page, those of programs so that their code does: so they can be mapped where they lie. Before them
+//! stand others, as far as there is room, and a member of padding.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,6 +24,9 @@ const PADDING: &str = "padding";
 const INIT: &str = "init";
 const PROGRAMS: &str = "bin/";
 
+/// An archive that is being packed.
+type Archive = tar::Builder<Vec<u8>>;
+
 /// The members of an archive: path to contents.
 pub type Members<'a> = BTreeMap<String, Cow<'a, [u8]>>;
 
@@ -32,15 +35,22 @@ pub fn pack(members: &Members) -> Result<Vec<u8>> {
     let mut packed = Vec::with_capacity(members.values().map(|contents| contents.len() + 2 * PAGE).sum());
     packed.resize(HEADER_LENGTH, 0);
     let mut tar = tar::Builder::new(packed);
-    for (path, contents) in members {
-        if let Some(mapped) = mapped(path, contents) {
-            // The position at which that would begin: behind this member's header.
-            let begin = tar.get_ref().len() + HEADER_LENGTH + mapped;
-            if !begin.is_multiple_of(PAGE) {
-                let padding = (begin + HEADER_LENGTH).next_multiple_of(PAGE) - (begin + HEADER_LENGTH);
-                append(&mut tar, PADDING, &vec![0; padding])?;
-            }
+    let (on_pages, mut others): (Vec<_>, Vec<_>) =
+        members.iter().partition(|(path, contents)| mapped(path, contents).is_some());
+    for (path, contents) in on_pages {
+        // The position at which what is mapped would begin: behind this member's header.
+        let begin = |tar: &Archive| tar.get_ref().len() + HEADER_LENGTH + mapped(path, contents).unwrap_or_default();
+        let gap = |tar: &Archive| begin(tar).next_multiple_of(PAGE) - begin(tar);
+        while let Some(fits) = others.iter().position(|(_, other)| whole(other) <= gap(&tar)) {
+            let (path, contents) = others.remove(fits);
+            append(&mut tar, path, contents)?;
         }
+        if let Some(padding) = gap(&tar).checked_sub(HEADER_LENGTH) {
+            append(&mut tar, PADDING, &vec![0; padding])?;
+        }
+        append(&mut tar, path, contents)?;
+    }
+    for (path, contents) in others {
         append(&mut tar, path, contents)?;
     }
     let mut packed = tar.into_inner().into_diagnostic()?;
@@ -67,16 +77,22 @@ pub fn unpack(packed: &[u8]) -> Result<Members<'_>> {
     Ok(members)
 }
 
-/// From where on the contents of a member are mapped, if they are. The first program is copied into place.
+/// The bytes that a member takes.
+fn whole(contents: &[u8]) -> usize {
+    HEADER_LENGTH + contents.len().next_multiple_of(HEADER_LENGTH)
+}
+
+/// From where on the contents of a member are mapped, if they are.
 fn mapped(path: &str, contents: &[u8]) -> Option<usize> {
     match path {
-        INIT => None,
-        _ if path.starts_with(PROGRAMS) => elf::code(contents).filter(|code| code.is_multiple_of(HEADER_LENGTH)),
+        _ if path == INIT || path.starts_with(PROGRAMS) => {
+            elf::code(contents).filter(|code| code.is_multiple_of(HEADER_LENGTH))
+        }
         _ => (contents.len() >= PAGE).then_some(0),
     }
 }
 
-fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, contents: &[u8]) -> Result<()> {
+fn append(tar: &mut Archive, path: &str, contents: &[u8]) -> Result<()> {
     let is_program = path == INIT || path.starts_with(PROGRAMS);
     let mut member = tar::Header::new_ustar();
     member.set_path(path).into_diagnostic()?;
@@ -143,6 +159,14 @@ mod tests {
         let found = unpack(&pack(&members()).unwrap());
         let found: Vec<_> = found.into_iter().map(|(path, _, contents)| (path, contents.into())).collect();
         assert_eq!(found, members().into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn small_members_stand_where_padding_would() {
+        let image = ("root.img".to_owned(), Cow::from(vec![5; 4096]));
+        let alone = pack(&BTreeMap::from([image.clone()])).unwrap();
+        let both = pack(&BTreeMap::from([image, ("small".to_owned(), vec![6; 2000].into())])).unwrap();
+        assert_eq!(alone.len(), both.len());
     }
 
     #[test]
