@@ -45,6 +45,14 @@ impl Arguments {
     }
 }
 
+/// What a client may hold of the memory that buffers come from, in bytes: half of what is left, and in a small machine a quarter. Asked when the
+/// client begins: it may have set memory aside, if it lives in the same domain.
+pub fn allowance() -> u64 {
+    let usage = own::heap_pool().usage(0);
+    let free = usage.map_or(0, |usage| usage.quota.saturating_sub(usage.used).saturating_mul(PAGE));
+    (free / 2).saturating_sub((free / 4).min(1 << 20))
+}
+
 fn fallback(text: &str) -> Result<Static, StartError> {
     let mut parts = text.split(',');
     Ok(Static {

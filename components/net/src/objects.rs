@@ -15,6 +15,7 @@ use tessera_runtime::object::{Access, Event, Vmo};
 use tessera_runtime::sync::Mutex;
 use tessera_runtime::{Error, Mapping, Memory, Object, Rights, log, own};
 
+use crate::arguments::allowance;
 use crate::component::Core;
 use crate::rules::Rules;
 use crate::stack::{Backing, ClientId, Id, Limits, Protocol, Signals, Streams};
@@ -83,7 +84,10 @@ impl Network for Client {
         let made = Vmo::create(&own::pool(), readiness::BYTES)
             .and_then(|vmo| Ok((Mapping::new(&vmo, 0, readiness::BYTES, Access::Write)?, vmo)));
         let (mapping, vmo) = made.map_err(|_| NetworkError::LimitReached)?;
-        self.core.act(|stack| stack.listen_for(self.id, Box::new(Table { mapping, notify, bits })));
+        self.core.act(|stack| {
+            stack.limit(self.id, allowance());
+            stack.listen_for(self.id, Box::new(Table { mapping, notify, bits }));
+        });
         vmo.duplicate(LENT).map_err(|_| NetworkError::LimitReached)
     }
 

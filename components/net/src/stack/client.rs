@@ -36,6 +36,8 @@ pub struct Client {
     limits: Limits,
     sockets: u32,
     bytes: u64,
+    /// Bytes that it may hold now.
+    most: u64,
     free_numbers: Vec<u32>,
     next_number: u32,
     signals: Box<dyn Signals>,
@@ -51,6 +53,7 @@ impl Client {
             limits,
             sockets: 0,
             bytes: 0,
+            most: limits.bytes,
             free_numbers: Vec::new(),
             next_number: 1,
             signals,
@@ -100,10 +103,15 @@ impl Client {
         self.free_numbers.push(number);
     }
 
+    /// Lets it hold no more bytes than this, nor than it may in any case.
+    pub fn limit(&mut self, bytes: u64) {
+        self.most = self.limits.bytes.min(bytes);
+    }
+
     /// Charges bytes.
     pub fn charge(&mut self, bytes: u64) -> Result<(), NetworkError> {
         let then = self.bytes.saturating_add(bytes);
-        if then > self.limits.bytes {
+        if then > self.most {
             return Err(NetworkError::LimitReached);
         }
         self.bytes = then;
@@ -115,25 +123,27 @@ impl Client {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// The size of a buffer for which nothing was asked: less, the more of the allowance is used, so that many connections fit.
+    /// The size of a buffer for which nothing was asked: an eighth of what is left at most, and less, the more of the allowance is used, so that
+    /// many connections fit.
     pub fn fitting(&self, wanted: usize) -> usize {
-        let free = self.limits.bytes.saturating_sub(self.bytes);
-        let most = if free > self.limits.bytes / 2 {
+        let free = self.most.saturating_sub(self.bytes);
+        let most = if free > self.most / 2 {
             usize::MAX
-        } else if free > self.limits.bytes / 4 {
+        } else if free > self.most / 4 {
             16 << 10
-        } else if free > self.limits.bytes / 8 {
+        } else if free > self.most / 8 {
             4 << 10
         } else {
             2 << 10
         };
-        wanted.min(most)
+        // A power of two: the next connection may have the same memory.
+        wanted.min(most).min(1 << (free / 8).max(1).ilog2()).max(super::tcp::LEAST_BUFFER)
     }
 
     /// Charges bytes for what is not needed but good to have: if half of the allowance is left.
     pub fn spare(&mut self, bytes: u64) -> bool {
         let then = self.bytes.saturating_add(bytes);
-        let fits = then <= self.limits.bytes / 2;
+        let fits = then <= self.most / 2;
         if fits {
             self.bytes = then;
         }

@@ -148,17 +148,29 @@ impl Connection {
 }
 
 /// Connections' memory to be used again. They are boxed here as everywhere: they move between this and the sockets often.
-#[derive(Default)]
 pub struct Spare {
     #[allow(clippy::vec_box)]
     by_size: BTreeMap<Sizes, Vec<Box<Connection>>>,
     bytes: u64,
+    /// Bytes that are kept for later at most.
+    most: u64,
 }
 
-/// Bytes that are kept for later at most.
+/// The same in any case.
 const SPARE: u64 = 4 << 20;
 
+impl Default for Spare {
+    fn default() -> Self {
+        Spare { by_size: BTreeMap::new(), bytes: 0, most: SPARE }
+    }
+}
+
 impl Spare {
+    /// Keeps no more bytes than this.
+    pub fn limit(&mut self, bytes: u64) {
+        self.most = SPARE.min(bytes);
+    }
+
     /// A fresh connection, in no state.
     pub fn take(&mut self, sizes: Sizes, which: Which, local: IpEndpoint, remote: IpEndpoint) -> Box<Connection> {
         if let Some(mut connection) = self.by_size.get_mut(&sizes).and_then(Vec::pop) {
@@ -198,7 +210,7 @@ impl Spare {
     /// Keeps a finished connection's memory. What is in its buffers nobody can read: the next `listen` or `connect` empties them.
     pub fn give(&mut self, mut connection: Box<Connection>) {
         let bytes = connection.sizes.total();
-        if self.bytes + bytes > SPARE {
+        if self.bytes + bytes > self.most {
             return;
         }
         connection.socket().abort();

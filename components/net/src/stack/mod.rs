@@ -270,6 +270,12 @@ impl Stack {
         self.clients.insert(Client::new(limits))
     }
 
+    /// Lets a client hold no more bytes than this, and the stack a quarter of that for connections to come.
+    pub fn limit(&mut self, client: ClientId, bytes: u64) {
+        self.clients.get_mut(client).into_iter().for_each(|client| client.limit(bytes));
+        self.spare.limit(bytes / 4);
+    }
+
     /// From now on a client is told through `signals`; at once of all that it holds.
     pub fn listen_for(&mut self, client: ClientId, signals: Box<dyn Signals>) {
         if let Some(known) = self.clients.get_mut(client) {

@@ -15,7 +15,7 @@ use tessera_interfaces::{Address, Family, NetworkError, Shutdown, readiness};
 /// Bytes of a connection's buffers in each direction when nothing else was asked for.
 pub(super) const BUFFER: usize = 64 << 10;
 /// The least and the most that can be asked for.
-const LEAST_BUFFER: usize = 2 << 10;
+pub(super) const LEAST_BUFFER: usize = 2 << 10;
 const MOST_BUFFER: usize = 1 << 20;
 /// Connections that one listener lets wait at most.
 const MOST_BACKLOG: u32 = 4096;

@@ -35,6 +35,21 @@ fn thousands_of_connections_live_together() {
 }
 
 #[test]
+fn connections_share_what_a_small_machine_has() {
+    let mut alone = Alone::new(LIMITS);
+    let listener = alone.listener(everywhere(80), 8);
+    alone.stack.limit(alone.client, 150 << 10);
+    let pairs: Vec<_> = (0..5).map(|_| alone.connected(listener, four(LOCALHOST, 80))).collect();
+    assert_eq!(alone.stack.option(pairs[0].0, SocketOption::ReceiveBuffer), Ok(16 << 10));
+    for (client, server) in pairs {
+        alone.stack.send(client, &[7; 1000]).unwrap();
+        alone.settle();
+        assert_eq!(alone.stack.receive(server, &mut [0; 2000], false), Ok(1000));
+    }
+    assert!(alone.stack.used(alone.client).1 <= 150 << 10);
+}
+
+#[test]
 fn a_client_gets_no_more_than_its_limits_and_takes_nothing_from_another() {
     let mut alone = Alone::new(Limits { sockets: 4, bytes: 200 << 10 });
     let greedy = alone.client;
