@@ -188,7 +188,7 @@ pub fn start(setup: Setup) -> Result<()> {
     match walk(&context, place, directory, Walk::default()).and_then(|walked| walked.found()) {
         Ok(place) => context.fs.set_directory(place),
         Err(error) => {
-            report(&system, format!("no working directory {}: {}", shown(directory), error.name()));
+            report(system.attachment.as_ref(), format!("no working directory {}: {}", shown(directory), error.name()));
             return Err(error);
         }
     }
@@ -200,7 +200,7 @@ pub fn start(setup: Setup) -> Result<()> {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
-            report(&system, format!("cannot run {}: {}", shown(&name), error.name()));
+            report(system.attachment.as_ref(), format!("cannot run {}: {}", shown(&name), error.name()));
             return Err(error);
         }
     };
@@ -250,7 +250,10 @@ fn mount_volumes(
                 found => found,
             };
             on = below.map(|below| system.mounts.cover(below)).inspect_err(|error| {
-                report(system, format!("no place for the volume at {}: {}", shown(path), error.name()));
+                report(
+                    system.attachment.as_ref(),
+                    format!("no place for the volume at {}: {}", shown(path), error.name()),
+                );
             })?;
         }
         system.mounts.add(&on, VolumeInode::root(volume, device))?;
@@ -259,8 +262,8 @@ fn mount_volumes(
 }
 
 /// Tells the person who runs the container, or the log.
-fn report(system: &System, text: String) {
-    match &system.attachment {
+pub fn report(attachment: Option<&Arc<Attachment>>, text: String) {
+    match attachment {
         Some(attachment) => attachment.notice(text),
         None => log!("linux: {text}"),
     }

@@ -62,6 +62,8 @@ pub struct Linux;
 /// The codes with which shells say that a program could not be started, and that there is none.
 const NOT_STARTED: u8 = 126;
 const NOT_FOUND: u8 = 127;
+/// What is told of a container for which there is no memory.
+const NO_MEMORY: &str = "the machine has too little memory for the container to start: give it more";
 
 impl Linux {
     /// Starts the container that is in the boot archive. The domain ends with the container's first process, and with its code.
@@ -92,6 +94,9 @@ impl Linux {
             let attachment = setup.attachment.clone();
             if let Err(error) = container::start(setup) {
                 let code = if error == Errno::ENOENT { NOT_FOUND } else { NOT_STARTED };
+                if error == Errno::ENOMEM {
+                    container::report(attachment.as_ref(), NO_MEMORY.into());
+                }
                 match attachment {
                     Some(attachment) => attachment.end(code),
                     None => exit(code.into()),
