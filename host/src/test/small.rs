@@ -1,7 +1,7 @@
 //! A container on a small machine: nginx, with the libraries that it needs and nothing else of Debian, in as little memory as is promised.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,14 +25,16 @@ const PROGRAM: &str = "/usr/sbin/nginx";
 const FILES: &str = "bench/servers";
 /// How long the page may take to come.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Pages that are asked for, each on a connection of its own, and bytes of each.
-const PAGES: usize = 50;
+/// Clients that ask at the same time, pages that each asks for on one connection, then pages with a connection for each, and bytes of each page.
+const CLIENTS: usize = 8;
+const KEPT: usize = 50;
+const PAGES: usize = 25;
 const PAGE: usize = 612;
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("nginx-serves-in-24-mib-as-unikernel", |step| serves("unikernel", "24M", step)),
-        Case::new("nginx-serves-in-32-mib-isolated", |step| serves("isolated", "32M", step)),
+        Case::new("nginx-serves-in-16-mib-as-unikernel", |step| serves("unikernel", "16M", step)),
+        Case::new("nginx-serves-in-24-mib-isolated", |step| serves("isolated", "24M", step)),
         Case::new("too-little-memory-for-a-container-is-told", told),
     ]
 }
@@ -103,7 +105,7 @@ fn serves(placement: &str, memory: &str, step: &mut Step) -> Result<Outcome> {
 /// Asks for all pages; the first one may take its time.
 fn ask_all(port: u16, container: &mut Container) -> std::result::Result<(), String> {
     let end = Instant::now() + PATIENCE;
-    while let Err(error) = ask(port) {
+    while let Err(error) = ask(port, 1) {
         if let Ok(Some(status)) = container.0.try_wait() {
             return Err(format!("the container ended with {status}"));
         }
@@ -112,20 +114,44 @@ fn ask_all(port: u16, container: &mut Container) -> std::result::Result<(), Stri
         }
         thread::sleep(Duration::from_millis(200));
     }
-    (1..PAGES).try_for_each(|page| ask(port).map_err(|error| format!("page {page}: {error}")))
+    let client = move || {
+        ask(port, KEPT)?;
+        (0..PAGES).try_for_each(|page| ask(port, 1).map_err(|error| format!("page {page}: {error}")))
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(|_| thread::spawn(client)).collect();
+    let outcomes = clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err("a client broke".to_owned())));
+    // All are waited for.
+    outcomes.collect::<Vec<_>>().into_iter().collect()
 }
 
-fn ask(port: u16) -> std::result::Result<(), String> {
-    let mut answer = Vec::new();
-    let asked = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(|mut stream| {
+/// Asks for so many pages on one connection.
+fn ask(port: u16, pages: usize) -> std::result::Result<(), String> {
+    let connect = || {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: small\r\nConnection: close\r\n\r\n")?;
-        stream.read_to_end(&mut answer)
-    });
-    asked.map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&answer);
-    let body = text.split_once("\r\n\r\n").map_or(0, |(_, body)| body.len());
-    if text.starts_with("HTTP/1.1 200 OK") && body == PAGE { Ok(()) } else { Err(format!("it answers `{text}`")) }
+        Ok(BufReader::new(stream))
+    };
+    let mut stream = connect().map_err(|error: io::Error| error.to_string())?;
+    (0..pages).try_for_each(|_| {
+        let answer = page(&mut stream).map_err(|error| error.to_string())?;
+        let body = answer.split_once("\r\n\r\n").map_or(0, |(_, body)| body.len());
+        let is_right = answer.starts_with("HTTP/1.1 200 OK") && body == PAGE;
+        if is_right { Ok(()) } else { Err(format!("it answers `{answer}`")) }
+    })
+}
+
+/// Asks for a page, and answers with its head and its contents.
+fn page(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+    stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: small\r\n\r\n")?;
+    let mut answer = String::new();
+    while !answer.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut answer)? == 0 {
+            return Ok(answer);
+        }
+    }
+    let length = answer.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+    stream.take(length.unwrap_or_default()).read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn told(step: &mut Step) -> Result<Outcome> {
