@@ -34,7 +34,7 @@ const PAGE: usize = 612;
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("nginx-serves-in-16-mib-as-unikernel", |step| serves("unikernel", "16M", step)),
-        Case::new("nginx-serves-in-24-mib-isolated", |step| serves("isolated", "24M", step)),
+        Case::new("nginx-serves-in-21-mib-isolated", |step| serves("isolated", "21M", step)),
         Case::new("too-little-memory-for-a-container-is-told", told),
     ]
 }
