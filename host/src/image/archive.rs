@@ -35,8 +35,11 @@ pub fn pack(members: &Members) -> Result<Vec<u8>> {
     let mut packed = Vec::with_capacity(members.values().map(|contents| contents.len() + 2 * PAGE).sum());
     packed.resize(HEADER_LENGTH, 0);
     let mut tar = tar::Builder::new(packed);
+    // A first program that starts no others is copied, and the archive given up: that takes no more memory, and less of the file.
+    let starts_others = members.keys().any(|path| path.starts_with(PROGRAMS));
+    let is_on_page = |path: &str, contents: &[u8]| (path != INIT || starts_others) && mapped(path, contents).is_some();
     let (on_pages, mut others): (Vec<_>, Vec<_>) =
-        members.iter().partition(|(path, contents)| mapped(path, contents).is_some());
+        members.iter().partition(|(path, contents)| is_on_page(path, contents));
     for (path, contents) in on_pages {
         // The position at which what is mapped would begin: behind this member's header.
         let begin = |tar: &Archive| tar.get_ref().len() + HEADER_LENGTH + mapped(path, contents).unwrap_or_default();
