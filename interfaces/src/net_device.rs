@@ -24,8 +24,8 @@ pub trait NetDevice {
 /// Moves frames between a device and the rings of whoever attached. After an error it moves nothing any more: attach again.
 #[interface]
 pub trait NetPump {
-    /// Gives the device what is to be sent.
-    fn send(&self) -> Result<(), NetDeviceError>;
+    /// Gives the device what is to be sent. False if it has no room for all of it now: that goes when it is run again.
+    fn send(&self) -> Result<bool, NetDeviceError>;
 
     /// Moves all that there is, both ways.
     fn run(&self) -> Result<(), NetDeviceError>;

@@ -31,6 +31,7 @@ type Pump = Arc<Mutex<Option<Cap<dyn NetPump>>>>;
 struct RingPort {
     rings: Rings,
     to_device: Arc<Event>,
+    from_device: Arc<Event>,
     pump: Pump,
     /// Since the last flush.
     has_sent: bool,
@@ -50,8 +51,14 @@ impl Shared {
         let ends = ends.map_err(|_| tessera_runtime::Error::BadArgument)?;
         let to_device = Arc::new(Event::create(&pool)?);
         let pump = Pump::default();
-        let port =
-            RingPort { rings: ends, to_device: to_device.clone(), pump: pump.clone(), has_sent: false, broken: false };
+        let port = RingPort {
+            rings: ends,
+            to_device: to_device.clone(),
+            from_device: from_device.clone(),
+            pump: pump.clone(),
+            has_sent: false,
+            broken: false,
+        };
         Ok((Shared { buffers: memory, rings, to_device, from_device, pump }, Box::new(port)))
     }
 
@@ -151,11 +158,13 @@ impl Port for RingPort {
             return;
         }
         let (is_asleep, has_sent) = (self.rings.publish(), core::mem::take(&mut self.has_sent));
-        if has_sent && self.pump(NetPump::send).is_some() {
-            return;
-        }
-        if is_asleep && self.pump.lock().is_none() {
-            let _ = self.to_device.raise(doorbell::TO_DEVICE);
+        if self.pump.lock().is_none() {
+            if is_asleep {
+                let _ = self.to_device.raise(doorbell::TO_DEVICE);
+            }
+        } else if has_sent && self.pump(NetPump::send) == Some(false) {
+            // Whoever drives the stack looks after the rest.
+            let _ = self.from_device.raise(doorbell::FROM_DEVICE);
         }
     }
 

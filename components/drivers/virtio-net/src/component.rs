@@ -76,7 +76,7 @@ impl Lent {
 }
 
 impl NetPump for Lent {
-    fn send(&self) -> Result<(), NetDeviceError> {
+    fn send(&self) -> Result<bool, NetDeviceError> {
         self.with(Pump::send)
     }
 

@@ -81,17 +81,26 @@ impl<L: Link> Pump<L> {
         Ok(self.rings.publish())
     }
 
-    /// Gives the card what the client has to send, and buffers to fill.
-    pub fn send(&mut self) -> Result<(), Ended> {
+    /// Gives the card what the client has to send, and buffers to fill; answers whether it had room for all of it.
+    pub fn send(&mut self) -> Result<bool, Ended> {
+        if self.send.free() < self.send.size() / 2 {
+            self.take_sent()?;
+        }
         self.give_to_card()?;
         let _ = self.rings.publish();
-        Ok(())
+        Ok(self.has_room())
+    }
+
+    /// Whether the card takes another frame, however long.
+    fn has_room(&self) -> bool {
+        usize::from(self.send.free()) >= PARTS
     }
 
     /// Says to both sides that nobody looks; answers whether one may stop looking. If not, there is something to move.
     pub fn sleep(&mut self) -> Result<bool, Ended> {
-        // A client waits for buffers to come back only when it has none; then the card has very many of them.
-        let wait_for_sent = self.in_flight >= self.rings.buffers() / 4 || self.rings.buffers() < MANY;
+        // A client waits for buffers to come back only when it has none; then the card has very many of them. What the card had no room for waits too.
+        let has_few = self.in_flight < self.rings.buffers() / 4 && self.rings.buffers() >= MANY;
+        let wait_for_sent = !has_few || !self.has_room();
         // A card that has enough buffers to fill gets more when there is something else to do.
         let filling = u32::from(self.receive.size().saturating_sub(self.receive.free()));
         let most = u32::from(self.receive.size()).min(self.rings.buffers() / 2);
@@ -111,7 +120,7 @@ impl<L: Link> Pump<L> {
         self.send.wake();
     }
 
-    fn take_from_card(&mut self) -> Result<(), Ended> {
+    fn take_sent(&mut self) -> Result<(), Ended> {
         while let Some(completed) = self.send.take()? {
             let entries = self.sending.get_mut(usize::from(completed.token)).ok_or(Misbehaved::UnknownBuffer)?;
             for entry in entries.drain(..) {
@@ -119,6 +128,11 @@ impl<L: Link> Pump<L> {
                 self.in_flight = self.in_flight.saturating_sub(1);
             }
         }
+        Ok(())
+    }
+
+    fn take_from_card(&mut self) -> Result<(), Ended> {
+        self.take_sent()?;
         while let Some((buffer, written)) = self.filled()? {
             let length = written.saturating_sub(header::BYTES as u32);
             let entry = Entry { buffer, offset: HEADROOM as u16, length: length as u16, ..Entry::default() };
@@ -183,7 +197,7 @@ impl<L: Link> Pump<L> {
         if self.receive.publish() {
             self.link.transport().notify(RECEIVE);
         }
-        while usize::from(self.send.free()) >= PARTS
+        while self.has_room()
             && let Some(first) = self.rings.take_to_send()?
         {
             self.send_frame(first)?;

@@ -130,8 +130,12 @@ impl Lent {
 }
 
 impl NetPump for Lent {
-    fn send(&self) -> Result<(), NetDeviceError> {
-        self.act(Work::give)
+    fn send(&self) -> Result<bool, NetDeviceError> {
+        // It has room for one frame at a time.
+        self.act(|work| {
+            work.give(1)?;
+            Ok(false)
+        })
     }
 
     fn run(&self) -> Result<(), NetDeviceError> {
@@ -161,9 +165,11 @@ struct Work {
 }
 
 impl Work {
-    fn give(&mut self) -> Result<(), tessera_rings::Broken> {
+    /// Sends at most so many frames.
+    fn give(&mut self, most: usize) -> Result<(), tessera_rings::Broken> {
         let mut sent = false;
-        while let Some(entry) = self.driver.take_to_send()? {
+        for _ in 0..most {
+            let Some(entry) = self.driver.take_to_send()? else { break };
             let mut frame = vec![0; entry.length.into()];
             assert!(self.buffers.copy_out(entry.place(), &mut frame));
             let mut way = self.cable.ways[1 - self.number].lock().unwrap();
@@ -181,7 +187,7 @@ impl Work {
     }
 
     fn step(&mut self, from_device: &Event) -> Result<(), tessera_rings::Broken> {
-        self.give()?;
+        self.give(usize::MAX)?;
         loop {
             let Some(frame) = self.cable.ways[self.number].lock().unwrap().pop_front() else { break };
             let Some(buffer) = self.driver.take_free()? else { break };
