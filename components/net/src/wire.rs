@@ -158,13 +158,14 @@ impl Port for RingPort {
             return;
         }
         let (is_asleep, has_sent) = (self.rings.publish(), core::mem::take(&mut self.has_sent));
-        if self.pump.lock().is_none() {
-            if is_asleep {
-                let _ = self.to_device.raise(doorbell::TO_DEVICE);
-            }
-        } else if has_sent && self.pump(NetPump::send) == Some(false) {
+        let given = self.pump.lock().as_ref().map(|pump| if has_sent { pump.send() } else { Ok(true) });
+        match given {
+            Some(Ok(true)) => {}
             // Whoever drives the stack looks after the rest.
-            let _ = self.from_device.raise(doorbell::FROM_DEVICE);
+            Some(Ok(false)) => drop(self.from_device.raise(doorbell::FROM_DEVICE)),
+            Some(Err(_)) => self.broken = true,
+            None if is_asleep => drop(self.to_device.raise(doorbell::TO_DEVICE)),
+            None => {}
         }
     }
 

@@ -6,7 +6,6 @@
 //! is their affair: they are copied, never borrowed.
 
 use alloc::sync::Arc;
-use core::ffi::CStr;
 use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -100,12 +99,12 @@ impl GuestMemory {
     ) -> Result<bool> {
         let before = to.len();
         let read = self.read_onto(address, to, length);
-        let Ok(text) = CStr::from_bytes_until_nul(to.get(before..).unwrap_or_default()) else {
-            return if read < length { Err(Errno::EFAULT) } else { Ok(false) };
-        };
-        let end = before + text.count_bytes();
-        // SAFETY: fewer than there are. `truncate` would look at each byte that goes.
-        unsafe { to.set_len(end) };
+        match first_zero(to.get(before..).unwrap_or_default()) {
+            // SAFETY: fewer than there are. `truncate` would look at each byte that goes.
+            Some(end) => unsafe { to.set_len(before + end) },
+            None if read < length => return Err(Errno::EFAULT),
+            None => return Ok(false),
+        }
         Ok(true)
     }
 
@@ -204,6 +203,21 @@ fn each(
     done
 }
 
+/// Where the first zero is. Eight bytes are looked at together wherever they lie: texts are short, and begin anywhere.
+fn first_zero(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The high bit of each byte that is zero. One above such a byte may be wrong: what is borrowed comes from there.
+        let zeroes = word.wrapping_sub(ONES) & !word & (ONES << 7);
+        if zeroes != 0 {
+            return Some(index * 8 + zeroes.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|byte| *byte == 0).map(|place| words.len() * 8 + place)
+}
+
 /// Undoes a guest's mappings in a space that is not this process's own.
 pub(super) fn unmap(space: &Space, start: u64, length: u64) -> Result<()> {
     // SAFETY: the space belongs to a guest. Threads of this process see its memory, but touch it only in this module under
@@ -215,4 +229,23 @@ pub(super) fn unmap(space: &Space, start: u64, length: u64) -> Result<()> {
 pub(super) fn protect(space: &Space, start: u64, length: u64, access: Access) -> Result<()> {
     // SAFETY: as for `unmap`; the caller holds the lock of the list and changes it alike.
     Ok(unsafe { space.protect(start, length, access) }?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_zero_is_found_wherever_it_is() {
+        for length in 0..40 {
+            for (zero, filling) in (0..=length).flat_map(|zero| [1, 0x80, 0xff, 0].map(|filling| (zero, filling))) {
+                let mut bytes = alloc::vec![1_u8; length];
+                bytes.get_mut(zero..).unwrap().fill(filling);
+                if let Some(byte) = bytes.get_mut(zero) {
+                    *byte = 0;
+                }
+                assert_eq!(first_zero(&bytes), bytes.iter().position(|byte| *byte == 0), "{bytes:?}");
+            }
+        }
+    }
 }

@@ -108,6 +108,8 @@ pub struct Layout {
     known: [Cell<Known>; KNOWN],
     /// Which of them the next one replaces.
     oldest: Cell<usize>,
+    /// Which of them was right for a page last, of pages whose numbers end alike.
+    hints: [Cell<u8>; HINTS],
 }
 
 /// A mapping's range, and whether it may be read and written where it lies.
@@ -119,14 +121,27 @@ struct Known {
 }
 
 const KNOWN: usize = 8;
+const HINTS: usize = 32;
 
 impl Layout {
     /// Whether a range is known to lie in one mapping that allows this access.
     #[inline]
     pub fn knows(&self, address: u64, length: usize, access: Protection) -> bool {
+        // No mapping ends where numbers do.
         let end = address.saturating_add(length as u64);
-        let holds = |known: &Known| known.start <= address && end <= known.end && known.access.contains(access);
-        end != u64::MAX && self.known.iter().any(|known| holds(&known.get()))
+        let holds = |known: &Cell<Known>| {
+            let known = known.get();
+            known.start <= address && end <= known.end && known.access.contains(access)
+        };
+        let Some(hint) = self.hints.get((address / PAGE) as usize % HINTS) else { return false };
+        if self.known.get(usize::from(hint.get()) % KNOWN).is_some_and(holds) {
+            return true;
+        }
+        let found = self.known.iter().position(holds);
+        if let Some(place) = found {
+            hint.set(place as u8);
+        }
+        found.is_some()
     }
 
     /// Remembers that a mapping may be touched in this way, until any mapping changes.
