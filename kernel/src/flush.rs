@@ -38,11 +38,15 @@ pub fn set_kernel_root(root: Frame) {
 #[inline(always)]
 pub unsafe fn switch_root(processor: &Processor, root: u64) {
     let loaded = processor.root.load(Ordering::Relaxed);
-    processor.wanted.store(root, Ordering::Relaxed);
-    if loaded != root && !space::shows_process(Frame(loaded), Frame(root)) {
-        // SAFETY: passed on.
-        unsafe { load_root(processor, root) };
+    if loaded == root {
+        return;
     }
+    // The first says for most whether there is a reason to look.
+    if processor.viewed.load(Ordering::Relaxed) == root && space::process_of(Frame(loaded)) == Some(Frame(root)) {
+        return;
+    }
+    // SAFETY: passed on.
+    unsafe { load_root(processor, root) };
 }
 
 /// Loads a root on this processor.
@@ -119,10 +123,10 @@ pub fn serve() {
 #[inline(always)]
 fn perform(own: &Processor, root: Frame, from: u64, to: u64) {
     if from == LEAVE {
-        let wanted = own.wanted.load(Ordering::Relaxed);
-        let next = if space::shows(Frame(wanted), root) { KERNEL_ROOT.load(Ordering::Relaxed) } else { wanted };
-        own.wanted.store(next, Ordering::Relaxed);
-        // SAFETY: the kernel's root is never given up, and one that is wanted would have been left before it was.
+        // Where it is a joint root that is left, another thread of its process may run here.
+        let process = space::process_of(Frame(own.root.load(Ordering::Relaxed))).filter(|process| *process != root);
+        let next = process.map_or(KERNEL_ROOT.load(Ordering::Relaxed), |process| process.0);
+        // SAFETY: the kernel's root is never given up, and when a process's is, processors leave its joint roots too.
         unsafe { load_root(own, next) };
     } else if (to - from) / PAGE > SINGLE_PAGES {
         // SAFETY: the root that is loaded already.

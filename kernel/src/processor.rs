@@ -33,8 +33,8 @@ pub struct Processor {
     pub number: AtomicUsize,
     /// Frame number of the loaded root table. Others read it, holding the big lock.
     pub root: AtomicU64,
-    /// That of the thread that runs or ran last: the loaded one, or the process's part of it.
-    pub wanted: AtomicU64,
+    /// That of the process of the joint root that was loaded last.
+    pub viewed: AtomicU64,
     /// Frame number of the loaded vector state. Others may set it to [`LOST_VECTOR`], holding the big lock.
     pub vector: AtomicU64,
     /// The FS base that is loaded.
@@ -77,7 +77,7 @@ impl Processor {
             this: AtomicPtr::new(core::ptr::null_mut()),
             number: AtomicUsize::new(0),
             root: AtomicU64::new(0),
-            wanted: AtomicU64::new(0),
+            viewed: AtomicU64::new(0),
             vector: AtomicU64::new(NO_VECTOR),
             fs_base: AtomicU64::new(0),
             gs_base: AtomicU64::new(0),
@@ -121,7 +121,6 @@ impl Processor {
         processor.this.store(core::ptr::from_ref(processor).cast_mut(), Ordering::Relaxed);
         processor.number.store(number, Ordering::Relaxed);
         processor.root.store(root, Ordering::Relaxed);
-        processor.wanted.store(root, Ordering::Relaxed);
         processor.apic.store(apic, Ordering::Relaxed);
         processor
     }

@@ -10,7 +10,7 @@ use tessera_core::{Activation, Door, Entered, Machine, Next};
 
 use crate::platform::Platform;
 use crate::processor::{NO_VECTOR, Processor};
-use crate::{cpu, entry, flush, lock, vector};
+use crate::{cpu, entry, flush, lock, space, vector};
 
 /// A system call: the assembly saved the caller's registers and jumps here, never to return: no register needs to be kept, which
 /// this calling convention says (its arguments are in `r12` and `r13`). `number` is what the caller has in `rax`; with `DIRECT` it is
@@ -188,6 +188,9 @@ unsafe fn load(own: &'static Processor, activation: &mut Activation) {
 #[inline(never)]
 fn load_rest(own: &Processor, activation: &Activation) {
     let (door, state) = (activation.door, activation.vector.0);
+    if let Some(process) = space::process_of(activation.root) {
+        own.viewed.store(process.0, Ordering::Relaxed);
+    }
     let gs_base = if door == Door::Closed { activation.registers.gs_base } else { activation.guest_bases[1] };
     own.pointer.store(activation.pointer, Ordering::Relaxed);
     if own.door.load(Ordering::Relaxed) != door as u8 {

@@ -93,10 +93,9 @@ pub fn shows(loaded: Frame, root: Frame) -> bool {
     loaded == root || parts(loaded).is_some_and(|(process, guest)| process == root || guest == root)
 }
 
-/// Whether `loaded` is a view of the process with `root`.
-#[inline(always)]
-pub fn shows_process(loaded: Frame, root: Frame) -> bool {
-    parts(loaded).is_some_and(|(process, _)| process == root)
+/// The process that a view is of; `None` if the root is an ordinary one.
+pub fn process_of(root: Frame) -> Option<Frame> {
+    parts(root).map(|(process, _)| process)
 }
 
 /// The last table on the way to `address`, if it is there.
