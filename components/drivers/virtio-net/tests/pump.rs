@@ -85,6 +85,34 @@ fn frames_go_both_ways() {
 }
 
 #[test]
+fn what_the_card_has_no_room_for_is_told_and_goes_later() {
+    let mut setup = setup(feature::EVENT_INDEX, 512);
+    setup.pump.run().unwrap();
+    let mut has_room = true;
+    for number in 0..200 {
+        assert!(setup.client.send(&[number; 60], Offload::default()).unwrap());
+        let _ = setup.client.publish();
+        let had_room = core::mem::replace(&mut has_room, setup.pump.send().unwrap());
+        assert!(had_room || !has_room, "it has taken nothing");
+    }
+    assert!(!has_room);
+    let mut sent = Vec::new();
+    while sent.len() < 200 {
+        let before = sent.len();
+        while let Some(chain) = setup.device.take(SEND) {
+            sent.push(setup.device.read(&chain)[12]);
+            setup.device.give(SEND, chain.head.into(), 0);
+        }
+        assert!(sent.len() > before, "the rest never goes");
+        // What the card gave back is taken without a look at what it received.
+        assert!(setup.pump.send().unwrap() || sent.len() < 200);
+    }
+    assert!(sent.into_iter().eq(0..200));
+    assert!(setup.pump.send().unwrap());
+    setup.device.with(|state| assert_eq!(state.faults, 0));
+}
+
+#[test]
 fn a_large_segment_goes_out_in_one_chain_with_its_header() {
     let mut setup = setup(1 << 0 | 1 << 11, 128);
     let frame: Vec<u8> = (0..40_000_u32).map(|at| at as u8).collect();
