@@ -188,6 +188,11 @@ impl Consumer {
         Ok(Some(entry))
     }
 
+    /// How many entries are known to be left, without a look at what the producer says now.
+    pub fn left(&self) -> usize {
+        self.produced.wrapping_sub(self.next) as usize
+    }
+
     /// Says that this side is going to wait for its doorbell; answers whether it may: if not, there is something to take.
     pub fn sleep(&mut self) -> Result<bool, Broken> {
         self.ring.store_32(layout::SLEEPS, 1);

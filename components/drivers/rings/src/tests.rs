@@ -69,6 +69,48 @@ fn without_room_a_frame_is_refused_and_receiving_keeps_its_share() {
 }
 
 #[test]
+fn frames_one_at_a_time_use_the_same_few_buffers_again() {
+    let (mut client, mut driver, ..) = pair(512);
+    let mut used = std::collections::BTreeSet::new();
+    let mut into = [0; 100];
+    for _ in 0..1000 {
+        let free = driver.take_free().unwrap().unwrap();
+        used.insert(free);
+        driver.received(Entry { buffer: free, offset: HEADROOM as u16, length: 60, ..Entry::default() }).unwrap();
+        let _ = driver.publish();
+        assert!(client.receive(&mut into).unwrap().is_some());
+        assert!(client.send(&[1; 100], Offload::default()).unwrap());
+        let _ = client.publish();
+        let entry = driver.take_to_send().unwrap().unwrap();
+        used.insert(entry.buffer);
+        driver.sent(entry).unwrap();
+        let _ = driver.publish();
+    }
+    assert!(used.len() <= 64 + 16, "{} buffers", used.len());
+}
+
+#[test]
+fn a_driver_that_needs_more_buffers_to_fill_gets_them() {
+    let (mut client, mut driver, buffers, _rings) = pair(512);
+    let mut into = [0; 100];
+    let mut most = 0;
+    for _ in 0..8 {
+        let mut burst = 0;
+        while deliver(&mut driver, &buffers, &[1; 60], 0) {
+            burst += 1;
+        }
+        most = most.max(burst);
+        let _ = driver.publish();
+        let received = core::iter::from_fn(|| client.receive(&mut into).unwrap()).count();
+        assert_eq!(received, burst, "none is lost");
+        let _ = client.publish();
+    }
+    assert_eq!(most, 256, "half of all, and no more");
+    let sent = core::iter::from_fn(|| client.send(&[1; 100], Offload::default()).unwrap().then_some(())).count();
+    assert_eq!(sent, 256, "sending has the other half");
+}
+
+#[test]
 fn a_long_frame_takes_several_buffers() {
     let (mut client, mut driver, buffers, _rings) = pair(16);
     let frame: Vec<u8> = (0..5000).map(|number| number as u8).collect();

@@ -56,6 +56,8 @@ pub struct Pump<L> {
     parts: Vec<Part>,
     /// How many buffers the card has to send.
     in_flight: u32,
+    /// The most that it had to fill.
+    most_filling: u16,
     /// Whether a received frame may take several buffers.
     merges: bool,
 }
@@ -66,7 +68,7 @@ impl<L: Link> Pump<L> {
         let filling = (0..receive.size()).map(|_| 0).collect();
         let sending = (0..send.size()).map(|_| Vec::with_capacity(1)).collect();
         let (entries, parts) = (Vec::with_capacity(PARTS), Vec::with_capacity(PARTS));
-        Pump { link, rings, buffers, receive, send, filling, sending, entries, parts, in_flight: 0, merges }
+        Pump { link, rings, buffers, receive, send, filling, sending, entries, parts, in_flight: 0, most_filling: 0, merges }
     }
 
     /// The card.
@@ -91,6 +93,11 @@ impl<L: Link> Pump<L> {
         Ok(self.has_room())
     }
 
+    /// How many buffers the card has to fill.
+    fn filling(&self) -> u16 {
+        self.receive.size().saturating_sub(self.receive.free())
+    }
+
     /// Whether the card takes another frame, however long.
     fn has_room(&self) -> bool {
         usize::from(self.send.free()) >= PARTS
@@ -102,11 +109,10 @@ impl<L: Link> Pump<L> {
         let has_few = self.in_flight < self.rings.buffers() / 4 && self.rings.buffers() >= MANY;
         let wait_for_sent = !has_few || !self.has_room();
         // A card that has enough buffers to fill gets more when there is something else to do.
-        let filling = u32::from(self.receive.size().saturating_sub(self.receive.free()));
-        let most = u32::from(self.receive.size()).min(self.rings.buffers() / 2);
+        let has_few_to_fill = self.filling() <= self.most_filling / 2;
         let quiet = self.receive.sleep()?
             && (self.in_flight == 0 || !wait_for_sent || self.send.sleep()?)
-            && self.rings.sleep(filling <= most / 2)?;
+            && self.rings.sleep(has_few_to_fill)?;
         if !quiet {
             self.wake();
         }
@@ -194,6 +200,7 @@ impl<L: Link> Pump<L> {
                 *place = buffer;
             }
         }
+        self.most_filling = self.most_filling.max(self.filling());
         if self.receive.publish() {
             self.link.transport().notify(RECEIVE);
         }
