@@ -41,8 +41,8 @@ pub use files::{
 pub use keeper::{Keeper, KeeperError};
 pub use net_device::{NetDevice, NetDeviceError, NetInformation, NetPump, offloads};
 pub use network::{
-    Address, Configuration, Datagram, Failure, Family, Marks, Message, Network, NetworkError, Shutdown, Socket,
-    SocketOption, readiness,
+    Address, Configuration, Datagram, Failure, Family, Marks, Message, Network, NetworkError, NetworkListener,
+    Shutdown, Socket, SocketOption, readiness,
 };
 pub use ready::{Readiness, ready};
 pub use stream::{Stream, Streams};
@@ -61,6 +61,7 @@ pub const SCHEMAS: &[&Schema] = &[
     <dyn NetDevice>::SCHEMA,
     <dyn NetPump>::SCHEMA,
     <dyn Network>::SCHEMA,
+    <dyn NetworkListener>::SCHEMA,
     <dyn Node>::SCHEMA,
     <dyn Socket>::SCHEMA,
     <dyn Supervisor>::SCHEMA,

@@ -38,6 +38,17 @@ pub trait Network {
 
     /// A socket for UDP-Lite (RFC 3828), which is spoken within this machine: the wire has no way for it (`NetworkUnreachable`).
     fn udp_lite(&self, family: Family) -> Result<Cap<dyn Socket>, NetworkError>;
+
+    /// For who shares the readiness table in the network's domain, where a call costs less than to wake somebody: `listener` is called in place of raising
+    /// the event, by whoever runs the stack. What follows from a client's own call is still told by the event.
+    fn listen_here(&self, listener: Cap<dyn NetworkListener>) -> Result<(), NetworkError>;
+}
+
+/// Told of changes in the readiness table.
+#[interface]
+pub trait NetworkListener {
+    /// There are some. It must not wait for anything: all others of the network do so for it meanwhile.
+    fn changed(&self) -> Result<(), NetworkError>;
 }
 
 /// The readiness table: what is ready, for all sockets of a client, in memory that it shares with the network stack.

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use tessera_interfaces::streams::BELL;
@@ -234,25 +235,30 @@ fn attach(
 
 /// Runs the stack until there is nothing to do, then sleeps until something happens, or `latest`. Answers what happened.
 fn wait(core: &Core, latest: u64) -> u64 {
+    let mut listeners = Vec::new();
     loop {
         let mut stack = core.stack.lock();
         stack.set_time(own::now());
-        let next = stack.run().unwrap_or(u64::MAX).min(latest);
-        if stack.wire_is_broken() {
+        let next = stack.run_untold().unwrap_or(u64::MAX).min(latest);
+        stack.to_call(&mut listeners);
+        stack.tell();
+        let is_due = next <= stack.time();
+        let is_broken = stack.wire_is_broken();
+        let rests = !is_broken && !is_due && stack.rest();
+        if rests {
+            core.sleeps_until.store(next, Ordering::SeqCst);
+        }
+        drop(stack);
+        for listener in listeners.drain(..) {
+            // Who is not there any more need not know.
+            let _ = listener.changed();
+        }
+        if is_broken || is_due && next == latest {
             return 0;
         }
-        if next <= stack.time() {
-            drop(stack);
-            if next == latest {
-                return 0;
-            }
+        if !rests {
             continue;
         }
-        if !stack.rest() {
-            continue;
-        }
-        core.sleeps_until.store(next, Ordering::SeqCst);
-        drop(stack);
         let deadline = (next != u64::MAX).then_some(next);
         let happened = core.event.wait_until(u64::MAX, u64::MAX, deadline).unwrap_or(0);
         core.sleeps_until.store(0, Ordering::SeqCst);

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use tessera_interfaces::{
-    Address, Cap, Configuration, Datagram, Failure, Family, Marks, Message, Network, NetworkError, Shutdown, Socket,
-    SocketOption, readiness, streams,
+    Address, Cap, Configuration, Datagram, Failure, Family, Marks, Message, Network, NetworkError, NetworkListener,
+    Shutdown, Socket, SocketOption, readiness, streams,
 };
 use tessera_runtime::abi::PAGE;
 use tessera_runtime::object::{Access, Event, Vmo};
@@ -89,6 +89,15 @@ impl Network for Client {
             stack.listen_for(self.id, Box::new(Table { mapping, notify, bits }));
         });
         vmo.duplicate(LENT).map_err(|_| NetworkError::LimitReached)
+    }
+
+    fn listen_here(&self, listener: Cap<dyn NetworkListener>) -> Result<(), NetworkError> {
+        // Who is in another domain could keep the stack waiting.
+        if listener.is_remote() {
+            return Err(NetworkError::NotSupported);
+        }
+        self.core.act(|stack| stack.listen_here(self.id, listener));
+        Ok(())
     }
 
     fn streams(&self) -> Result<Vmo, NetworkError> {

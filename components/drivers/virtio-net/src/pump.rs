@@ -68,7 +68,20 @@ impl<L: Link> Pump<L> {
         let filling = (0..receive.size()).map(|_| 0).collect();
         let sending = (0..send.size()).map(|_| Vec::with_capacity(1)).collect();
         let (entries, parts) = (Vec::with_capacity(PARTS), Vec::with_capacity(PARTS));
-        Pump { link, rings, buffers, receive, send, filling, sending, entries, parts, in_flight: 0, most_filling: 0, merges }
+        Pump {
+            link,
+            rings,
+            buffers,
+            receive,
+            send,
+            filling,
+            sending,
+            entries,
+            parts,
+            in_flight: 0,
+            most_filling: 0,
+            merges,
+        }
     }
 
     /// The card.

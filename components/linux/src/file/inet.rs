@@ -1,6 +1,7 @@
 //! IPv4 and IPv6 sockets: ip(7), tcp(7), udp(7), over the capability to the network that the container was given.
 //!
-//! The network stack tells in a table that it shares what is ready; one thread waits for its bell and wakes the sockets that changed.
+//! The network stack tells in a table that it shares what is ready; one thread waits for its bell and wakes the sockets that changed, or the stack's own does if it
+//! lives in this domain.
 //! So looking whether a socket is ready costs a load, and waiting for thousands of sockets costs nothing. The bytes of streams go through memory that is
 //! shared with the stack as well, if it lives in another domain.
 
@@ -18,7 +19,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tessera_interfaces::{
-    Address, Cap, Family, Marks, Network, NetworkError, Shutdown, SocketOption, Stream, Streams, readiness,
+    Address, Cap, Family, Marks, Network, NetworkError, NetworkListener, Shutdown, SocketOption, Stream, Streams,
+    readiness,
 };
 use tessera_runtime::object::{Access, Event};
 use tessera_runtime::sync::Mutex;
@@ -111,22 +113,29 @@ impl Inet {
         let (sockets, changed) = (Mutex::new(BTreeMap::new()), WaitQueue::new());
         let inet = Arc::new(Inet { streams, network, table, sockets, changed });
         let listener = inet.clone();
-        thread::spawn(move || listener.watch(&bell))?;
+        thread::spawn(move || {
+            while bell.wait_until(1, 1, None).is_ok() {
+                listener.wake_changed();
+            }
+        })?;
+        if !inet.network.is_remote() {
+            // Where it cannot be done, the bell is rung.
+            let _ = inet.network.listen_here(Cap::local(inet.clone() as Arc<dyn NetworkListener>));
+        }
         Ok(inet)
     }
 
-    /// Wakes the sockets that changed, for ever.
-    fn watch(&self, bell: &Event) {
-        while bell.wait_until(1, 1, None).is_ok() {
-            for number in readiness::changed(self.table.words()) {
-                if number == 0 {
-                    self.changed.wake_all();
-                    continue;
-                }
-                let queue = self.sockets.lock().get(&number).and_then(|known| known.queue.upgrade());
-                if let Some(queue) = queue {
-                    queue.wake_all();
-                }
+    /// Wakes the sockets that changed.
+    #[cfg_attr(target_os = "none", optimize(speed))]
+    fn wake_changed(&self) {
+        for number in readiness::changed(self.table.words()) {
+            if number == 0 {
+                self.changed.wake_all();
+                continue;
+            }
+            let queue = self.sockets.lock().get(&number).and_then(|known| known.queue.upgrade());
+            if let Some(queue) = queue {
+                queue.wake_all();
             }
         }
     }
@@ -176,6 +185,13 @@ impl Inet {
     /// What the machine is called on the network.
     pub fn configuration(&self) -> Result<tessera_interfaces::Configuration> {
         self.network.configuration().map_err(refused)
+    }
+}
+
+impl NetworkListener for Inet {
+    fn changed(&self) -> core::result::Result<(), NetworkError> {
+        self.wake_changed();
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::stream::Streams;
-use tessera_interfaces::NetworkError;
+use tessera_interfaces::{Cap, NetworkError, NetworkListener};
 
 /// What a client may hold at once.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,9 @@ pub trait Signals: Send {
     /// Tells the client to look.
     fn raise(&mut self);
 }
+
+/// A client that is told by a call.
+pub type Called = Cap<dyn NetworkListener>;
 
 /// A client that does not want to be told.
 pub struct Deaf;
@@ -41,6 +44,7 @@ pub struct Client {
     free_numbers: Vec<u32>,
     next_number: u32,
     signals: Box<dyn Signals>,
+    listener: Option<Called>,
     raise: bool,
     /// What its streams share.
     pub streams: Option<Streams>,
@@ -57,6 +61,7 @@ impl Client {
             free_numbers: Vec::new(),
             next_number: 1,
             signals,
+            listener: None,
             raise: false,
             streams: None,
         }
@@ -65,7 +70,20 @@ impl Client {
     /// From now on tells this one.
     pub fn listen(&mut self, signals: Box<dyn Signals>) {
         self.signals = signals;
+        self.listener = None;
         self.raise = true;
+    }
+
+    /// Tells this one by a call, where whoever runs the stack can make one.
+    pub fn call(&mut self, listener: Called) {
+        self.listener = Some(listener);
+    }
+
+    /// Who is to be called, if there is news.
+    pub fn to_call(&mut self) -> Option<Called> {
+        let listener = self.listener.as_ref().filter(|_| self.raise)?;
+        self.raise = false;
+        Some(listener.clone())
     }
 
     /// Counts one socket more.

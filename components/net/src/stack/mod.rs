@@ -48,7 +48,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use address::Local;
 use client::Client;
-pub use client::{Limits, Signals};
+pub use client::{Called, Limits, Signals};
 use connection::{Connection, Options, Spare};
 use datagram::Datagrams;
 use ends::{Ends, ends, first_of};
@@ -285,6 +285,13 @@ impl Stack {
         }
     }
 
+    /// From now on a client that is told through signals is called in their place, where that can be done.
+    pub fn listen_here(&mut self, client: ClientId, listener: Called) {
+        if let Some(client) = self.clients.get_mut(client) {
+            client.call(listener);
+        }
+    }
+
     /// What a client uses: sockets and bytes.
     pub fn used(&self, client: ClientId) -> (u32, u64) {
         self.clients.get(client).map_or((0, 0), Client::used)
@@ -311,7 +318,7 @@ impl Stack {
             Protocol::Udp | Protocol::UdpLite | Protocol::Icmp => Kind::Datagrams(Box::new(Datagrams::new(protocol))),
         };
         let id = self.sockets.insert(Entry::new(client, Some(number), family, kind));
-        self.publish(id, true);
+        self.introduce(id);
         Ok(id)
     }
 
@@ -369,6 +376,17 @@ impl Stack {
             if let (Some(number), Some(client)) = (entry.number.take(), self.clients.get_mut(entry.client)) {
                 client.return_number(number);
             }
+        }
+    }
+
+    /// Puts a socket that its client is only now given into the client's table. Nobody can wait for it yet, so that nobody is told.
+    fn introduce(&mut self, id: Id) {
+        let bits = self.bits(id);
+        let Some(entry) = self.sockets.get_mut(id) else { return };
+        entry.tell_ring();
+        entry.bits = bits;
+        if let (Some(number), Some(client)) = (entry.number, self.clients.get_mut(entry.client)) {
+            client.set(number, bits, false);
         }
     }
 

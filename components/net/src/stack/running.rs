@@ -1,7 +1,10 @@
 //! The stack at work: what came in, timers that ring, and the turns of sockets that have something to do.
 
+use alloc::vec::Vec;
+
 use smoltcp::time::Instant;
 
+use super::client::Called;
 use super::link::Transmit;
 use super::{ForLink, Id, Kind, Stack, Which, nanoseconds};
 
@@ -13,6 +16,13 @@ impl Stack {
     /// Everything that can be done now is done, within a bound. Answers when to call again at the latest, in nanoseconds since
     /// boot: now if there is more to do.
     pub fn run(&mut self) -> Option<u64> {
+        let next = self.run_untold();
+        self.tell();
+        next
+    }
+
+    /// The same, but that clients are not told: `to_call` and `tell` do that.
+    pub fn run_untold(&mut self) -> Option<u64> {
         let mut again = true;
         for _ in 0..ROUNDS {
             again = self.receive_from_wire(BATCH);
@@ -27,7 +37,7 @@ impl Stack {
                 break;
             }
         }
-        self.flush();
+        self.show_wire();
         if again { Some(nanoseconds(self.now)) } else { self.next_time() }
     }
 
@@ -37,7 +47,8 @@ impl Stack {
         if self.look_after_scheduled() || self.wire.as_ref().is_some_and(|wire| wire.setup.due) {
             return self.run();
         }
-        self.flush();
+        self.show_wire();
+        self.tell();
         if self.has_new_time { self.next_time() } else { None }
     }
 
@@ -50,11 +61,20 @@ impl Stack {
         !self.scheduled.is_empty() || self.loopback.as_ref().is_some_and(|link| link.queue.has_frames())
     }
 
-    /// Shows the device what was sent, and clients what is new.
-    fn flush(&mut self) {
+    /// Shows the device what was sent.
+    fn show_wire(&mut self) {
         if let Some(wire) = &mut self.wire {
             wire.outgoing.flush();
         }
+    }
+
+    /// Collects who is to be called, once nothing of the stack is held any more.
+    pub fn to_call(&mut self, listeners: &mut Vec<Called>) {
+        listeners.extend(self.clients.iter_mut().filter_map(|(_, client)| client.to_call()));
+    }
+
+    /// Tells clients what is new.
+    pub fn tell(&mut self) {
         for (_, client) in self.clients.iter_mut() {
             client.flush();
         }

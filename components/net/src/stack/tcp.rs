@@ -85,7 +85,7 @@ impl Stack {
             connection.listener = None;
         }
         self.grant(accepted);
-        self.publish(accepted, true);
+        self.introduce(accepted);
         self.publish(id, false);
         Ok(accepted)
     }

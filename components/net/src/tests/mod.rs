@@ -5,11 +5,11 @@ mod driver;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tessera_interfaces::{
-    Address, Cap, Family, Network, NetworkError, Shutdown, Socket, SocketOption, Streams, readiness,
+    Address, Cap, Family, Network, NetworkError, NetworkListener, Shutdown, Socket, SocketOption, Streams, readiness,
 };
 use tessera_runtime::component::{Context, Notice, Route};
 use tessera_runtime::object::{Access, Event};
@@ -284,4 +284,43 @@ fn a_small_buffer_holds_one_datagram_and_tells_what_was_lost() {
         assert_eq!((message.length, message.lost), (8, round * 2));
         assert_eq!(to.receive_message(&mut into, false), Err(NetworkError::WouldBlock));
     }
+}
+
+/// A client that uses the network when it is called.
+struct Called {
+    network: Arc<crate::Client>,
+    times: AtomicUsize,
+}
+
+impl NetworkListener for Called {
+    fn changed(&self) -> Result<(), NetworkError> {
+        self.network.configuration()?;
+        self.times.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[test]
+fn who_listens_here_is_called_and_may_use_the_network() {
+    let cable = Arc::default();
+    let ends = [0, 1].map(|number| end(&cable, number));
+    let bell = Event::create(&own::pool()).unwrap();
+    let table = ends[1].network.readiness(bell.try_clone().unwrap(), 1).unwrap();
+    let table = Mapping::new(&table, 0, readiness::BYTES, Access::Write).unwrap();
+    let called = Arc::new(Called { network: ends[1].network.clone(), times: AtomicUsize::new(0) });
+    ends[1].network.listen_here(Cap::local(called.clone() as Arc<dyn NetworkListener>)).unwrap();
+
+    let (client, server) = connect(&ends, 80);
+    let number = server.number().unwrap();
+    // A socket that is new is no news.
+    assert_eq!(readiness::changed(table.words()).filter(|changed| *changed == number).count(), 0);
+    let before = called.times.load(Ordering::SeqCst);
+    patiently(|| client.send(b"hello")).unwrap();
+    let begun = Instant::now();
+    while called.times.load(Ordering::SeqCst) == before {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nobody was called");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(readiness::changed(table.words()).filter(|changed| *changed == number).count(), 1);
+    assert_ne!(table.words()[number as usize].load(Ordering::SeqCst) & readiness::READABLE, 0);
 }
