@@ -57,22 +57,28 @@ pub fn part(bytes: &[u8], offset: u64, length: u64) -> Result<&[u8]> {
     bytes.get(start..end).ok_or(Error::Damaged)
 }
 
+#[inline]
 fn field<const N: usize>(bytes: &[u8], offset: u64) -> Result<[u8; N]> {
-    part(bytes, offset, N as u64)?.first_chunk().copied().ok_or(Error::Damaged)
+    let start = usize::try_from(offset).map_err(|_| Error::Damaged)?;
+    bytes.get(start..).and_then(<[u8]>::first_chunk).copied().ok_or(Error::Damaged)
 }
 
+#[inline]
 pub fn u8_at(bytes: &[u8], offset: u64) -> Result<u8> {
     field::<1>(bytes, offset).map(|[byte]| byte)
 }
 
+#[inline]
 pub fn u16_at(bytes: &[u8], offset: u64) -> Result<u16> {
     field(bytes, offset).map(u16::from_le_bytes)
 }
 
+#[inline]
 pub fn u32_at(bytes: &[u8], offset: u64) -> Result<u32> {
     field(bytes, offset).map(u32::from_le_bytes)
 }
 
+#[inline]
 pub fn u64_at(bytes: &[u8], offset: u64) -> Result<u64> {
     field(bytes, offset).map(u64::from_le_bytes)
 }

@@ -11,6 +11,8 @@
 extern crate alloc;
 
 mod copy;
+#[cfg(all(target_arch = "x86_64", any(target_os = "none", test)))]
+mod mem;
 mod registers;
 mod shared;
 

@@ -212,8 +212,8 @@ pub enum Within {
 pub struct Walked {
     /// The directory of the last name.
     pub parent: Arc<Place>,
-    /// The last name; empty, `.` or `..` where the path ends so.
-    pub name: Vec<u8>,
+    /// The last name; empty, `.` or `..` where the path ends so. Shared: walks that were made before give it out again and again.
+    pub name: Arc<[u8]>,
     /// What has that name, if anything.
     pub place: Option<Arc<Place>>,
     /// Whether the path ended with a slash.
@@ -227,7 +227,7 @@ impl Walked {
     }
 
     /// The directory and the free name, for what is to be made.
-    pub fn free(self) -> Result<(Arc<Place>, Vec<u8>)> {
+    pub fn free(self) -> Result<(Arc<Place>, Arc<[u8]>)> {
         match self.place {
             Some(_) => Err(Errno::EEXIST),
             None => Ok((self.parent, self.name)),
@@ -290,7 +290,7 @@ fn walk_through(context: &Context, start: Arc<Place>, path: &[u8], how: Walk, is
         }
         let remaining = rest.get(position..).unwrap_or_default();
         if remaining.is_empty() {
-            return Ok(Walked { parent: at.clone(), name: Vec::new(), place: Some(at), wants_directory: true });
+            return Ok(Walked { parent: at.clone(), name: Arc::default(), place: Some(at), wants_directory: true });
         }
         let length = remaining.iter().position(|byte| *byte == b'/').unwrap_or(remaining.len());
         let name = remaining.get(..length).unwrap_or_default();
@@ -316,7 +316,7 @@ fn walk_through(context: &Context, start: Arc<Place>, path: &[u8], how: Walk, is
             };
             stays(&next.inode)?;
             if is_last {
-                return Ok(Walked { parent: at, name: name.to_vec(), place: Some(next), wants_directory: true });
+                return Ok(Walked { parent: at, name: name.into(), place: Some(next), wants_directory: true });
             }
             at = next;
             position += length;
@@ -325,7 +325,7 @@ fn walk_through(context: &Context, start: Arc<Place>, path: &[u8], how: Walk, is
         let inode = match at.inode.lookup(name) {
             Ok(inode) => fs.mounts.cover(inode),
             Err(Errno::ENOENT) if is_last => {
-                return Ok(Walked { parent: at, name: name.to_vec(), place: None, wants_directory });
+                return Ok(Walked { parent: at, name: name.into(), place: None, wants_directory });
             }
             Err(error) => return Err(error),
         };
@@ -344,7 +344,7 @@ fn walk_through(context: &Context, start: Arc<Place>, path: &[u8], how: Walk, is
                 let place = place?;
                 stays(&place.inode)?;
                 if is_last {
-                    return Ok(Walked { parent: at, name: name.to_vec(), place: Some(place), wants_directory });
+                    return Ok(Walked { parent: at, name: name.into(), place: Some(place), wants_directory });
                 }
                 at = place;
                 position += length;
@@ -373,7 +373,7 @@ fn walk_through(context: &Context, start: Arc<Place>, path: &[u8], how: Walk, is
             if wants_directory && kind != Kind::Directory {
                 return Err(Errno::ENOTDIR);
             }
-            return Ok(Walked { parent: at, name: name.to_vec(), place: Some(next), wants_directory });
+            return Ok(Walked { parent: at, name: name.into(), place: Some(next), wants_directory });
         }
         at = next;
         position += length;

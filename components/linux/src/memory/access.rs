@@ -204,7 +204,7 @@ fn each(
 }
 
 /// Where the first zero is. Eight bytes are looked at together wherever they lie: texts are short, and begin anywhere.
-fn first_zero(bytes: &[u8]) -> Option<usize> {
+pub fn first_zero(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {

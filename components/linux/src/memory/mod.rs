@@ -10,7 +10,7 @@ pub mod layout;
 mod manage;
 pub mod reserve;
 
-pub use access::GuestMemory;
+pub use access::{GuestMemory, first_zero};
 pub use layout::{Layout, Protection, Vma};
 pub use manage::{MapRequest, Mm, Move, Notes, Target};
 

@@ -138,13 +138,13 @@ pub fn unlinkat(context: &mut Context, directory: i32, path: u64, flags: u32) ->
     let path = context.read_path(path)?;
     let walked = walk_to(context, directory, &path)?;
     if removes_directory {
-        match walked.name.as_slice() {
+        match &*walked.name {
             b"" => return Err(Errno::EBUSY),
             b"." => return Err(Errno::EINVAL),
             b".." => return Err(Errno::ENOTEMPTY),
             _ => {}
         }
-    } else if matches!(walked.name.as_slice(), b"" | b"." | b"..") {
+    } else if matches!(&*walked.name, b"" | b"." | b"..") {
         return Err(Errno::EISDIR);
     }
     let place = walked.place.ok_or(Errno::ENOENT)?;
@@ -182,7 +182,7 @@ pub fn renameat2(context: &mut Context, from: i32, old: u64, to: i32, new: u64, 
     let source = walk_to(context, from, &old)?;
     let target = walk_to(context, to, &new)?;
     for name in [&source.name, &target.name] {
-        if matches!(name.as_slice(), b"" | b"." | b"..") {
+        if matches!(&**name, b"" | b"." | b"..") {
             return Err(Errno::EBUSY);
         }
     }
@@ -200,7 +200,7 @@ pub fn renameat2(context: &mut Context, from: i32, old: u64, to: i32, new: u64, 
     let now = context.system.wall_now();
     source.parent.inode.rename(&source.name, &target.parent.inode, &target.name, how, now)?;
     context.system.walks.forget();
-    let (from, to) = ((&*source.parent, source.name.as_slice()), (&*target.parent, target.name.as_slice()));
+    let (from, to) = ((&*source.parent, &*source.name), (&*target.parent, &*target.name));
     inotify::tell_moved(from, to, &place.inode);
     if let Some(there) = &target.place {
         match how {

@@ -62,7 +62,7 @@ pub fn open_path(
             };
             let inode = walked.parent.inode.create(&walked.name, &creation)?;
             inotify::tell_name(&walked.parent, &walked.name, Kind::Regular, event::CREATE);
-            (Arc::new(Place { inode, parent: Some(walked.parent), name: walked.name }), true)
+            (Arc::new(Place { inode, parent: Some(walked.parent), name: walked.name.to_vec() }), true)
         }
     };
     let attributes = place.inode.attributes()?;

@@ -21,7 +21,10 @@ const MOST_PIECES: u64 = 1024;
 const MOST_BYTES: u64 = 0x7fff_f000;
 
 /// A text of a guest's: most are short.
-pub type Text = SmallVec<[u8; 64]>;
+pub type Text = SmallVec<[u8; SHORT_TEXT]>;
+
+/// Bytes of a text that lies in no other memory.
+const SHORT_TEXT: usize = 64;
 
 /// A thread's own state.
 pub struct Context {
@@ -164,6 +167,13 @@ impl Context {
     #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn read_text(&self, address: u64, most: usize) -> Result<Text> {
         let mut text = Text::new();
+        if most >= SHORT_TEXT {
+            let mut bytes = [0; SHORT_TEXT];
+            let read = self.memory.read_some(address, &mut bytes);
+            if let Some(end) = crate::memory::first_zero(bytes.get(..read).unwrap_or_default()) {
+                return Ok(Text::from_buf_and_len(bytes, end));
+            }
+        }
         while text.len() < most {
             let at = address.checked_add(text.len() as u64).ok_or(Errno::EFAULT)?;
             // Most texts are short. To the end of a page at most: what comes after it need not be there.

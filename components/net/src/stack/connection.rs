@@ -84,6 +84,10 @@ pub struct Connection {
     pub told: usize,
     /// The sequence number after the last segment received.
     pub last_sequence: u32,
+    /// Its next turn need not ask whether it has something to send.
+    pub owes: bool,
+    /// It was given bytes while others were under way, so that they may be held back (RFC 9293 section 3.7.4, Nagle's algorithm).
+    pub may_hold: bool,
 }
 
 /// A connection whose owner is gone ends after so long without an answer.
@@ -134,6 +138,7 @@ impl Connection {
     pub fn finish(&mut self) {
         self.socket().set_ack_delay(None);
         self.socket().close();
+        self.owes = true;
     }
 
     /// Its owner is gone: it says goodbye within bounded time.
@@ -204,6 +209,8 @@ impl Spare {
             read_closed: false,
             told: 0,
             last_sequence: 0,
+            owes: false,
+            may_hold: false,
         })
     }
 
@@ -232,6 +239,8 @@ impl Connection {
         self.read_closed = false;
         self.told = 0;
         self.last_sequence = 0;
+        self.owes = false;
+        self.may_hold = false;
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The protocol library offers a frame to every socket of a set in turn. With thousands of sockets that is thousands of looks
 //! a frame, so each socket is a set of its own here, and this file finds which. It reads and decides nothing else:
-//! checksums of TCP, addresses and sequence numbers are the library's to check. Frames come from outside: nothing in them can
+//! checksums of TCP and of IP below it, addresses and sequence numbers are the library's to check. Frames come from outside: nothing in them can
 //! make this file panic, and what it does not understand is `Other`.
 
 use smoltcp::phy::{ChecksumCapabilities, Medium};
@@ -70,9 +70,13 @@ fn internet<'a>(packet: &'a [u8], checks: &ChecksumCapabilities) -> Option<Class
             if packet.more_frags() || packet.frag_offset() != 0 {
                 return None;
             }
-            let header = Ipv4Repr::parse(&packet, checks).ok()?;
-            let (from, to) = (IpAddress::Ipv4(header.src_addr), IpAddress::Ipv4(header.dst_addr));
-            match header.next_header {
+            let (from, to) = (IpAddress::Ipv4(packet.src_addr()), IpAddress::Ipv4(packet.dst_addr()));
+            let protocol = packet.next_header();
+            // Of a segment the library looks at the checksum of the header too.
+            if protocol != IpProtocol::Tcp {
+                Ipv4Repr::parse(&packet, checks).ok()?;
+            }
+            match protocol {
                 IpProtocol::Icmp => control_four(from, to, packet.payload(), checks),
                 other => {
                     let marks = Marks { hops: packet.hop_limit(), class: packet.dscp() << 2 | packet.ecn() };

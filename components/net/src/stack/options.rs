@@ -59,9 +59,13 @@ impl Stack {
         match &mut entry.kind {
             Kind::Connection(connection) => {
                 connection.apply(&options);
-                // What was held back may go; when it is looked at next is for others to say.
-                let keeps_time = matches!(option, SocketOption::KeepAlive | SocketOption::UserTimeout);
-                if keeps_time || connection.look().send_queue() > 0 {
+                // When it is looked at next is for others to say; what was held back may go.
+                let is_due = match option {
+                    SocketOption::KeepAlive | SocketOption::UserTimeout => true,
+                    SocketOption::NoDelay => connection.may_hold || entry.ring.is_some(),
+                    _ => false,
+                };
+                if is_due {
                     self.schedule(id);
                 }
             }

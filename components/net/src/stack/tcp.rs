@@ -234,6 +234,7 @@ impl Stack {
             queue.begun += 1;
         }
         connection.mapped = true;
+        connection.owes = true;
         self.connections.insert(ends(connection.local, connection.remote), id);
         if let Some(entry) = self.sockets.get_mut(id) {
             entry.kind = Kind::Connection(connection);
@@ -265,6 +266,7 @@ impl Stack {
                 Err(NetworkError::WouldBlock)
             }
             Kind::Connection(connection) => {
+                connection.may_hold = connection.look().send_queue() > 0;
                 let sent = connection.socket().send_slice(from).map_err(|_| NetworkError::BrokenPipe)?;
                 // What it has of its turn is published with what follows from it.
                 if sent > 0 {
@@ -416,7 +418,7 @@ impl Stack {
         entry.exchange();
         let Kind::Connection(connection) = &mut entry.kind else { return };
         let which = connection.which;
-        let likely = connection.look().send_queue() > 0;
+        let likely = core::mem::take(&mut connection.owes) || connection.look().send_queue() > 0;
         let mut set = core::mem::replace(&mut connection.set, SocketSet::new(alloc::vec::Vec::new()));
         let turn = self.send_set(id, which, &mut set, likely);
         if let Some(Entry { kind: Kind::Connection(connection), .. }) = self.sockets.get_mut(id) {

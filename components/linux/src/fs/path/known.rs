@@ -145,7 +145,7 @@ mod tests {
         let root = Place::root(inode.clone());
         let who = Arc::new(Credentials::new(0, 0, Vec::new()));
         let walked =
-            Walked { parent: root.clone(), name: b"a".to_vec(), place: Some(root.clone()), wants_directory: false };
+            Walked { parent: root.clone(), name: (*b"a").into(), place: Some(root.clone()), wants_directory: false };
         let walks = KnownWalks::default();
         let changing: [&dyn Fn(); 5] = [
             &|| drop(tree.create(b"a", &directory())),
@@ -176,7 +176,7 @@ mod tests {
         let other = Place::root(root.inode.clone());
         let (who, somebody) =
             (Arc::new(Credentials::new(0, 0, Vec::new())), Arc::new(Credentials::new(0, 0, Vec::new())));
-        let walked = Walked { parent: root.clone(), name: Vec::new(), place: None, wants_directory: false };
+        let walked = Walked { parent: root.clone(), name: Arc::default(), place: None, wants_directory: false };
         let walks = KnownWalks::default();
         walks.forget();
         let asked = question(&root, &who, b"/a");
@@ -200,7 +200,7 @@ mod tests {
         let gone = Arc::new(Place { inode: root.inode.clone(), parent: None, name: Vec::new() });
         let who = Arc::new(Credentials::new(0, 0, Vec::new()));
         let walked =
-            Walked { parent: root.clone(), name: Vec::new(), place: Some(gone.clone()), wants_directory: false };
+            Walked { parent: root.clone(), name: Arc::default(), place: Some(gone.clone()), wants_directory: false };
         let walks = KnownWalks::default();
         walks.forget();
         walks.remember(&question(&root, &who, b"/a"), &walked, changes());
