@@ -195,12 +195,8 @@ impl Server {
                     self.figure(load.name, ((count()? - before) as f64 / requests as f64).round(), "ticks")
                 }
                 How::Plain { processors } => {
-                    let (begun, mut rounds) = (Instant::now(), 0);
-                    while begun.elapsed() < PLAIN {
-                        client.rounds(1)?;
-                        rounds += 1;
-                    }
-                    let requests = (rounds * CONNECTIONS * load.pipelined) as f64;
+                    let begun = Instant::now();
+                    let requests = client.ask_for(PLAIN)? as f64;
                     let name = match processors.count() {
                         1 => format!("{}s-a-second", load.name),
                         more => format!("{}s-a-second-{more}-processors", load.name),
@@ -369,6 +365,11 @@ fn whole_answer(stream: &mut TcpStream, load: &Load) -> Result<usize> {
     Ok(length)
 }
 
+fn receive(stream: &mut TcpStream, answer: &mut [u8], load: &Load) -> Result<()> {
+    stream.read_exact(answer).into_diagnostic().wrap_err("the server fell silent")?;
+    check(answer, load)
+}
+
 fn check(answer: &[u8], load: &Load) -> Result<()> {
     if answer.starts_with(load.answer.as_bytes()) {
         return Ok(());
@@ -376,7 +377,7 @@ fn check(answer: &[u8], load: &Load) -> Result<()> {
     Err(miette!("the answer is not `{}`, but `{}`", load.answer.escape_debug(), answer.escape_ascii()))
 }
 
-/// A client that asks on all its connections, and then reads all answers.
+/// A client that asks on all its connections.
 struct Client<'a> {
     port: u16,
     load: &'a Load,
@@ -408,10 +409,40 @@ impl<'a> Client<'a> {
     }
 
     fn receive(&mut self, stream: &mut TcpStream) -> Result<()> {
-        stream.read_exact(&mut self.answer).into_diagnostic().wrap_err("the server fell silent")?;
-        check(&self.answer, self.load)
+        receive(stream, &mut self.answer, self.load)
     }
 
+    /// Asks for so long, on each connection anew as soon as it has its answer, as `wrk` does; answers how many requests that were. Those that have a
+    /// connection each come one after the other.
+    fn ask_for(&mut self, time: Duration) -> Result<usize> {
+        let begun = Instant::now();
+        let mut rounds = 0;
+        if self.load.connects {
+            while begun.elapsed() < time {
+                self.connected()?;
+                rounds += 1;
+            }
+            return Ok(rounds);
+        }
+        let (request, load, length) = (&self.request, self.load, self.answer.len());
+        let ask = |stream: &mut TcpStream| -> Result<usize> {
+            let (mut answer, mut rounds) = (vec![0; length], 0);
+            while begun.elapsed() < time {
+                stream.write_all(request).into_diagnostic()?;
+                receive(stream, &mut answer, load)?;
+                rounds += 1;
+            }
+            Ok(rounds)
+        };
+        let rounds: Result<usize> = thread::scope(|scope| {
+            let asking: Vec<_> = self.streams.iter_mut().map(|stream| scope.spawn(move || ask(stream))).collect();
+            let panicked = |_| Err(miette!("the client panicked"));
+            asking.into_iter().map(|asking| asking.join().unwrap_or_else(panicked)).sum()
+        });
+        Ok(rounds? * load.pipelined)
+    }
+
+    /// Asks on all connections and then reads all answers, so many times: what is counted in this way is the same each time.
     fn rounds(&mut self, rounds: usize) -> Result<()> {
         for _ in 0..rounds {
             if self.load.connects {
