@@ -44,10 +44,13 @@ impl Stack {
     /// What follows from what a client did: what came from the wire is left to whoever runs the stack. Answers when that is to be done, if it is
     /// news.
     pub fn follow(&mut self) -> Option<u64> {
-        if self.look_after_scheduled() || self.wire.as_ref().is_some_and(|wire| wire.setup.due) {
+        let has_work = self.has_work();
+        if has_work && self.look_after_scheduled() || self.wire.as_ref().is_some_and(|wire| wire.setup.due) {
             return self.run();
         }
-        self.show_wire();
+        if has_work {
+            self.show_wire();
+        }
         self.tell();
         if self.has_new_time { self.next_time() } else { None }
     }
@@ -58,6 +61,11 @@ impl Stack {
             let Some(id) = self.scheduled.pop() else { break };
             self.look_after(id);
         }
+        self.has_work()
+    }
+
+    /// Whether a socket is scheduled, or a frame is on its way within the machine.
+    fn has_work(&self) -> bool {
         !self.scheduled.is_empty() || self.loopback.as_ref().is_some_and(|link| link.queue.has_frames())
     }
 
