@@ -29,7 +29,7 @@ mod memory;
 #[path = "bench_placement.rs"]
 mod placement;
 #[path = "bench_servers.rs"]
-mod servers;
+pub mod servers;
 #[path = "bench_sqlite.rs"]
 mod sqlite;
 #[path = "bench_wire.rs"]
@@ -68,7 +68,7 @@ struct Goal {
 
 /// A figure that the guest printed.
 #[derive(Debug, PartialEq)]
-struct Figure {
+pub struct Figure {
     name: String,
     value: f64,
     unit: String,

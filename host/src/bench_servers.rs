@@ -176,6 +176,27 @@ impl Server {
             .map_err(|(error, console)| miette!(help = console, "{error:?}"))
     }
 
+    /// How often QEMU emptied a table of translated addresses, which it does when a page table is loaded, for each request that the server answered.
+    pub fn flushes(&self, placement: Placement) -> Result<f64> {
+        let Some(first) = self.loads.first() else { return Ok(0.0) };
+        let port = self.port()?;
+        let mut boot = self.contained(&Source::of(self.packages)?, placement, port, None)?;
+        let folder = tempfile::tempdir().into_diagnostic()?;
+        let monitor = folder.path().join("monitor");
+        boot.devices.extend(with_monitor(&monitor));
+        let counted = while_it_serves(&boot, &monitor, |ended| {
+            first_answer(port.host, first, LIMIT, ended)?;
+            let mut client = Client::open(port.host, first)?;
+            client.rounds(WARM)?;
+            let before = Monitor::open(&monitor)?.flushes()?;
+            client.rounds(COUNTED)?;
+            Ok(Monitor::open(&monitor)?.flushes()?.saturating_sub(before))
+        });
+        let count =
+            counted.map_err(|(error, console)| miette!(help = console, "{} on {placement:?}: {error:?}", self.name))?;
+        Ok(count as f64 / (COUNTED * CONNECTIONS * first.pipelined) as f64)
+    }
+
     fn converse(&self, port: u16, monitor: &Path, how: How, ended: &AtomicBool) -> Result<Vec<Figure>> {
         let Some(first) = self.loads.first() else { return Ok(Vec::new()) };
         first_answer(port, first, LIMIT, ended)?;
@@ -281,13 +302,25 @@ impl Monitor {
 
     pub fn instructions(&mut self) -> Result<u64> {
         self.tell("info replay")?;
+        self.read(instruction_count)
+    }
+
+    /// How often one of the tables of translated addresses was emptied in which there was something. There is one for each mode of the processor, and more than
+    /// a PC has: it is never all of them, which would be counted elsewhere.
+    fn flushes(&mut self) -> Result<u64> {
+        self.tell("info jit")?;
+        self.read(flush_count)
+    }
+
+    /// What the first line says in which there is something.
+    fn read(&mut self, there: impl Fn(&str) -> Option<u64>) -> Result<u64> {
         loop {
             let mut line = String::new();
             let length = self.stream.read_line(&mut line).into_diagnostic().wrap_err("QEMU's monitor is silent")?;
             if length == 0 {
                 return Err(miette!("QEMU ended"));
             }
-            if let Some(count) = instruction_count(&line) {
+            if let Some(count) = there(&line) {
                 return Ok(count);
             }
         }
@@ -297,6 +330,11 @@ impl Monitor {
 /// Reads `Recording execution '…': instruction count = 12`.
 fn instruction_count(line: &str) -> Option<u64> {
     line.split_once("instruction count = ")?.1.trim().parse().ok()
+}
+
+/// Reads `TLB partial flushes 12`.
+fn flush_count(line: &str) -> Option<u64> {
+    line.trim().strip_prefix("TLB partial flushes")?.trim().parse().ok()
 }
 
 /// Boots a guest and does `work` with it; it serves until its machine is taken away through QEMU's `monitor`. An error comes with what it said.
@@ -482,6 +520,12 @@ mod tests {
         let line = "Recording execution 'a = 7': instruction count = 41043625\r\n";
         assert_eq!(instruction_count(line), Some(41_043_625));
         assert_eq!(instruction_count("(qemu) info replay\r\n"), None);
+    }
+
+    #[test]
+    fn the_count_of_flushes_is_read() {
+        assert_eq!(flush_count("TLB partial flushes 162\r\n"), Some(162));
+        assert_eq!(flush_count("TLB elided flushes  3298\r\n"), None);
     }
 
     #[test]
