@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use miette::{IntoDiagnostic, Report, Result, WrapErr, miette};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::linux::Peer;
 use super::{Figure, LIMIT};
@@ -403,11 +404,6 @@ fn whole_answer(stream: &mut TcpStream, load: &Load) -> Result<usize> {
     Ok(length)
 }
 
-fn receive(stream: &mut TcpStream, answer: &mut [u8], load: &Load) -> Result<()> {
-    stream.read_exact(answer).into_diagnostic().wrap_err("the server fell silent")?;
-    check(answer, load)
-}
-
 fn check(answer: &[u8], load: &Load) -> Result<()> {
     if answer.starts_with(load.answer.as_bytes()) {
         return Ok(());
@@ -447,7 +443,8 @@ impl<'a> Client<'a> {
     }
 
     fn receive(&mut self, stream: &mut TcpStream) -> Result<()> {
-        receive(stream, &mut self.answer, self.load)
+        stream.read_exact(&mut self.answer).into_diagnostic().wrap_err("the server fell silent")?;
+        check(&self.answer, self.load)
     }
 
     /// Asks for so long, on each connection anew as soon as it has its answer, as `wrk` does; answers how many requests that were. Those that have a
@@ -462,22 +459,41 @@ impl<'a> Client<'a> {
             }
             return Ok(rounds);
         }
-        let (request, load, length) = (&self.request, self.load, self.answer.len());
-        let ask = |stream: &mut TcpStream| -> Result<usize> {
-            let (mut answer, mut rounds) = (vec![0; length], 0);
-            while begun.elapsed() < time {
-                stream.write_all(request).into_diagnostic()?;
-                receive(stream, &mut answer, load)?;
-                rounds += 1;
+        let patience = Timespec::try_from(PATIENCE).into_diagnostic()?;
+        // Of each connection, its answer and how much of that has come.
+        let mut asked = Vec::new();
+        for stream in &mut self.streams {
+            stream.write_all(&self.request).into_diagnostic()?;
+            asked.push((stream, self.answer.clone(), 0));
+        }
+        while !asked.is_empty() {
+            let mut waiting: Vec<PollFd> =
+                asked.iter().map(|(stream, ..)| PollFd::new(&**stream, PollFlags::IN)).collect();
+            if poll(&mut waiting, Some(&patience)).into_diagnostic()? == 0 {
+                return Err(miette!("the server fell silent"));
             }
-            Ok(rounds)
-        };
-        let rounds: Result<usize> = thread::scope(|scope| {
-            let asking: Vec<_> = self.streams.iter_mut().map(|stream| scope.spawn(move || ask(stream))).collect();
-            let panicked = |_| Err(miette!("the client panicked"));
-            asking.into_iter().map(|asking| asking.join().unwrap_or_else(panicked)).sum()
-        });
-        Ok(rounds? * load.pipelined)
+            let are_ready: Vec<bool> = waiting.iter().map(|waiting| !waiting.revents().is_empty()).collect();
+            for (index, _) in are_ready.iter().enumerate().rev().filter(|(_, is_ready)| **is_ready) {
+                let Some((stream, answer, length)) = asked.get_mut(index) else { continue };
+                let more = stream.read(answer.get_mut(*length..).unwrap_or_default()).into_diagnostic()?;
+                if more == 0 {
+                    return Err(miette!("the server ended a connection"));
+                }
+                *length += more;
+                if *length < answer.len() {
+                    continue;
+                }
+                check(answer, self.load)?;
+                rounds += 1;
+                *length = 0;
+                if begun.elapsed() < time {
+                    stream.write_all(&self.request).into_diagnostic()?;
+                } else {
+                    asked.swap_remove(index);
+                }
+            }
+        }
+        Ok(rounds * self.load.pipelined)
     }
 
     /// Asks on all connections and then reads all answers, so many times: what is counted in this way is the same each time.
