@@ -149,12 +149,12 @@ impl Queue {
         let head = self.first_free;
         let mut number = head;
         let mut writable = 0_u32;
-        let mut rest = parts.iter().peekable();
-        while let Some(part) = rest.next() {
+        let mut left = parts.len();
+        for part in parts {
+            left = left.saturating_sub(1);
             let link = self.links.get(usize::from(number)).copied().unwrap_or_default();
-            let more = rest.peek().is_some();
-            let flags = if more { NEXT } else { 0 } | if part.device_writes { DEVICE_WRITES } else { 0 };
-            let next = if more { link } else { 0 };
+            let (flags, next) = if left > 0 { (NEXT, link) } else { (0, 0) };
+            let flags = flags | if part.device_writes { DEVICE_WRITES } else { 0 };
             let place = Queue::descriptor(number);
             self.memory.store_64(place, part.address);
             let second = u64::from(part.length) | u64::from(flags) << 32 | u64::from(next) << 48;
@@ -162,11 +162,9 @@ impl Queue {
             if part.device_writes {
                 writable = writable.saturating_add(part.length);
             }
-            self.first_free = link;
-            if more {
-                number = link;
-            }
+            number = link;
         }
+        self.first_free = number;
         self.free = self.free.saturating_sub(parts.len() as u16);
         if let Some(flight) = self.flights.get_mut(usize::from(head)) {
             *flight = Flight { descriptors: parts.len() as u16, writable };

@@ -11,6 +11,7 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use smallvec::SmallVec;
 use tessera_runtime::sync::Mutex;
 
 use super::{Description, OpenFile, ready};
@@ -207,7 +208,7 @@ impl Epoll {
     /// Takes reports of what is ready, at most `most`, without waiting.
     #[cfg_attr(target_os = "none", optimize(speed))]
     pub fn take(&self, most: usize, mut report: impl FnMut(Report) -> Result<()>) -> Result<usize> {
-        let (mut done, mut kept) = (0, VecDeque::new());
+        let (mut done, mut kept) = (0, SmallVec::<[Arc<Item>; 4]>::new());
         let rounds = self.candidates.list.lock().len();
         let mut outcome = Ok(());
         for _ in 0..rounds {
@@ -220,7 +221,7 @@ impl Epoll {
             let Some(found) = item.ready() else { continue };
             outcome = report(found);
             if outcome.is_err() {
-                kept.push_front(item);
+                kept.insert(0, item);
                 continue;
             }
             done += 1;
@@ -229,7 +230,7 @@ impl Epoll {
                 state.enabled = false;
             } else if state.events & EDGE == 0 {
                 drop(state);
-                kept.push_back(item);
+                kept.push(item);
             }
         }
         for item in kept {

@@ -243,18 +243,18 @@ impl InetSocket {
 
     /// An address as programs read it.
     fn bytes_of(&self, address: &Address) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(28);
-        bytes.extend(self.family.to_ne_bytes());
-        bytes.extend(address.port.to_be_bytes());
+        let ([a, b], [c, d]) = (self.family.to_ne_bytes(), address.port.to_be_bytes());
         if self.family == AF_INET {
-            bytes.extend(address.ip.last_chunk::<4>().copied().unwrap_or_default());
-            bytes.extend([0; 8]);
-        } else {
-            bytes.extend([0; 4]);
-            bytes.extend(address.ip);
-            bytes.extend([0; 4]);
+            let [.., e, f, g, h] = address.ip;
+            return [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0].into();
         }
-        bytes
+        let mut bytes = [0; 28];
+        let (head, rest) = bytes.split_at_mut(8);
+        head.copy_from_slice(&[a, b, c, d, 0, 0, 0, 0]);
+        for (byte, of_address) in rest.iter_mut().zip(address.ip) {
+            *byte = of_address;
+        }
+        bytes.into()
     }
 
     fn any(&self) -> Address {

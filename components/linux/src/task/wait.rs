@@ -129,10 +129,20 @@ impl WaitQueue {
         for waiter in self.waiters.lock().iter() {
             waiter.wake();
         }
-        // Told without the lock: who is told may come back to this queue.
-        let listeners: Vec<_> = self.listeners.lock().iter().filter_map(Weak::upgrade).collect();
+        // Told without the lock: who is told may come back to this queue. Mostly it is one.
+        let listeners = self.listeners.lock();
+        if let [only] = listeners.as_slice() {
+            let only = only.upgrade();
+            drop(listeners);
+            if let Some(only) = only {
+                only.woken();
+            }
+            return;
+        }
+        let every: Vec<_> = listeners.iter().filter_map(Weak::upgrade).collect();
+        drop(listeners);
         let mut is_done = false;
-        for listener in listeners {
+        for listener in every {
             if !is_done || !listener.is_alone() {
                 is_done |= listener.woken();
             }
