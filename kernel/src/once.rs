@@ -1,12 +1,13 @@
 //! A value that boot sets once, before anyone reads it.
 
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// Empty until [`Once::set`]; constant afterwards.
+/// Empty until [`Once::set`]; constant afterwards. An empty one takes no room in the image.
 pub struct Once<T> {
     ready: AtomicBool,
-    value: UnsafeCell<Option<T>>,
+    value: UnsafeCell<MaybeUninit<T>>,
 }
 
 // SAFETY: the value is written once, before `ready` is set, and only shared afterwards.
@@ -15,14 +16,14 @@ unsafe impl<T: Send + Sync> Sync for Once<T> {}
 impl<T> Once<T> {
     /// A cell without a value.
     pub const fn new() -> Once<T> {
-        Once { ready: AtomicBool::new(false), value: UnsafeCell::new(None) }
+        Once { ready: AtomicBool::new(false), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
     /// Sets the value. Called once, by the first processor, while it is alone; a second call is a crash.
     pub fn set(&self, value: T) {
         assert!(!self.ready.load(Ordering::Acquire), "a boot value is set twice");
         // SAFETY: not ready, so no reference was given out, and boot is alone on the machine.
-        unsafe { *self.value.get() = Some(value) };
+        unsafe { (*self.value.get()).write(value) };
         self.ready.store(true, Ordering::Release);
     }
 
@@ -32,7 +33,7 @@ impl<T> Once<T> {
         if !self.ready.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: ready, so it is never written again.
-        unsafe { (*self.value.get()).as_ref() }
+        // SAFETY: ready, so it was written, and is never again.
+        Some(unsafe { (*self.value.get()).assume_init_ref() })
     }
 }

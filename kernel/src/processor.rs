@@ -81,7 +81,7 @@ impl Processor {
             vector: AtomicU64::new(NO_VECTOR),
             fs_base: AtomicU64::new(0),
             gs_base: AtomicU64::new(0),
-            deadline: AtomicU64::new(u64::MAX),
+            deadline: AtomicU64::new(0),
             direct: AtomicBool::new(false),
             apic: AtomicU32::new(0),
             window: AtomicBool::new(false),
@@ -122,6 +122,7 @@ impl Processor {
         processor.number.store(number, Ordering::Relaxed);
         processor.root.store(root, Ordering::Relaxed);
         processor.apic.store(apic, Ordering::Relaxed);
+        processor.deadline.store(u64::MAX, Ordering::Relaxed);
         processor
     }
 

@@ -6,7 +6,7 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 
 use crate::entry;
 use crate::processor::MAX;
@@ -52,36 +52,25 @@ struct Tables {
     task: TaskState,
 }
 
-struct PerProcessor(UnsafeCell<[Tables; MAX]>);
+struct PerProcessor(UnsafeCell<[MaybeUninit<Tables>; MAX]>);
 // SAFETY: element `number` is written by processor `number` alone, before the processor reads it.
 unsafe impl Sync for PerProcessor {}
 
-const EMPTY_TASK: TaskState = TaskState {
-    reserved_0: 0,
-    stacks: [0; 3],
-    reserved_1: 0,
-    separate: [0; 7],
-    reserved_2: 0,
-    reserved_3: 0,
-    io_map: size_of::<TaskState>() as u16,
+/// What a processor's tables begin with: its task state's descriptor has the last two places, and the map of ports would begin behind it.
+const TABLES_AT_FIRST: Tables = Tables {
+    descriptors: [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff, 0, 0],
+    task: TaskState {
+        reserved_0: 0,
+        stacks: [0; 3],
+        reserved_1: 0,
+        separate: [0; 7],
+        reserved_2: 0,
+        reserved_3: 0,
+        io_map: size_of::<TaskState>() as u16,
+    },
 };
 
-static TABLES: PerProcessor = PerProcessor(UnsafeCell::new(
-    [const {
-        Tables {
-            descriptors: [
-                0,
-                0x00af_9b00_0000_ffff,
-                0x00cf_9300_0000_ffff,
-                0x00cf_f300_0000_ffff,
-                0x00af_fb00_0000_ffff,
-                0,
-                0,
-            ],
-            task: EMPTY_TASK,
-        }
-    }; MAX],
-));
+static TABLES: PerProcessor = PerProcessor(UnsafeCell::new([const { MaybeUninit::uninit() }; MAX]));
 
 #[repr(C, align(16))]
 struct Gates(UnsafeCell<[[u64; 2]; 256]>);
@@ -119,7 +108,7 @@ pub fn fill_gates() {
 /// Loads the tables on processor `number`.
 pub fn load(number: usize, stacks: Stacks) {
     // SAFETY: element `number` is this processor's own, and it has not loaded it yet.
-    let tables = unsafe { &mut (*TABLES.0.get())[number] };
+    let tables = unsafe { (*TABLES.0.get())[number].write(TABLES_AT_FIRST) };
     tables.task.stacks[0] = stacks.kernel;
     let mut separate = [0; 7];
     separate[..STACKS].copy_from_slice(&stacks.separate);

@@ -6,7 +6,7 @@
 //! that segment point to it. Every offset and length is checked: a damaged file is an error, never a panic.
 
 use miette::{Result, miette};
-use object::elf::{FileHeader64, PF_X, PT_GNU_STACK, PT_LOAD};
+use object::elf::{FileHeader64, PF_X, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, pod::bytes_of};
 
@@ -39,9 +39,7 @@ fn parse(file: &[u8]) -> Result<(&Header, &[Segment])> {
 pub fn loadable_part(file: &[u8]) -> Result<Vec<u8>> {
     let (header, segments) = parse(file)?;
     let table = header.e_phoff(LITTLE) + size_of_val(segments) as u64;
-    let ends = segments.iter().filter(|segment| segment.p_type(LITTLE) != PT_GNU_STACK);
-    let ends = ends.map(|segment| segment.p_offset(LITTLE).saturating_add(segment.p_filesz(LITTLE)));
-    let end = ends.chain([table]).max().unwrap_or(table);
+    let end = contents_end(segments).max(table);
     let mut cut = slice_to(file, end)?.to_vec();
 
     let mut header = *header;
@@ -50,6 +48,12 @@ pub fn loadable_part(file: &[u8]) -> Result<Vec<u8>> {
     header.e_shstrndx.set(LITTLE, object::elf::SymbolSection(0));
     overwrite(&mut cut, 0, bytes_of(&header))?;
     Ok(cut)
+}
+
+/// Where in the file the contents of the last of `segments` end. One without contents may name a place behind all of them.
+fn contents_end<'a>(segments: impl IntoIterator<Item = &'a Segment>) -> u64 {
+    let with_contents = segments.into_iter().filter(|segment| segment.p_filesz(LITTLE) > 0);
+    with_contents.map(|segment| segment.p_offset(LITTLE).saturating_add(segment.p_filesz(LITTLE))).max().unwrap_or(0)
 }
 
 /// Where in a program's file its code begins, if it has a page of it or more.
@@ -68,10 +72,8 @@ pub fn with_archive(kernel: &[u8], archive: &[u8]) -> Result<Vec<u8>> {
 
     let mut file = loadable_part(kernel)?;
     // The empty archive goes with what stands before it.
-    let others =
-        segments.iter().enumerate().filter(|(other, segment)| *other != index && segment.p_type(LITTLE) == PT_LOAD);
-    let ends = others.map(|(_, segment)| segment.p_offset(LITTLE).saturating_add(segment.p_filesz(LITTLE)));
-    let end = ends.max().unwrap_or_default().max(table + size_of_val(segments) as u64);
+    let others = segments.iter().enumerate().filter(|(other, _)| *other != index);
+    let end = contents_end(others.map(|(_, segment)| segment)).max(table + size_of_val(segments) as u64);
     file.truncate(usize::try_from(end).unwrap_or(usize::MAX));
     let offset = (file.len() as u64).next_multiple_of(IN_FILE);
     let mut segment: Segment = segments[index];

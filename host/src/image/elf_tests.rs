@@ -126,6 +126,22 @@ fn an_image_loads_the_archive_where_the_bare_header_was() {
 }
 
 #[test]
+fn a_segment_without_contents_takes_no_place_in_the_file() {
+    let archive = [MAGIC.as_slice(), &[7; 100]].concat();
+    let mut kernel = make(&GOOD);
+    // The text has none but the table, and names a place behind the archive's.
+    for (field, value) in [(8, 9 * PAGE), (32, 0)] {
+        overwrite(&mut kernel, 64 + field, &value.to_le_bytes()).unwrap();
+    }
+    let image = with_archive(&kernel, &archive).unwrap();
+    let offset = (64 + 2 * size_of::<Segment>() as u64).next_multiple_of(IN_FILE);
+    let (_, segments) = parse(&image).unwrap();
+    assert_eq!(segments[1].p_offset(LITTLE), offset);
+    assert_eq!(image.len() as u64, offset + archive.len() as u64);
+    assert_eq!(loadable_part(&image).unwrap().len(), image.len());
+}
+
+#[test]
 fn a_kernel_whose_archive_segment_cannot_grow_is_refused() {
     let cases: [(Made, &str); 4] = [
         (Made { archive_section: b".archives", ..GOOD }, "no section `.archive`"),
