@@ -41,9 +41,9 @@ fn panic(info: &PanicInfo) -> ! {
 
 /// An exception in the kernel.
 pub fn exception_in_kernel(frame: &KernelFrame) -> ! {
-    let (name, address) = (name(frame.vector), cpu::read_cr2());
+    let (name, address) = (name(frame.vector()), cpu::read_cr2());
     // The hole under each stack is reached at the stack pointer.
-    let is_overflow = frame.vector == PAGE_FAULT && address.abs_diff(frame.rsp) < tessera_abi::PAGE;
+    let is_overflow = frame.vector() == PAGE_FAULT && address.abs_diff(frame.rsp) < tessera_abi::PAGE;
     let likely = if is_overflow { " (a stack overflow, most likely)" } else { "" };
     report(
         |console| write!(console, "{name}{likely}, error code {:#x}, address {address:#x}", frame.error),

@@ -24,8 +24,8 @@ use tessera_core::Door;
 use crate::segments::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
 use crate::{direct, memory, processor};
 
-/// Bytes from one interrupt stub to the next.
-const STUB: usize = 16;
+/// Bytes from one interrupt stub to the next: what the longest takes.
+const STUB: usize = 9;
 /// The flags of a program in the kernel's mode while it is left to: fixed bits, and access to pages of user mode (its guests' memory).
 pub const PROGRAM_FLAGS: u64 = 0x4_0002;
 /// With interrupts on.
@@ -80,23 +80,23 @@ system_call_entry:
     call {system_call}
     ud2
 
+    # A vector is one byte, so that the stubs are small: what is pushed is that byte with its sign.
     .balign 16
     .global interrupt_stubs
 interrupt_stubs:
     .set vector, 0
     .rept 256
-    .balign 16
+    .org interrupt_stubs + vector * {stub}
     .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
     .else
     push 0
     .endif
-    .byte 0x68
-    .long vector
+    .byte 0x6a, vector
     jmp interrupt_common
     .set vector, vector + 1
     .endr
 
-    # On the stack: vector, error code, rip, cs, rflags, rsp, ss.
+    # On the stack: vector (the lowest byte), error code, rip, cs, rflags, rsp, ss.
     .balign 16
 interrupt_common:
     push 2
@@ -129,7 +129,7 @@ interrupt_common:
     mov [rbx + {RFLAGS}], rax
     mov rax, [rsp + 40]
     mov [rbx + {RSP}], rax
-    mov rsi, [rsp]
+    movzx esi, byte ptr [rsp]
     mov rdx, [rsp + 8]
     mov rdi, gs:[{this}]
     mov rsp, gs:[{stack}]
@@ -181,6 +181,7 @@ interrupt_common:
     iretq
     .popsection
 "#,
+    stub = const STUB,
     scratch = const processor::SCRATCH,
     registers = const processor::REGISTERS,
     stack = const processor::STACK,
@@ -214,13 +215,21 @@ pub struct KernelFrame {
     pub rdx: u64,
     pub rcx: u64,
     pub rax: u64,
-    pub vector: u64,
+    /// With the sign of its lowest byte: see [`KernelFrame::vector`].
+    pushed: u64,
     pub error: u64,
     pub rip: u64,
     pub cs: u64,
     pub rflags: u64,
     pub rsp: u64,
     pub ss: u64,
+}
+
+impl KernelFrame {
+    /// The vector of the interrupt or exception.
+    pub fn vector(&self) -> u64 {
+        self.pushed & 0xff
+    }
 }
 
 /// Where `syscall` lands for a thread and a guest between which there is this door.

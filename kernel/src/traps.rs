@@ -115,7 +115,7 @@ fn interrupt(own: &Processor, machine: &mut Machine<Platform>, vector: u64) {
 
 /// An entry from the kernel itself: an interrupt in one of its windows, or a bug.
 pub extern "C" fn from_kernel(frame: &KernelFrame) {
-    match frame.vector {
+    match frame.vector() {
         NMI => {
             crash::stop_if_told();
             crash::exception_in_kernel(frame);
