@@ -34,6 +34,7 @@ pub struct Domain {
 
 /// Puts the domain together with `build`, then serves calls with `threads` threads for as long as it lives.
 #[optimize(size)]
+#[inline(never)]
 pub fn run(mut start: Start, threads: usize, build: fn(&mut Domain) -> core::result::Result<(), StartError>) -> i32 {
     let life = start.argument("life").and_then(|life| life.parse().ok()).unwrap_or(0);
     let given = match start.take("endpoint") {

@@ -72,7 +72,7 @@ fn main(domain: &Domain) -> String {
     let no_main = if domain.program().is_some() { "" } else { "#![no_main]\n" };
     let mut text = format!(
         "//! The domain `{}`, made from an image's description.\n#![no_std]\n{no_main}\
-         #![forbid(unsafe_code)]\n\nuse tessera_runtime::component::{{self, Domain, StartError}};\n\
+         #![feature(optimize_attribute)]\n#![forbid(unsafe_code)]\n\nuse tessera_runtime::component::{{self, Domain, StartError}};\n\
          use tessera_runtime::{{Start, program}};\n\nprogram!(main);\n\n",
         domain.name
     );
@@ -81,7 +81,7 @@ fn main(domain: &Domain) -> String {
     let _ = write!(
         text,
         "fn main(start: Start) -> i32 {{\n    component::run(start, {threads}, build)\n}}\n\n\
-         fn build(domain: &mut Domain) -> Result<(), StartError> {{\n"
+         #[optimize(size)]\nfn build(domain: &mut Domain) -> Result<(), StartError> {{\n"
     );
     let read = read_later(domain);
     for instance in &domain.instances {
