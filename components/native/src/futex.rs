@@ -4,8 +4,9 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::array::from_fn;
 
-use tessera_runtime::sync::Mutex;
+use tessera_runtime::sync::{Mutex, OnceLock};
 
 use crate::wait::Sleeper;
 
@@ -13,12 +14,14 @@ const BUCKETS: usize = 64;
 
 type Bucket = Mutex<Vec<(usize, Arc<Sleeper>)>>;
 
-static TABLE: [Bucket; BUCKETS] = [const { Mutex::new(Vec::new()) }; BUCKETS];
+/// Filled when it is first used: so it takes no room in an image.
+static TABLE: OnceLock<[Bucket; BUCKETS]> = OnceLock::new();
 
 /// The bucket of an address. Words are 4 bytes apart, and locks often a cache line.
 fn bucket(address: usize) -> &'static Bucket {
     let place = (address >> 2 ^ address >> 8) % BUCKETS;
-    TABLE.get(place).unwrap_or(&TABLE[0])
+    let table = TABLE.get_or_init(|| from_fn(|_| Mutex::new(Vec::new())));
+    table.get(place).unwrap_or(&table[0])
 }
 
 /// How a wait ended.
