@@ -23,7 +23,7 @@ pub const TESTER: &str = "tests/native";
 /// What it prints when all is well.
 const CHECKED: &str = "all 18 checks passed";
 /// Bytes that the smallest image of a Rust program may have: the kernel and the program's domain.
-const SMALLEST: u64 = 300 << 10;
+const SMALLEST: u64 = 300_000;
 /// How long building and booting may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
