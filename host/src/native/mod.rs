@@ -3,6 +3,7 @@
 //! [`project`] reads a project and makes the description of an image for it; [`program`] builds it for a target whose `std` calls C functions
 //! that the component `native` has; [`link`] puts the two into one program, which is the domain's.
 
+mod c;
 pub mod link;
 mod program;
 mod project;

@@ -13,6 +13,7 @@ use std::thread;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde::Deserialize;
 
+use super::c;
 use crate::bare;
 use crate::explain::linked::{Packages, Part};
 use crate::process::Running;
@@ -21,7 +22,7 @@ use crate::toolchain::BareToolChain;
 use crate::workspace;
 
 /// The target whose `std` calls C functions for everything.
-const TARGET: &str = "x86_64-unknown-hermit";
+pub const TARGET: &str = "x86_64-unknown-hermit";
 /// The profile, which is the project's `release` with what the target needs.
 const PROFILE: &str = "tessera";
 /// The folder of all projects' builds: they share one `std`.
@@ -89,6 +90,7 @@ fn step(folder: &Path) -> Step {
 fn command(tool_chain: &BareToolChain, folder: &Path, target: &Path) -> Command {
     let mut command = Command::new(&tool_chain.cargo);
     bare::clean_environment(&mut command, tool_chain);
+    c::give_compiler(&mut command, tool_chain);
     command.current_dir(folder).env("CARGO_ENCODED_RUSTFLAGS", flags(tool_chain).join("\u{1f}"));
     command.args(["build", "--profile", PROFILE, "--target", TARGET, "--message-format", "json-render-diagnostics"]);
     command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=compiler-builtins-mem"]);

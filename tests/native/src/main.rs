@@ -54,6 +54,7 @@ fn checks() {
         ("addresses of names", names),
         ("rayon", with_rayon),
         ("serde_json", with_serde),
+        ("C code", with_c),
     ];
     for (name, check) in all {
         check();
@@ -337,4 +338,28 @@ fn with_serde() {
     let value: serde_json::Value = serde_json::from_str(r#"{"pi": 3.14159, "list": [1, 2, {"deep": null}]}"#).unwrap();
     assert_eq!(value["pi"].as_f64(), Some(3.14159));
     assert_eq!(value.to_string(), r#"{"list":[1,2,{"deep":null}],"pi":3.14159}"#);
+}
+
+/// What `src/checked.c` has.
+mod c {
+    use std::ffi::{c_double, c_int};
+
+    unsafe extern "C" {
+        /// Adds what `next` answers for 0, 1, ... below `count`.
+        pub safe fn sum(count: c_int, next: extern "C" fn(c_int) -> c_double) -> c_double;
+        /// Counts the calls of this thread.
+        pub safe fn calls() -> c_int;
+    }
+}
+
+extern "C" fn square(number: i32) -> f64 {
+    f64::from(number) * f64::from(number)
+}
+
+fn with_c() {
+    assert_eq!(c::sum(1000, square), 332_833_500.0);
+    assert_eq!([c::calls(), c::calls()], [1, 2]);
+    let elsewhere = thread::spawn(|| [c::calls(), c::calls(), c::calls()]);
+    assert_eq!(elsewhere.join().unwrap(), [1, 2, 3]);
+    assert_eq!(c::calls(), 3);
 }
