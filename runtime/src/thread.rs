@@ -98,6 +98,11 @@ pub fn set_note(note: u64) {
     record().note.store(note, Ordering::Relaxed);
 }
 
+/// Where that word is, for code that is not Rust's. It lives as long as the thread.
+pub fn note_place() -> *mut u64 {
+    record().note.as_ptr()
+}
+
 /// The calling thread.
 pub fn current() -> core::mem::ManuallyDrop<Thread> {
     core::mem::ManuallyDrop::new(Thread::from_owned(crate::handle::Owned::new(Handle(own_number()))))

@@ -17,7 +17,9 @@ macro_rules! numbers {
 }
 
 numbers! {
+    EPERM = 1;
     ENOENT = 2;
+    ESRCH = 3;
     EIO = 5;
     EBADF = 9;
     EAGAIN = 11;
@@ -25,11 +27,13 @@ numbers! {
     EFAULT = 14;
     EBUSY = 16;
     EEXIST = 17;
+    ENODEV = 19;
     ENOTDIR = 20;
     EISDIR = 21;
     EINVAL = 22;
     EMFILE = 24;
     ESPIPE = 29;
+    EDEADLK = 35;
     ENOSYS = 38;
     ELOOP = 40;
     ENOTSOCK = 88;

@@ -72,16 +72,7 @@ impl OpenFile {
                     return Err(Errno::EISDIR);
                 }
                 if opening.has(Opening::TRUNCATE) && opening.writes() {
-                    let zero = Time::default();
-                    let change = AttributeChange {
-                        which: Changes::SIZE,
-                        mode: 0,
-                        owner: NOBODY,
-                        size: 0,
-                        accessed: zero,
-                        modified: zero,
-                    };
-                    node.set_attributes(change)?;
+                    node.set_attributes(change(Changes::SIZE, |_| {}))?;
                 }
                 node
             }
@@ -151,6 +142,33 @@ impl OpenFile {
         Ok(self.node.attributes()?)
     }
 
+    /// Gives it another size: what is beyond goes, what is new is zeroes.
+    ///
+    /// # Errors
+    /// `EINVAL`: it was opened for reading; and what the file system refuses.
+    pub fn resize(&self, size: u64) -> Result<()> {
+        if !self.opening.writes() {
+            return Err(Errno::EINVAL);
+        }
+        self.change(change(Changes::SIZE, |change| change.size = size))
+    }
+
+    /// Changes its attributes.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn change(&self, change: AttributeChange) -> Result<()> {
+        Ok(self.node.set_attributes(change)?)
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn synchronise(&self) -> Result<()> {
+        Ok(self.node.synchronise()?)
+    }
+
     /// Calls `visit` with number, kind and name of each entry of a directory.
     ///
     /// # Errors
@@ -195,6 +213,30 @@ impl Entry<'_> {
 /// As [`walk`].
 pub fn attributes(root: &Cap<dyn Node>, path: &[u8], follow: bool) -> Result<Attributes> {
     Ok(walk(root, path, follow)?.found()?.attributes()?)
+}
+
+/// A change of the attributes `which`, bits of [`Changes`], whose values `set` gives.
+pub fn change(which: u32, set: impl FnOnce(&mut AttributeChange)) -> AttributeChange {
+    let zero = Time::default();
+    let mut change = AttributeChange { which, mode: 0, owner: NOBODY, size: 0, accessed: zero, modified: zero };
+    set(&mut change);
+    change
+}
+
+/// Changes attributes of what is at `path`.
+///
+/// # Errors
+/// As [`walk`], and what the file system refuses.
+pub fn change_at(root: &Cap<dyn Node>, path: &[u8], change: AttributeChange) -> Result<()> {
+    Ok(walk(root, path, true)?.found()?.set_attributes(change)?)
+}
+
+/// Puts the target of the symbolic link at `path` into `into`, as far as there is room; answers its bytes there.
+///
+/// # Errors
+/// As [`walk`], and what the file system refuses: it is no link.
+pub fn target(root: &Cap<dyn Node>, path: &[u8], into: &mut [u8]) -> Result<usize> {
+    Ok(walk(root, path, false)?.found()?.target(into)? as usize)
 }
 
 /// Makes a directory.

@@ -4,8 +4,10 @@
 use alloc::boxed::Box;
 use alloc::ffi::CString;
 use alloc::vec::Vec;
-use core::ffi::c_char;
-use core::ptr::null;
+use core::ffi::{CStr, c_char};
+use core::iter;
+use core::ptr::{null, null_mut};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use tessera_runtime::Result;
 use tessera_runtime::component::{Context, StartError};
@@ -20,6 +22,28 @@ unsafe extern "C" {
     /// The first byte of the thread-local variables that have a value; bytes of these, and of all. From the linker script.
     static tessera_locals_image: u8;
     static tessera_locals_sizes: [usize; 2];
+}
+
+/// The list of the program's environment, which ends with null.
+static ENVIRONMENT: AtomicPtr<*const c_char> = AtomicPtr::new(null_mut());
+
+/// What the image gave the program as its environment: texts `NAME=VALUE`.
+pub fn environment() -> impl Iterator<Item = &'static CStr> {
+    let mut next = ENVIRONMENT.load(Ordering::Acquire);
+    iter::from_fn(move || {
+        if next.is_null() {
+            return None;
+        }
+        // SAFETY: the list and its texts are never freed nor changed; it ends with null, behind which nothing is looked at.
+        unsafe {
+            let entry = *next;
+            if entry.is_null() {
+                return None;
+            }
+            next = next.add(1);
+            Some(CStr::from_ptr(entry))
+        }
+    })
 }
 
 fn locals() -> Locals {
@@ -54,6 +78,7 @@ pub fn start(context: &Context) -> core::result::Result<(), StartError> {
         };
         let count = arguments.len() as i32;
         let (arguments, environment) = (pointers(arguments), pointers(environment));
+        ENVIRONMENT.store(environment.as_ptr().cast_mut(), Ordering::Release);
         // SAFETY: both lists end with null and are never freed; this is the program's first thread, begun as `spawn` says.
         unsafe { runtime_entry(count, arguments.as_ptr(), environment.as_ptr()) }
     })?;

@@ -36,7 +36,7 @@ struct Piece {
 
 /// `stat`.
 #[repr(C)]
-struct Stat {
+pub struct Stat {
     device: u64,
     number: u64,
     links: u64,
@@ -65,7 +65,7 @@ impl Stat {
     const CHARACTER_DEVICE: u32 = 0o20_620;
 
     fn of(attributes: &Attributes) -> Stat {
-        let time = |time: Time| TimeSpec { seconds: time.seconds, nanoseconds: time.nanoseconds as i32 };
+        let time = |time: Time| TimeSpec::of(time.seconds, time.nanoseconds as i32);
         Stat {
             device: 1,
             number: attributes.number,
@@ -106,7 +106,7 @@ impl Stat {
 /// # Safety
 /// As [`text`].
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sys_open(path: *const c_char, flags: i32, mode: i32) -> i32 {
+pub unsafe extern "C" fn sys_open(path: *const c_char, flags: i32, mode: i32) -> i32 {
     // SAFETY: passed on.
     let path = unsafe { text(path) };
     told_small(path.and_then(|path| {
@@ -116,14 +116,14 @@ unsafe extern "C" fn sys_open(path: *const c_char, flags: i32, mode: i32) -> i32
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn sys_close(number: i32) -> i32 {
+pub extern "C" fn sys_close(number: i32) -> i32 {
     told_done(world().descriptors.close(number))
 }
 
 /// # Safety
 /// As [`bytes_mut`].
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sys_read(number: i32, to: *mut u8, length: usize) -> isize {
+pub unsafe extern "C" fn sys_read(number: i32, to: *mut u8, length: usize) -> isize {
     // SAFETY: passed on.
     let to = unsafe { bytes_mut(to, length) };
     told(to.and_then(|to| world().descriptors.get(number)?.read(to)))
@@ -132,7 +132,7 @@ unsafe extern "C" fn sys_read(number: i32, to: *mut u8, length: usize) -> isize 
 /// # Safety
 /// As [`bytes`].
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sys_write(number: i32, from: *const u8, length: usize) -> isize {
+pub unsafe extern "C" fn sys_write(number: i32, from: *const u8, length: usize) -> isize {
     // SAFETY: passed on.
     let from = unsafe { bytes(from, length) };
     told(from.and_then(|from| world().descriptors.get(number)?.write(from)))
@@ -188,7 +188,7 @@ unsafe extern "C" fn sys_writev(number: i32, pieces: *const Piece, count: usize)
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn sys_lseek(number: i32, by: isize, whence: i32) -> isize {
+pub extern "C" fn sys_lseek(number: i32, by: isize, whence: i32) -> isize {
     let whence = match whence {
         SEEK_SET => Ok(Whence::Start),
         SEEK_CUR => Ok(Whence::Current),
@@ -214,7 +214,7 @@ unsafe fn tell(found: Result<Stat>, to: *mut Stat) -> i32 {
 /// # Safety
 /// As [`tell`].
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sys_fstat(number: i32, to: *mut Stat) -> i32 {
+pub unsafe extern "C" fn sys_fstat(number: i32, to: *mut Stat) -> i32 {
     let found = world().descriptors.get(number).and_then(|descriptor| match descriptor {
         Descriptor::File(file) => file.attributes().map(|attributes| Stat::of(&attributes)),
         _ => Ok(Stat::of_device()),
@@ -236,7 +236,7 @@ unsafe fn stat_path(path: *const c_char, to: *mut Stat, follow: bool) -> i32 {
 /// # Safety
 /// As [`text`] and [`tell`].
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sys_stat(path: *const c_char, to: *mut Stat) -> i32 {
+pub unsafe extern "C" fn sys_stat(path: *const c_char, to: *mut Stat) -> i32 {
     // SAFETY: passed on.
     unsafe { stat_path(path, to, true) }
 }
@@ -244,7 +244,7 @@ unsafe extern "C" fn sys_stat(path: *const c_char, to: *mut Stat) -> i32 {
 /// # Safety
 /// As [`text`] and [`tell`].
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sys_lstat(path: *const c_char, to: *mut Stat) -> i32 {
+pub unsafe extern "C" fn sys_lstat(path: *const c_char, to: *mut Stat) -> i32 {
     // SAFETY: passed on.
     unsafe { stat_path(path, to, false) }
 }
@@ -267,7 +267,7 @@ unsafe extern "C" fn sys_getdents64(number: i32, to: *mut u8, length: usize) -> 
 /// # Safety
 /// As [`text`].
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sys_mkdir(path: *const c_char, mode: u32) -> i32 {
+pub unsafe extern "C" fn sys_mkdir(path: *const c_char, mode: u32) -> i32 {
     // SAFETY: passed on.
     let path = unsafe { text(path) };
     told_done(path.and_then(|path| file::make_directory(world().root()?, path, mode)))
@@ -276,7 +276,7 @@ unsafe extern "C" fn sys_mkdir(path: *const c_char, mode: u32) -> i32 {
 /// # Safety
 /// As [`text`].
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sys_rmdir(path: *const c_char) -> i32 {
+pub unsafe extern "C" fn sys_rmdir(path: *const c_char) -> i32 {
     // SAFETY: passed on.
     let path = unsafe { text(path) };
     told_done(path.and_then(|path| file::remove(world().root()?, path, Unlink::Directory)))
@@ -285,7 +285,7 @@ unsafe extern "C" fn sys_rmdir(path: *const c_char) -> i32 {
 /// # Safety
 /// As [`text`].
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sys_unlink(path: *const c_char) -> i32 {
+pub unsafe extern "C" fn sys_unlink(path: *const c_char) -> i32 {
     // SAFETY: passed on.
     let path = unsafe { text(path) };
     told_done(path.and_then(|path| file::remove(world().root()?, path, Unlink::File)))
@@ -297,7 +297,7 @@ extern "C" fn sys_dup(number: i32) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn sys_fcntl(number: i32, what: i32, value: i32) -> i32 {
+pub extern "C" fn sys_fcntl(number: i32, what: i32, value: i32) -> i32 {
     told_small(world().descriptors.get(number).and_then(|descriptor| match what {
         F_DUPFD => world().descriptors.add(descriptor, usize::try_from(value).map_err(|_| Errno::EINVAL)?),
         // There is no program that a descriptor could be handed to.

@@ -4,6 +4,7 @@
 //! Answers are negative where something was refused: the number of the error, which `sys_get_errno` also tells the thread's last one of.
 #![allow(unsafe_code)]
 
+mod c;
 mod files;
 mod heap;
 mod sockets;

@@ -66,14 +66,14 @@ extern "C" fn sys_usleep(microseconds: u64) {
 /// # Safety
 /// `time` must be null or a `timespec` that nobody changes meanwhile.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sys_nanosleep(time: *const TimeSpec) -> i32 {
+pub unsafe extern "C" fn sys_nanosleep(time: *const TimeSpec) -> i32 {
     // SAFETY: passed on.
     let time = unsafe { time.as_ref() }.ok_or(Errno::EFAULT);
     super::told_done(time.map(|time| sleep_until(now().saturating_add(time.nanoseconds()))))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn sys_available_parallelism() -> usize {
+pub extern "C" fn sys_available_parallelism() -> usize {
     (processors() as usize).max(1)
 }
 

@@ -15,12 +15,19 @@ const CLOCK_MONOTONIC: i32 = 4;
 pub struct TimeSpec {
     pub seconds: i64,
     pub nanoseconds: i32,
+    /// Where C code reads the upper half of the nanoseconds.
+    zero: i32,
 }
 
 impl TimeSpec {
     /// From nanoseconds.
     pub fn new(nanoseconds: u64) -> TimeSpec {
-        TimeSpec { seconds: (nanoseconds / SECOND) as i64, nanoseconds: (nanoseconds % SECOND) as i32 }
+        TimeSpec::of((nanoseconds / SECOND) as i64, (nanoseconds % SECOND) as i32)
+    }
+
+    /// From both parts.
+    pub fn of(seconds: i64, nanoseconds: i32) -> TimeSpec {
+        TimeSpec { seconds, nanoseconds, zero: 0 }
     }
 
     /// In nanoseconds; times before 0 are 0.
