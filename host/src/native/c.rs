@@ -1,8 +1,8 @@
 //! The C code of crates: how the compiler of this machine makes code for Tessera.
 //!
 //! Crates compile C by the crate `cc`, which takes the compiler and its flags from the environment. A compiler for Linux on this processor
-//! makes the right code if it is told what is otherwise there: no headers but its own, no vectors of the C library to look for, and a thread
-//! pointer that is read as in Rust's code, so that it can be replaced in the kernel's mode.
+//! makes the right code if it is told what is otherwise there: the headers are musl's, and the thread pointer is read as in Rust's code, so that
+//! it can be replaced in the kernel's mode. Of musl's functions those are used that only compute; `components/native` has others.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,12 @@ const NAMES: [&str; 3] = ["cc", "gcc", "clang"];
 
 /// Flags of GCC and Clang alike.
 const FLAGS: [&str; 14] = [
-    // There is no C library: what the code calls is found when the program is linked, or named as missing.
-    "-ffreestanding",
     "-nostdinc",
     // It is not Linux, whatever the compiler was made for.
     "-U__linux__",
     "-U__linux",
     "-U__gnu_linux__",
+    "-Ulinux",
     "-D__hermit__",
     "-fPIC",
     "-mno-red-zone",
@@ -39,11 +38,20 @@ const FLAGS: [&str; 14] = [
     "-fno-asynchronous-unwind-tables",
 ];
 
+/// Where Debian's package `musl-dev` has its headers and its library.
+const HEADERS: &str = "/usr/include/x86_64-linux-musl";
+const LIBRARY: &str = "/usr/lib/x86_64-linux-musl/libc.a";
+
+/// The C library that functions are taken from, if there is one.
+pub fn library() -> Option<&'static Path> {
+    Some(Path::new(LIBRARY)).filter(|path| path.exists())
+}
+
 /// Tells the crate `cc` in the builds that `cargo` makes which compiler there is, if there is one, and how to use it.
 pub fn give_compiler(cargo: &mut Command, tool_chain: &BareToolChain) {
     let Some(compiler) = compiler() else { return };
     let mut flags = FLAGS.map(str::to_owned).to_vec();
-    if let Some(headers) = own_headers(&compiler) {
+    for headers in [Some(HEADERS.to_owned()), own_headers(&compiler)].into_iter().flatten() {
         flags.extend(["-isystem".to_owned(), headers]);
     }
     // No path of this machine comes into what is built.
