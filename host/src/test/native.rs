@@ -42,6 +42,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("a-rust-program-that-gives-up-says-why-and-ends-with-its-code", endings),
         Case::new("a-web-server-made-of-crates-answers-this-machine", server),
         Case::new("the-smallest-rust-program-is-small", smallest),
+        Case::new("sqlite-keeps-a-table-in-a-file-of-a-rust-program", sqlite),
+        Case::new("c-code-that-calls-another-system-is-refused", other_system),
     ]);
     cases
 }
@@ -201,4 +203,57 @@ fn smallest(step: &mut Step) -> Result<Outcome> {
     let ran = command::run(&mut tessera(&["run", &path, "--accel", "tcg", "--timeout", "60", "--memory", "4M"]), step)?;
     let greets = ran.output.lines().any(|line| line == "Hello from Rust's standard library!");
     Ok(if ran.succeeded && greets { Outcome::passed(1) } else { Outcome::failed("it does not greet", ran.output) })
+}
+
+fn sqlite(step: &mut Step) -> Result<Outcome> {
+    let mut passed = 0;
+    for placement in [Placement::Unikernel, Placement::Isolated] {
+        let options = ["run", "examples/sqlite", "--accel", "tcg", "--timeout", "400", "--placement", placement.word()];
+        let finished = command::run(&mut tessera(&options), step)?;
+        for line in ["Helgoland    7.49", "a storm at night; 19 letters in a date", "2880 readings, integrity: ok"] {
+            if !finished.succeeded || !finished.output.lines().any(|other| other == line) {
+                return Ok(Outcome::failed(format!("as {}: no `{line}`", placement.word()), finished.output));
+            }
+            passed += 1;
+        }
+    }
+    Ok(Outcome::passed(passed))
+}
+
+/// A program whose C code calls `fork`, for which musl would call Linux, and `strlen`, for which it only computes.
+fn other_system(step: &mut Step) -> Result<Outcome> {
+    let folder = tempfile::tempdir().into_diagnostic()?;
+    let files = [
+        (
+            "Cargo.toml",
+            "[package]\nname = \"forking\"\nedition = \"2024\"\n[build-dependencies]\ncc = \"1\"\n[workspace]\n",
+        ),
+        ("build.rs", "fn main() { cc::Build::new().file(\"src/forks.c\").compile(\"forks\"); }\n"),
+        (
+            "src/forks.c",
+            "#include <string.h>\n#include <unistd.h>\nint forks(const char *text) { return strchr(text, 'x') ? fork() : 0; }\n",
+        ),
+        (
+            "src/main.rs",
+            "unsafe extern \"C\" { fn forks(text: *const std::ffi::c_char) -> i32; }\n\
+             fn main() { std::process::exit(unsafe { forks(c\"text\".as_ptr()) }) }\n",
+        ),
+    ];
+    for (path, text) in files {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&path)).into_diagnostic()?;
+        fs::write(path, text).into_diagnostic()?;
+    }
+    // The crates that the tests were locked with.
+    let lock = workspace::root().join(TESTER).join("Cargo.lock");
+    fs::copy(lock, folder.path().join("Cargo.lock")).into_diagnostic()?;
+    let path = folder.path().display().to_string();
+    let finished = command::run(&mut tessera(&["build", &path, "-o", &format!("{path}/forking.elf")]), step)?;
+    let words: Vec<&str> = finished.output.split_whitespace().collect();
+    let is_told = words.join(" ").contains("the program needs what is not there: fork help:");
+    Ok(if !finished.succeeded && is_told {
+        Outcome::passed(1)
+    } else {
+        Outcome::failed("it is not refused for what it calls", finished.output)
+    })
 }
