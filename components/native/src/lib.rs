@@ -32,6 +32,7 @@ pub mod descriptor;
 pub mod errno;
 pub mod file;
 pub mod futex;
+pub mod merge;
 pub mod mutex;
 pub mod net;
 pub mod path;

@@ -1,7 +1,8 @@
 //! What of musl's computes but cannot be taken from there: Debian's is compiled to look for damaged stacks, at a place that threads do not have here.
 
-use alloc::vec::Vec;
 use core::ffi::{CStr, c_char, c_void};
+
+use crate::merge::sorted;
 
 /// How many bytes `text` begins with that are such.
 ///
@@ -50,10 +51,9 @@ unsafe extern "C" fn qsort(
     // SAFETY: passed on.
     let elements = unsafe { core::slice::from_raw_parts_mut(first, count * size) };
     let before = elements.to_vec();
-    let mut sorted: Vec<&[u8]> = before.chunks_exact(size).collect();
     // SAFETY: passed on: both are elements.
-    sorted.sort_by(|one, other| unsafe { compare(one.as_ptr().cast(), other.as_ptr().cast()) }.cmp(&0));
-    for (to, from) in elements.chunks_exact_mut(size).zip(sorted) {
+    let is_more = |one: &[u8], other: &[u8]| unsafe { compare(one.as_ptr().cast(), other.as_ptr().cast()) > 0 };
+    for (to, from) in elements.chunks_exact_mut(size).zip(sorted(before.chunks_exact(size).collect(), is_more)) {
         to.copy_from_slice(from);
     }
 }
