@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 /// Sorts by merging; equal ones stay in their order. `is_more`: whether the first comes behind the second.
-pub fn sorted<'a>(mut these: Vec<&'a [u8]>, is_more: impl Fn(&[u8], &[u8]) -> bool) -> Vec<&'a [u8]> {
+pub fn sorted(mut these: Vec<&[u8]>, is_more: impl Fn(&[u8], &[u8]) -> bool) -> Vec<&[u8]> {
     let mut width = 1;
     while width < these.len() {
         let mut merged = Vec::with_capacity(these.len());

@@ -240,7 +240,7 @@ fn wait(core: &Core, latest: u64) -> u64 {
         let mut stack = core.stack.lock();
         stack.set_time(own::now());
         let next = stack.run_untold().unwrap_or(u64::MAX).min(latest);
-        stack.to_call(&mut listeners);
+        stack.take_called(&mut listeners);
         stack.tell();
         let is_due = next <= stack.time();
         let is_broken = stack.wire_is_broken();

@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// Who is to be called, if there is news.
-    pub fn to_call(&mut self) -> Option<Called> {
+    pub fn take_called(&mut self) -> Option<Called> {
         let listener = self.listener.as_ref().filter(|_| self.raise)?;
         self.raise = false;
         Some(listener.clone())

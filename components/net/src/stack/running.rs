@@ -21,7 +21,7 @@ impl Stack {
         next
     }
 
-    /// The same, but that clients are not told: `to_call` and `tell` do that.
+    /// The same, but that clients are not told: `take_called` and `tell` do that.
     pub fn run_untold(&mut self) -> Option<u64> {
         let mut again = true;
         for _ in 0..ROUNDS {
@@ -77,8 +77,8 @@ impl Stack {
     }
 
     /// Collects who is to be called, once nothing of the stack is held any more.
-    pub fn to_call(&mut self, listeners: &mut Vec<Called>) {
-        listeners.extend(self.clients.iter_mut().filter_map(|(_, client)| client.to_call()));
+    pub fn take_called(&mut self, listeners: &mut Vec<Called>) {
+        listeners.extend(self.clients.iter_mut().filter_map(|(_, client)| client.take_called()));
     }
 
     /// Tells clients what is new.
