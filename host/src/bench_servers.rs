@@ -177,7 +177,8 @@ impl Server {
             .map_err(|(error, console)| miette!(help = console, "{error:?}"))
     }
 
-    /// How often QEMU emptied a table of translated addresses, which it does when a page table is loaded, for each request that the server answered.
+    /// How often QEMU emptied a table of translated addresses, which it does when a page table is loaded, for each request that the server answered. They
+    /// come one at a time, so that each wakes the guest whatever else this machine does.
     pub fn flushes(&self, placement: Placement) -> Result<f64> {
         let Some(first) = self.loads.first() else { return Ok(0.0) };
         let port = self.port()?;
@@ -188,6 +189,7 @@ impl Server {
         let counted = while_it_serves(&boot, &monitor, |ended| {
             first_answer(port.host, first, LIMIT, ended)?;
             let mut client = Client::open(port.host, first)?;
+            client.streams.truncate(1);
             client.rounds(WARM)?;
             let before = Monitor::open(&monitor)?.flushes()?;
             client.rounds(COUNTED)?;
@@ -195,7 +197,7 @@ impl Server {
         });
         let count =
             counted.map_err(|(error, console)| miette!(help = console, "{} on {placement:?}: {error:?}", self.name))?;
-        Ok(count as f64 / (COUNTED * CONNECTIONS * first.pipelined) as f64)
+        Ok(count as f64 / (COUNTED * first.pipelined) as f64)
     }
 
     fn converse(&self, port: u16, monitor: &Path, how: How, ended: &AtomicBool) -> Result<Vec<Figure>> {

@@ -188,7 +188,10 @@ unsafe fn load(own: &'static Processor, activation: &mut Activation) {
 #[inline(never)]
 fn load_rest(own: &Processor, activation: &Activation) {
     let (door, state) = (activation.door, activation.vector.0);
-    if let Some(process) = space::process_of(activation.root) {
+    // Nobody's has no root; what is loaded stays, and so does what it shows.
+    if activation.root.0 != 0
+        && let Some(process) = space::process_of(activation.root)
+    {
         own.viewed.store(process.0, Ordering::Relaxed);
     }
     let gs_base = if door == Door::Closed { activation.registers.gs_base } else { activation.guest_bases[1] };
