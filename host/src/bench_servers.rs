@@ -30,8 +30,9 @@ const CONNECTIONS: usize = 8;
 /// Rounds of a request on each connection: before counting begins, and those that are counted.
 const WARM: usize = 4;
 const COUNTED: usize = 16;
-/// How long requests are counted by the clock.
+/// How long requests are counted by the clock, and how often: what counts is the best time, in which this machine did least beside.
 const PLAIN: Duration = Duration::from_secs(2);
+const TIMES: usize = 3;
 /// What an answer may take to come.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Where the files of the measured servers are, here and in the guest.
@@ -219,13 +220,17 @@ impl Server {
                     self.figure(load.name, ((count()? - before) as f64 / requests as f64).round(), "ticks")
                 }
                 How::Plain { processors } => {
-                    let begun = Instant::now();
-                    let requests = client.ask_for(PLAIN)? as f64;
+                    let mut best = 0.0_f64;
+                    for _ in 0..TIMES {
+                        let begun = Instant::now();
+                        let requests = client.ask_for(PLAIN)? as f64;
+                        best = best.max(requests / begun.elapsed().as_secs_f64());
+                    }
                     let name = match processors.count() {
                         1 => format!("{}s-a-second", load.name),
                         more => format!("{}s-a-second-{more}-processors", load.name),
                     };
-                    self.figure(&name, (requests / begun.elapsed().as_secs_f64()).round(), "1/s")
+                    self.figure(&name, best.round(), "1/s")
                 }
             });
         }
