@@ -5,6 +5,7 @@
 //! So looking whether a socket is ready costs a load, and waiting for thousands of sockets costs nothing. The bytes of streams go through memory that is
 //! shared with the stack as well, if it lives in another domain.
 
+mod address;
 pub mod control;
 mod groups;
 pub mod interfaces;
@@ -26,9 +27,7 @@ use tessera_runtime::object::{Access, Event};
 use tessera_runtime::sync::Mutex;
 use tessera_runtime::{Mapping, Object, own, thread};
 
-use super::socket::{
-    AF_INET, AF_INET6, AF_UNSPEC, Ancillary, Limits, Received, SOCK_DGRAM, SOCK_STREAM, Socket, family, message, number,
-};
+use super::socket::{AF_INET, AF_INET6, Ancillary, Limits, Received, SOCK_DGRAM, SOCK_STREAM, Socket, message, number};
 use super::transfer::Buffer;
 use super::{OpenFile, Sink, Source, ready};
 use crate::errno::{Errno, Result};
@@ -220,48 +219,6 @@ impl InetSocket {
         self.kind == SOCK_STREAM
     }
 
-    /// An address as programs write it: `struct sockaddr_in` or `sockaddr_in6`.
-    fn address(&self, bytes: &[u8]) -> Result<Address> {
-        let wanted = family(bytes)?;
-        let port = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map(|port| u16::from_be_bytes(*port));
-        match (wanted, self.family) {
-            (AF_INET, _) | (AF_UNSPEC, AF_INET) if bytes.len() >= 16 => {
-                if self.family == AF_INET6 {
-                    return Err(Errno::EAFNOSUPPORT);
-                }
-                let v4: [u8; 4] = *bytes.get(4..).and_then(<[u8]>::first_chunk).ok_or(Errno::EINVAL)?;
-                Ok(Address { ip: mapped(v4), port: port(2).ok_or(Errno::EINVAL)?, family: Family::V4 })
-            }
-            (AF_INET6, AF_INET6) if bytes.len() >= 24 => {
-                let ip = *bytes.get(8..).and_then(<[u8]>::first_chunk).ok_or(Errno::EINVAL)?;
-                Ok(Address { ip, port: port(2).ok_or(Errno::EINVAL)?, family: Family::V6 })
-            }
-            (AF_INET | AF_INET6, _) if wanted == self.family => Err(Errno::EINVAL),
-            _ => Err(Errno::EAFNOSUPPORT),
-        }
-    }
-
-    /// An address as programs read it.
-    fn bytes_of(&self, address: &Address) -> Vec<u8> {
-        let ([a, b], [c, d]) = (self.family.to_ne_bytes(), address.port.to_be_bytes());
-        if self.family == AF_INET {
-            let [.., e, f, g, h] = address.ip;
-            return [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0].into();
-        }
-        let mut bytes = [0; 28];
-        let (head, rest) = bytes.split_at_mut(8);
-        head.copy_from_slice(&[a, b, c, d, 0, 0, 0, 0]);
-        for (byte, of_address) in rest.iter_mut().zip(address.ip) {
-            *byte = of_address;
-        }
-        bytes.into()
-    }
-
-    fn any(&self) -> Address {
-        let family = if self.family == AF_INET { Family::V4 } else { Family::V6 };
-        Address { ip: if self.family == AF_INET { mapped([0; 4]) } else { [0; 16] }, port: 0, family }
-    }
-
     /// Sends bytes of a stream, or a datagram; in pieces of `segment` bytes, a datagram each, if that is not 0.
     #[cfg_attr(target_os = "none", optimize(speed))]
     fn send_bytes(
@@ -404,12 +361,6 @@ impl InetSocket {
         received.ancillary.told = told;
         Ok(received)
     }
-}
-
-/// An IPv4 address as one of IPv6.
-fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = v4;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
 impl Socket for InetSocket {

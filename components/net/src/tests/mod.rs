@@ -323,4 +323,9 @@ fn who_listens_here_is_called_and_may_use_the_network() {
     }
     assert_eq!(readiness::changed(table.words()).filter(|changed| *changed == number).count(), 1);
     assert_ne!(table.words()[number as usize].load(Ordering::SeqCst) & readiness::READABLE, 0);
+
+    // What a call of its own brings is told by the event, before the call returns.
+    let _ = bell.wait_until(1, 1, Some(own::clock().now().unwrap()));
+    server.shutdown(Shutdown::Send).unwrap();
+    bell.wait_until(1, 1, Some(own::clock().now().unwrap())).unwrap();
 }
