@@ -2,12 +2,13 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use tessera_interfaces::{
-    Address, Cap, Family, Network, NetworkError, Readiness, Shutdown, Socket, SocketOption, Stream, Streams, readiness,
-    ready,
+    Address, Cap, Family, Network, NetworkError, NetworkListener, Readiness, Shutdown, Socket, SocketOption, Stream,
+    Streams, readiness, ready,
 };
 use tessera_runtime::{log, own};
 
@@ -15,6 +16,8 @@ use tessera_runtime::{log, own};
 pub struct Sizes {
     pub connections: usize,
     pub megabytes: usize,
+    /// Whether the network is in another domain.
+    pub is_remote: bool,
 }
 
 type Outcome = Result<(), String>;
@@ -32,6 +35,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("a-stream-of-small-pieces-arrives-whole", small_pieces),
     ("what-was-sent-before-the-end-arrives", sends_and_goes),
     ("round-trips", round_trips),
+    ("only-who-is-in-its-domain-is-called", listens_here),
 ];
 
 const LOCALHOST: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1];
@@ -121,6 +125,22 @@ fn tells(network: &dyn Network, streams: &Streams, _: &Sizes) -> Outcome {
     }
     check(table.changed().any(|changed| changed == number), "the map says which changed")?;
     check(table.word(number) >> readiness::EVENT_SHIFT != before >> readiness::EVENT_SHIFT, "an event was counted")
+}
+
+/// A listener that has nothing to do.
+struct Deaf;
+
+impl NetworkListener for Deaf {
+    fn changed(&self) -> Result<(), NetworkError> {
+        Ok(())
+    }
+}
+
+fn listens_here(network: &dyn Network, _: &Streams, sizes: &Sizes) -> Outcome {
+    let _table = Readiness::of(network).map_err(words)?;
+    let answer = network.listen_here(Cap::local(Arc::new(Deaf) as Arc<dyn NetworkListener>));
+    let expected = if sizes.is_remote { Err(NetworkError::NotSupported) } else { Ok(()) };
+    check(answer == expected, &format!("{answer:?}, where {expected:?} was expected"))
 }
 
 fn closes(network: &dyn Network, streams: &Streams, _: &Sizes) -> Outcome {

@@ -30,6 +30,7 @@ impl Tester {
         let sizes = cases::Sizes {
             connections: context.parsed("connections", 300)?,
             megabytes: context.parsed("megabytes", 4)?,
+            is_remote: uses.network.cap.is_remote(),
         };
         thread::spawn(move || {
             let (mut passed, mut failed) = (0, 0);
